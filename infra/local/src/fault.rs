@@ -1,0 +1,202 @@
+//! Faults on request: what happens on AWS now and then, made to happen here, from a seed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `$disconnect` is not invoked.
+    DropDisconnect,
+    /// An instance is killed in the middle of an invocation.
+    KillInstance,
+    /// A DynamoDB call takes up to 300 ms longer.
+    DelayDynamodb,
+    /// A DynamoDB call is throttled or fails, and is not applied.
+    FailDynamodb,
+    /// A DynamoDB call is applied, but its reply is lost.
+    LoseDynamodbReply,
+    /// A DynamoDB write meets another transaction.
+    ConflictDynamodb,
+    /// A POST to `@connections` is answered 429.
+    ThrottlePost,
+    /// A POST to `@connections` is never answered, and not sent.
+    HangPost,
+    /// A POST to `@connections` is sent, but its answer is lost.
+    LosePostReply,
+    /// The 101 of a handshake comes a while after `$connect` has returned.
+    DelayUpgrade,
+}
+
+impl Kind {
+    /// Every kind, in the order of the help.
+    pub const ALL: [Self; 10] = [
+        Self::DropDisconnect,
+        Self::KillInstance,
+        Self::DelayDynamodb,
+        Self::FailDynamodb,
+        Self::LoseDynamodbReply,
+        Self::ConflictDynamodb,
+        Self::ThrottlePost,
+        Self::HangPost,
+        Self::LosePostReply,
+        Self::DelayUpgrade,
+    ];
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.texts().0
+    }
+
+    /// One line for the help.
+    #[must_use]
+    pub fn help(self) -> &'static str {
+        self.texts().1
+    }
+
+    fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::DropDisconnect => ("drop-disconnect", "$disconnect is not invoked"),
+            Self::KillInstance => (
+                "kill-instance",
+                "an instance is killed in the middle of an invocation",
+            ),
+            Self::DelayDynamodb => (
+                "delay-dynamodb",
+                "a DynamoDB call takes up to 300 ms longer",
+            ),
+            Self::FailDynamodb => (
+                "fail-dynamodb",
+                "a DynamoDB call is throttled or fails, and is not applied",
+            ),
+            Self::LoseDynamodbReply => (
+                "lose-dynamodb-reply",
+                "a DynamoDB call is applied, but its reply is lost",
+            ),
+            Self::ConflictDynamodb => (
+                "conflict-dynamodb",
+                "a DynamoDB write meets another transaction",
+            ),
+            Self::ThrottlePost => ("throttle-post", "a POST to @connections is answered 429"),
+            Self::HangPost => (
+                "hang-post",
+                "a POST to @connections is never answered, and not sent",
+            ),
+            Self::LosePostReply => (
+                "lose-post-reply",
+                "a POST to @connections is sent, but its answer is lost",
+            ),
+            Self::DelayUpgrade => (
+                "delay-upgrade",
+                "the 101 of a handshake comes late after $connect has returned",
+            ),
+        }
+    }
+}
+
+/// One `KIND=RATE` of the command line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: Kind,
+    /// How often, 0 to 1.
+    pub rate: f64,
+}
+
+/// Why a `--fault` is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// Not of the form `KIND=RATE`.
+    #[error("write it as KIND=RATE, for example throttle-post=0.05")]
+    Form,
+    /// There is no such kind.
+    #[error("there is no fault `{0}`; there are {known}", known = KindNames)]
+    Kind(String),
+    /// The rate is no number of 0 to 1.
+    #[error("`{0}` is no rate; it is a number from 0 (never) to 1 (always)")]
+    Rate(String),
+}
+
+struct KindNames;
+
+impl fmt::Display for KindNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+impl FromStr for Fault {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, rate_text) = text.split_once('=').ok_or(FaultError::Form)?;
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| FaultError::Kind(name.to_owned()))?;
+        let rate = rate_text
+            .parse()
+            .ok()
+            .filter(|rate| (0.0..=1.0).contains(rate))
+            .ok_or_else(|| FaultError::Rate(rate_text.to_owned()))?;
+        Ok(Self { kind, rate })
+    }
+}
+
+/// Decides when faults strike; cheap to clone, all clones share the dice.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    dice: Arc<[Die]>,
+}
+
+/// Each kind throws its own die, so that calls of one kind do not change what another does.
+#[derive(Debug)]
+struct Die {
+    fault: Fault,
+    rng: Mutex<StdRng>,
+}
+
+impl Faults {
+    /// The faults of the command line; the same seed gives the same throws.
+    #[must_use]
+    pub fn new(faults: &[Fault], seed: u64) -> Self {
+        let dice = faults
+            .iter()
+            .zip(seed..)
+            .map(|(fault, seed)| Die {
+                fault: *fault,
+                rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            })
+            .collect();
+        Self { dice }
+    }
+
+    /// Throws the die of `kind`.
+    #[must_use]
+    pub fn strikes(&self, kind: Kind) -> bool {
+        self.die(kind).is_some_and(|die| {
+            let mut rng = die.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            rng.random_bool(die.fault.rate)
+        })
+    }
+
+    /// How long a fault of `kind` that struck lasts: anything below `most`.
+    #[must_use]
+    pub fn delay(&self, kind: Kind, most: Duration) -> Duration {
+        self.die(kind).map_or(Duration::ZERO, |die| {
+            let mut rng = die.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            most.mul_f64(rng.random_range(0.0..1.0))
+        })
+    }
+
+    fn die(&self, kind: Kind) -> Option<&Die> {
+        self.dice.iter().find(|die| die.fault.kind == kind)
+    }
+}
