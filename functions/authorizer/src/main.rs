@@ -1,0 +1,2 @@
+//! The `authorizer` function.
+fn main() {}

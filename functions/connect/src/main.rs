@@ -1,0 +1,2 @@
+//! The `connect` function.
+fn main() {}

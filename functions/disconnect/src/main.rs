@@ -1,0 +1,2 @@
+//! The `disconnect` function.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `fanout` function.
+fn main() {}

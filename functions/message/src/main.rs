@@ -1,0 +1,2 @@
+//! The `message` function.
+fn main() {}

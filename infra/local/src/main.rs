@@ -1,0 +1,2 @@
+//! The `local-gateway` function.
+fn main() {}

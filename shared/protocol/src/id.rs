@@ -1,0 +1,251 @@
+//! Ids as types: nothing that is no id gets past these parsers.
+
+use alloc::{borrow::ToOwned, string::String};
+use core::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{error::Rejection, limits};
+
+/// Whether `text` is 1–128 characters of `[A-Za-z0-9._~+@:-]`. `#` is in none, so it can separate ids in keys.
+fn is_id(text: &str) -> bool {
+    (1..=limits::ID_CHARACTERS).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._~+@:-".contains(&byte))
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident, $word:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Parses the id.
+            ///
+            /// # Errors
+            /// `invalid-value` if it is not 1–128 characters of `[A-Za-z0-9._~+@:-]`.
+            pub fn parse(text: &str) -> Result<Self, Rejection> {
+                if is_id(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(Rejection::invalid(concat!(
+                        "`", $word, "` must be 1 to 128 characters of [A-Za-z0-9._~+@:-]"
+                    )))
+                }
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// The tenant that a subscriber belongs to.
+    Domain, "domain";
+    /// An end user of a domain; unique only within it.
+    SubscriberId, "subscriber-id";
+    /// A channel of a domain; unique only within it.
+    ChannelId, "channel-id";
+    /// A message of one sender in one destination, chosen by the client or made by the service.
+    MessageId, "message-id";
+}
+
+macro_rules! opaque_ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+opaque_ids! {
+    /// An open WebSocket, named by API Gateway.
+    ConnectionId;
+    /// One invocation by API Gateway.
+    RequestId;
+}
+
+/// A subscriber in its domain. The domain is part of every key, so equal ids of two domains never meet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Subscriber {
+    /// The tenant.
+    pub domain: Domain,
+    /// The subscriber within it.
+    pub id: SubscriberId,
+}
+
+/// A channel in its domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ChannelKey {
+    /// The tenant.
+    pub domain: Domain,
+    /// The channel within it.
+    pub id: ChannelId,
+}
+
+impl ChannelKey {
+    /// The channel's log.
+    #[must_use]
+    pub fn log(&self) -> LogId {
+        LogId::Channel(self.clone())
+    }
+}
+
+/// The log of a destination: one sequence of events.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogId {
+    /// A channel's.
+    Channel(ChannelKey),
+    /// A direct conversation's; `low` sorts before `high`, so both sides name the same log.
+    Direct {
+        /// The tenant.
+        domain: Domain,
+        /// The one of the two that sorts first.
+        low: SubscriberId,
+        /// The other one.
+        high: SubscriberId,
+    },
+}
+
+impl LogId {
+    /// The log between `subscriber` and `peer`, whoever asks.
+    #[must_use]
+    pub fn direct(subscriber: &Subscriber, peer: &SubscriberId) -> Self {
+        let (low, high) = if subscriber.id <= *peer {
+            (&subscriber.id, peer)
+        } else {
+            (peer, &subscriber.id)
+        };
+        Self::Direct {
+            domain: subscriber.domain.clone(),
+            low: low.clone(),
+            high: high.clone(),
+        }
+    }
+
+    /// The log of `destination` as `subscriber` names it.
+    #[must_use]
+    pub fn of(subscriber: &Subscriber, destination: &Destination) -> Self {
+        match destination {
+            Destination::Channel(id) => Self::Channel(ChannelKey {
+                domain: subscriber.domain.clone(),
+                id: id.clone(),
+            }),
+            Destination::Subscriber(peer) => Self::direct(subscriber, peer),
+        }
+    }
+
+    /// How `subscriber`, who takes part in it, names this log.
+    #[must_use]
+    pub fn destination_for(&self, subscriber: &SubscriberId) -> Destination {
+        match self {
+            Self::Channel(key) => Destination::Channel(key.id.clone()),
+            Self::Direct { low, high, .. } => {
+                Destination::Subscriber(if low == subscriber { high } else { low }.clone())
+            }
+        }
+    }
+
+    /// The tenant.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        match self {
+            Self::Channel(key) => &key.domain,
+            Self::Direct { domain, .. } => domain,
+        }
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(key) => write!(f, "{}#{}", key.domain, key.id),
+            Self::Direct { domain, low, high } => write!(f, "{domain}##{low}#{high}"),
+        }
+    }
+}
+
+/// Where a client's message goes: exactly one of `channel-id` and `subscriber-id` on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Destination {
+    /// A channel.
+    #[serde(rename = "channel-id")]
+    Channel(ChannelId),
+    /// The direct conversation with this peer.
+    #[serde(rename = "subscriber-id")]
+    Subscriber(SubscriberId),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(id) => id.fmt(f),
+            Self::Subscriber(id) => id.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_1_to_128_characters_of_its_alphabet() {
+        assert!(ChannelId::parse("a.Z-0_~+@:").is_ok());
+        assert!(ChannelId::parse(&"x".repeat(128)).is_ok());
+        for bad in ["", "a b", "a#b", "é", "a/b", &"x".repeat(129)] {
+            assert!(ChannelId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn both_sides_name_the_same_direct_log_and_each_its_peer() {
+        let subscriber = |id: &str| Subscriber {
+            domain: Domain::parse("d").unwrap(),
+            id: SubscriberId::parse(id).unwrap(),
+        };
+        let (a, b) = (subscriber("a"), subscriber("b"));
+        let log = LogId::direct(&a, &b.id);
+        assert_eq!(log, LogId::direct(&b, &a.id));
+        assert_eq!(log.to_string(), "d##a#b");
+        assert_eq!(log.destination_for(&a.id), Destination::Subscriber(b.id));
+    }
+}

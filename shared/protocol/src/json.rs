@@ -1,0 +1,162 @@
+//! JSON that is kept byte for byte, and the checks that a JSON library does not make.
+
+use alloc::{borrow::ToOwned, boxed::Box, string::String};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::limits;
+
+/// A JSON value as its sender wrote it: big integers, duplicate keys and spaces survive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// The value, if `text` is one JSON value.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        RawValue::from_string(text.to_owned()).ok().map(Self)
+    }
+
+    /// The empty object.
+    #[must_use]
+    pub fn empty_object() -> Self {
+        Self::from_raw(RawValue::NULL, "{}")
+    }
+
+    /// The text as it was sent.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    fn from_raw(fallback: &RawValue, text: &str) -> Self {
+        Self(RawValue::from_string(text.to_owned()).unwrap_or_else(|_| fallback.to_owned()))
+    }
+}
+
+impl From<&RawValue> for Json {
+    fn from(raw: &RawValue) -> Self {
+        Self(raw.to_owned())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}
+
+/// Whether `text` is free of what makes a message malformed although a JSON parser would take it: a byte order mark,
+/// nesting deeper than [`limits::NESTING`], a lone surrogate as an escape. One pass, no recursion, so that the depth of
+/// an attack costs nothing. What is no JSON at all is left to the parser.
+#[must_use]
+pub fn is_well_formed(text: &str) -> bool {
+    if text.starts_with('\u{feff}') {
+        return false;
+    }
+    let mut bytes = text.bytes();
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    // Set between the two halves of an escaped surrogate pair.
+    let mut high_surrogate = false;
+    while let Some(byte) = bytes.next() {
+        if !in_string {
+            match byte {
+                b'"' => in_string = true,
+                b'[' | b'{' => {
+                    depth += 1;
+                    if depth > limits::NESTING {
+                        return false;
+                    }
+                }
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            continue;
+        }
+        if byte == b'\\' {
+            if bytes.next() != Some(b'u') {
+                if high_surrogate {
+                    return false;
+                }
+                continue;
+            }
+            let Some(unit) = code_unit(&mut bytes) else {
+                return false;
+            };
+            high_surrogate = match (high_surrogate, unit) {
+                (false, 0xd800..=0xdbff) => true,
+                (true, 0xdc00..=0xdfff) => false,
+                (true, _) | (false, 0xdc00..=0xdfff) => return false,
+                (false, _) => false,
+            };
+        } else if high_surrogate {
+            return false;
+        } else if byte == b'"' {
+            in_string = false;
+        }
+    }
+    true
+}
+
+fn code_unit(bytes: &mut impl Iterator<Item = u8>) -> Option<u32> {
+    let mut unit = 0;
+    for _ in 0..4 {
+        unit = unit * 16 + char::from(bytes.next()?).to_digit(16)?;
+    }
+    Some(unit)
+}
+
+/// The text of a JSON string, if `raw` is one.
+#[must_use]
+pub fn string(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surrogates_come_in_pairs() {
+        for good in [
+            r#""😀""#,
+            r#""\\ud83d""#,
+            r#""é""#,
+            r#"{"a":"\ud83d\ude00x"}"#,
+        ] {
+            assert!(is_well_formed(good), "{good}");
+        }
+        for bad in [
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83dx""#,
+            r#""\ud83d\n""#,
+            r#""\ud83d\ud83d""#,
+            r#""\u12""#,
+            r#"{"\udc00":1}"#,
+        ] {
+            assert!(!is_well_formed(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_outside_of_strings() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(is_well_formed(&nested(64)));
+        assert!(!is_well_formed(&nested(65)));
+        assert!(is_well_formed(&alloc::format!("\"{}\"", "[".repeat(1_000))));
+    }
+
+    #[test]
+    fn bytes_survive() {
+        let text = r#"{ "n": 123456789012345678901234567890.10e+5, "a":1,"a":2 }"#;
+        let json = Json::parse(text).unwrap();
+        assert_eq!(json.as_str(), text);
+        assert_eq!(serde_json::to_string(&json).unwrap(), text);
+    }
+}

@@ -1,0 +1,3 @@
+//! Ports, and the one loop that reads, decides, commits and sends.
+
+pub mod ports;

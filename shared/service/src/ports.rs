@@ -1,0 +1,43 @@
+//! What the service needs from outside, one trait per capability, so that bounds match what a function may do.
+//!
+//! Every read that a port does not mark otherwise is strongly consistent: it sees all writes that were answered before
+//! it began. What is past its time to live counts as absent. A write whose answer is lost may have taken place: that is
+//! [`Fault::Unknown`], and callers read back or rely on the write's own condition.
+#![expect(
+    async_fn_in_trait,
+    reason = "every implementation is ours and is awaited in place, never spawned"
+)]
+
+mod channels;
+mod connections;
+mod logs;
+mod outside;
+mod presence;
+mod tokens;
+
+pub use channels::{Channels, Page};
+pub use connections::{
+    Connection, Connections, Framing, Gone, Parked, ParkedOutcome, Reference, RegisterError,
+    Registration,
+};
+pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, Slice};
+pub use outside::{Environment, Job, Outcome, Probe, Pushes, Workers};
+pub use presence::{PresenceState, Presences};
+pub use tokens::{TokenHash, TokenRecord, TokenState, Tokens};
+
+/// Why a port could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A condition did not hold because another writer was first: read and decide again.
+    #[error("another writer was first")]
+    Conflict,
+    /// It certainly did not take place and may be tried again: throttled, refused, not reached.
+    #[error("not done: {0}")]
+    Refused(String),
+    /// Nobody knows whether it took place: the answer was lost.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+    /// What was found cannot be read: a defect, not a passing fault.
+    #[error("unreadable item: {0}")]
+    Corrupt(String),
+}

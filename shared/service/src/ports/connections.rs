@@ -1,0 +1,223 @@
+//! The open connections of subscribers: where somebody can be reached, and whether right now.
+
+use std::collections::BTreeMap;
+
+use protocol::{ConnectionId, DeliveryStatus, LogId, MessageId, Subscriber, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, TokenHash};
+
+/// How frames to this connection are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// As they are.
+    Raw,
+    /// As SockJS frames.
+    Sockjs,
+}
+
+/// One open connection.
+///
+/// While a *gate* stands, pushes are parked instead of posted: a response comes before what was caused after its
+/// request, and a connection that is not up yet loses nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The token that authorises it now.
+    pub token: TokenHash,
+    /// How frames to it are written.
+    pub framing: Framing,
+    /// When it began.
+    pub since: Timestamp,
+    /// When nothing more is accepted from it: its token's end or its own, whichever is earlier.
+    pub ends_at: Timestamp,
+    /// Gates by the request that raised them, with the time after which they no longer hold.
+    pub gates: BTreeMap<String, Timestamp>,
+    /// References to what is to be pushed once no gate stands, in order.
+    pub parked: Vec<Reference>,
+    /// Whether it holds an announcement.
+    pub announced: bool,
+}
+
+impl Connection {
+    /// A gate that holds at `now`, other than `own`.
+    #[must_use]
+    pub fn standing_gate(&self, now: Timestamp, own: Option<&str>) -> Option<&str> {
+        self.gates
+            .iter()
+            .find(|(gate, deadline)| now < **deadline && Some(gate.as_str()) != own)
+            .map(|(gate, _)| gate.as_str())
+    }
+
+    /// Whether pushes have to be parked at `now`.
+    #[must_use]
+    pub fn is_gated(&self, now: Timestamp) -> bool {
+        !self.parked.is_empty() || self.standing_gate(now, None).is_some()
+    }
+}
+
+/// What to push later; never the frame itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reference {
+    /// An event of a log.
+    Event {
+        /// The log.
+        log: LogId,
+        /// The event.
+        sequence: u64,
+    },
+    /// That something of the log may be missing.
+    Resync {
+        /// The log.
+        log: LogId,
+    },
+    /// How far a peer got in a direct conversation.
+    Delivery {
+        /// The conversation.
+        log: LogId,
+        /// The message at, or last before, `sequence`.
+        message_id: MessageId,
+        /// Up to here.
+        sequence: u64,
+        /// How far.
+        status: DeliveryStatus,
+        /// When.
+        timestamp: Timestamp,
+    },
+    /// The presence of a subscriber, whatever it is by then.
+    Presence {
+        /// Whose.
+        subscriber: Subscriber,
+    },
+    /// That somebody was invited to a channel or is so still.
+    Invitation {
+        /// The channel's log.
+        log: LogId,
+    },
+}
+
+/// What [`Connections::park`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParkedOutcome {
+    /// Parked; whether these are the first references there.
+    Parked(Parked),
+    /// The gate that was seen is gone, and nothing is parked: read again.
+    Changed,
+    /// There is no such connection any more.
+    NotRegistered,
+}
+
+/// Whether somebody sees to what was parked already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked {
+    /// Nothing was parked before: who parks the first sees to it that the gate's end is noticed.
+    First,
+    /// Something was.
+    Further,
+}
+
+/// A connection that is to be registered.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Whose.
+    pub subscriber: Subscriber,
+    /// Its id.
+    pub id: ConnectionId,
+    /// What it begins as.
+    pub connection: Connection,
+    /// The oldest connection, if there would be one too many otherwise.
+    pub replaces: Option<ConnectionId>,
+}
+
+/// Why a connection was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The token is unknown, expired or invalidated.
+    #[error("the token authorises nothing")]
+    Token,
+    /// Another fault.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// The connection is not registered: it was dropped, or never came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// The connections of subscribers.
+pub trait Connections {
+    /// The connections of one subscriber.
+    async fn connections(
+        &self,
+        subscriber: &Subscriber,
+    ) -> Result<BTreeMap<ConnectionId, Connection>, Fault>;
+
+    /// The connections of many, in batches; who has none may be absent.
+    async fn connections_of(
+        &self,
+        subscribers: &[Subscriber],
+    ) -> Result<BTreeMap<Subscriber, BTreeMap<ConnectionId, Connection>>, Fault>;
+
+    /// Registers a connection under its subscriber and its token in one transaction, on condition that the token is
+    /// active and not expired at `connection.since`. Entry `replaces`, if any, is removed in the same write. Idempotent.
+    async fn register(&self, registration: &Registration) -> Result<(), RegisterError>;
+
+    /// Forgets a connection: its entry and its announcement in one step, and then that its token authorises it.
+    /// Idempotent; the entry as it was, if it was there.
+    async fn forget(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<Connection>, Fault>;
+
+    /// Raises a gate that holds until `deadline`; the connection as it is then.
+    async fn raise_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        deadline: Timestamp,
+    ) -> Result<Result<Connection, Gone>, Fault>;
+
+    /// Parks references at the end, on condition that `saw`, a gate that was read, still stands or something is parked.
+    async fn park(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        saw: Option<&str>,
+        references: &[Reference],
+    ) -> Result<ParkedOutcome, Fault>;
+
+    /// Removes the first `count` parked references and renews the own gate, on condition that the own gate is still there;
+    /// the connection as it is then.
+    async fn unpark(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        count: usize,
+        deadline: Timestamp,
+    ) -> Result<Result<Connection, Gone>, Fault>;
+
+    /// Removes the own gate, on condition that nothing is parked or that the gate `other` still stands; whether it did.
+    /// True also if the own gate or the connection was gone already.
+    async fn lower_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        other: Option<&str>,
+    ) -> Result<bool, Fault>;
+
+    /// Takes over from gates that no longer hold: removes `expired` (each on condition that it is unchanged) and raises
+    /// `gate`; the connection as it is then, or none if it had changed.
+    async fn take_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        expired: &BTreeMap<String, Timestamp>,
+        gate: &str,
+        deadline: Timestamp,
+    ) -> Result<Option<Connection>, Fault>;
+}

@@ -1,0 +1,108 @@
+//! The way out to clients, the way to other functions, and what the surroundings give: time and randomness.
+
+use core::time::Duration;
+
+use protocol::{ConnectionId, LogId, Subscriber, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, Framing};
+
+/// What became of one post to one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway took it. The client may still be gone.
+    Delivered,
+    /// There is no such connection (410).
+    Gone,
+    /// Not taken: too fast, or the client reads too slowly (429).
+    Throttled,
+    /// Not taken: too many bytes (413).
+    TooLarge,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Whether a connection is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It is.
+    Up,
+    /// It is not, or not yet.
+    Gone,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Frames to clients. Each call ends within two seconds and is never repeated by itself.
+pub trait Pushes {
+    /// Hands a frame to a connection.
+    async fn post(&self, connection: &ConnectionId, framing: Framing, frame: &str) -> Outcome;
+
+    /// Whether the connection is up.
+    async fn probe(&self, connection: &ConnectionId) -> Probe;
+
+    /// Drops the connection; whether it is certain that it is gone.
+    async fn drop_connection(&self, connection: &ConnectionId) -> bool;
+}
+
+/// Work that nobody should wait for. Carried out at least once, so every job is safe twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "kebab-case")]
+pub enum Job {
+    /// A connection was registered: wait until it is up, then let what was parked go.
+    Connected {
+        /// Whose.
+        subscriber: Subscriber,
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A log may hold events that nobody pushes.
+    Drain {
+        /// The log.
+        log: LogId,
+        /// The holder of the lease that is handed on, if one is.
+        holder: Option<String>,
+    },
+    /// A subscriber's presence changed.
+    Presence {
+        /// Whose.
+        subscriber: Subscriber,
+        /// Whether a reconnect may undo the change within the time of grace.
+        grace: bool,
+    },
+    /// Something was parked for a connection: see to it that it goes even if the gate's owner died.
+    Release {
+        /// Whose.
+        subscriber: Subscriber,
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A subscriber was invited.
+    Invited {
+        /// Who.
+        subscriber: Subscriber,
+        /// To which channel.
+        log: LogId,
+    },
+}
+
+/// The `fanout` function.
+pub trait Workers {
+    /// Starts a job and does not wait for it.
+    async fn start(&self, job: &Job) -> Result<(), Fault>;
+}
+
+/// Time and randomness.
+pub trait Environment {
+    /// Now.
+    fn now(&self) -> Timestamp;
+
+    /// Waits.
+    async fn sleep(&self, duration: Duration);
+
+    /// A fresh id: 128 random bits as a UUID.
+    fn fresh_id(&self) -> String;
+
+    /// A fresh bearer token: 256 bits of the system's generator, base64url.
+    fn fresh_token(&self) -> String;
+}
