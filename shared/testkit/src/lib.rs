@@ -1,1 +1,10 @@
-//! testkit.
+//! Dev only: the ports in memory, with faults, a virtual clock and a seeded executor; and the contract that every
+//! adapter of the storage ports keeps.
+
+pub mod clock;
+pub mod fault;
+pub mod jobs;
+pub mod memory;
+pub mod random;
+pub mod sockets;
+pub mod surroundings;

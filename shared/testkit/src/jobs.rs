@@ -1,0 +1,110 @@
+//! The `fanout` function as a queue that a test works off.
+
+use core::{
+    future::poll_fn,
+    task::{Poll, Waker},
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use service::ports::{Fault, Job, Workers};
+
+use crate::fault::{Faults, Kind};
+
+/// [`Workers`] that only take jobs down. Clones are the same queue.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    faults: Faults,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Job>,
+    waiting: Vec<Waker>,
+}
+
+impl Jobs {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(faults: Faults) -> Self {
+        Self {
+            faults,
+            state: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The knobs; the operation is `start`.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Takes the oldest job.
+    #[must_use]
+    pub fn take(&self) -> Option<Job> {
+        self.lock().queue.pop_front()
+    }
+
+    /// Takes all jobs.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Job> {
+        self.lock().queue.drain(..).collect()
+    }
+
+    /// Puts a job back at the end: a worker that died is started again.
+    pub fn put(&self, job: Job) {
+        let waiting = {
+            let mut state = self.lock();
+            state.queue.push_back(job);
+            core::mem::take(&mut state.waiting)
+        };
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the oldest job, or waits until there is one: what a simulation's workers loop on.
+    pub async fn next(&self) -> Job {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            match state.queue.pop_front() {
+                Some(job) => Poll::Ready(job),
+                None => {
+                    state.waiting.push(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Workers for Jobs {
+    async fn start(&self, job: &Job) -> Result<(), Fault> {
+        self.faults
+            .step("start", Kind::Write, || {
+                self.put(job.clone());
+                Ok(())
+            })
+            .await
+    }
+}

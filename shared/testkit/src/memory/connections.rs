@@ -1,0 +1,194 @@
+//! Connections and their gates.
+
+use std::collections::BTreeMap;
+
+use protocol::{ConnectionId, Subscriber, Timestamp};
+use service::ports::{
+    Connection, Connections, Fault, Gone, Parked, ParkedOutcome, Reference, RegisterError,
+    Registration,
+};
+
+use super::{
+    Memory,
+    state::{DAY_SECONDS, Ttl},
+};
+
+impl Connections for Memory {
+    async fn connections(
+        &self,
+        subscriber: &Subscriber,
+    ) -> Result<BTreeMap<ConnectionId, Connection>, Fault> {
+        self.read("connections", |state, _| {
+            let person = state.person(subscriber);
+            person.map(|it| it.connections.clone()).unwrap_or_default()
+        })
+        .await
+    }
+
+    async fn connections_of(
+        &self,
+        subscribers: &[Subscriber],
+    ) -> Result<BTreeMap<Subscriber, BTreeMap<ConnectionId, Connection>>, Fault> {
+        let found = self.batch("connections_of", subscribers, |state, _, subscriber| {
+            let connections = &state.person(subscriber)?.connections;
+            (!connections.is_empty()).then(|| connections.clone())
+        });
+        Ok(found.await?.into_iter().collect())
+    }
+
+    async fn register(&self, registration: &Registration) -> Result<(), RegisterError> {
+        let Registration {
+            subscriber,
+            id,
+            connection,
+            replaces,
+        } = registration;
+        let registered = self.write("register", |state, now| {
+            let token = state.tokens.get_mut(&connection.token);
+            let good = token.filter(|it| {
+                it.record(now)
+                    .is_some_and(|record| record.is_good(connection.since))
+            });
+            let Some(token) = good else {
+                return Err(RegisterError::Token);
+            };
+            let ttl = Ttl::after(connection.ends_at, DAY_SECONDS);
+            token.connections.insert(id.clone(), ttl);
+            let person = state.person_mut(subscriber);
+            if let Some(old) = replaces {
+                person.forget(old);
+            }
+            // What was repeated may have taken place before, and things may have happened to it since.
+            person
+                .connections
+                .entry(id.clone())
+                .or_insert_with(|| connection.clone());
+            Ok(())
+        });
+        registered.await?
+    }
+
+    async fn forget(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<Connection>, Fault> {
+        let forgotten = self.write("forget", |state, _| state.person_mut(subscriber).forget(id));
+        let Some(connection) = forgotten.await? else {
+            return Ok(None);
+        };
+        self.write("forget", |state, _| {
+            if let Some(token) = state.tokens.get_mut(&connection.token) {
+                token.connections.remove(id);
+            }
+        })
+        .await?;
+        Ok(Some(connection))
+    }
+
+    async fn raise_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        deadline: Timestamp,
+    ) -> Result<Result<Connection, Gone>, Fault> {
+        self.write("raise_gate", |state, _| {
+            let connection = state.connection_mut(subscriber, id).ok_or(Gone)?;
+            connection.gates.insert(gate.to_owned(), deadline);
+            Ok(connection.clone())
+        })
+        .await
+    }
+
+    async fn park(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        saw: Option<&str>,
+        references: &[Reference],
+    ) -> Result<ParkedOutcome, Fault> {
+        self.write("park", |state, _| {
+            let Some(connection) = state.connection_mut(subscriber, id) else {
+                return ParkedOutcome::NotRegistered;
+            };
+            let parked = if connection.parked.is_empty() {
+                if !saw.is_some_and(|gate| connection.gates.contains_key(gate)) {
+                    return ParkedOutcome::Changed;
+                }
+                Parked::First
+            } else {
+                Parked::Further
+            };
+            connection.parked.extend_from_slice(references);
+            ParkedOutcome::Parked(parked)
+        })
+        .await
+    }
+
+    async fn unpark(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        count: usize,
+        deadline: Timestamp,
+    ) -> Result<Result<Connection, Gone>, Fault> {
+        self.write("unpark", |state, _| {
+            let connection = state.connection_mut(subscriber, id).ok_or(Gone)?;
+            let own = connection.gates.get_mut(gate).ok_or(Gone)?;
+            *own = deadline;
+            let count = count.min(connection.parked.len());
+            connection.parked.drain(..count);
+            Ok(connection.clone())
+        })
+        .await
+    }
+
+    async fn lower_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        other: Option<&str>,
+    ) -> Result<bool, Fault> {
+        self.write("lower_gate", |state, _| {
+            let Some(connection) = state.connection_mut(subscriber, id) else {
+                return true;
+            };
+            let other_stands = other.is_some_and(|it| connection.gates.contains_key(it));
+            if connection.gates.contains_key(gate) && !connection.parked.is_empty() && !other_stands
+            {
+                return false;
+            }
+            connection.gates.remove(gate);
+            true
+        })
+        .await
+    }
+
+    async fn take_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        expired: &BTreeMap<String, Timestamp>,
+        gate: &str,
+        deadline: Timestamp,
+    ) -> Result<Option<Connection>, Fault> {
+        self.write("take_gate", |state, _| {
+            let connection = state.connection_mut(subscriber, id)?;
+            let unchanged = expired
+                .iter()
+                .all(|(gate, until)| connection.gates.get(gate) == Some(until));
+            if !unchanged {
+                return None;
+            }
+            connection
+                .gates
+                .retain(|gate, _| !expired.contains_key(gate));
+            connection.gates.insert(gate.to_owned(), deadline);
+            Some(connection.clone())
+        })
+        .await
+    }
+}

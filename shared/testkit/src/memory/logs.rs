@@ -1,0 +1,298 @@
+//! Logs: heads, leases, entries and markers.
+
+use core::ops::Bound::{Excluded, Included, Unbounded};
+use std::collections::BTreeMap;
+
+use protocol::{
+    LogId, MessageId, Subscriber, SubscriberId, Timestamp, change::LogEntry, limits::HISTORY_DAYS,
+    model::DeliveryStatus,
+};
+use service::ports::{AllocateError, Allocation, Fault, Head, Lease, Logs, Marker, Page, Slice};
+
+use super::{
+    Memory, beyond, page,
+    state::{DAY_SECONDS, Ttl},
+};
+
+impl Logs for Memory {
+    async fn head(&self, log: &LogId) -> Result<Option<Head>, Fault> {
+        self.read("head", |state, _| state.heads.get(log).cloned())
+            .await
+    }
+
+    async fn heads(&self, logs: &[LogId]) -> Result<BTreeMap<LogId, Head>, Fault> {
+        let found = self.batch("heads", logs, |state, _, log| state.heads.get(log).cloned());
+        Ok(found.await?.into_iter().collect())
+    }
+
+    async fn allocate(&self, log: &LogId, allocation: &Allocation) -> Result<Head, AllocateError> {
+        let allocated = self.write("allocate", |state, _| {
+            let head = state.heads.get_mut(log).filter(|head| head.active)?;
+            head.sequence += allocation.count;
+            head.allocated_at = allocation.at;
+            head.active = !allocation.close;
+            head.lease.get_or_insert_with(|| allocation.lease.clone());
+            let head = head.clone();
+            state.set_undrained(log, true);
+            Some(head)
+        });
+        allocated.await?.ok_or(AllocateError::NotActive)
+    }
+
+    async fn create_direct(&self, log: &LogId, now: Timestamp) -> Result<(), Fault> {
+        let LogId::Direct { domain, low, high } = log else {
+            return Err(Fault::Corrupt("not a direct conversation".to_owned()));
+        };
+        // The rows first: who finds the head finds them.
+        for (id, peer) in [(low, high), (high, low)] {
+            let subscriber = Subscriber {
+                domain: domain.clone(),
+                id: id.clone(),
+            };
+            self.write("create_direct", |state, _| {
+                let conversations = &mut state.person_mut(&subscriber).conversations;
+                conversations.insert(peer.clone());
+            })
+            .await?;
+        }
+        self.write("create_direct", |state, _| {
+            if !state.heads.contains_key(log) {
+                state.put_head(log, 0, now);
+            }
+        })
+        .await
+    }
+
+    async fn set_marker(
+        &self,
+        log: &LogId,
+        sender: &SubscriberId,
+        message_id: &MessageId,
+        marker: &Marker,
+    ) -> Result<Result<(), Marker>, Fault> {
+        let key = (log.clone(), sender.clone(), message_id.clone());
+        self.write("set_marker", |state, now| {
+            match state.markers.get(&key).filter(|(_, ttl)| ttl.holds(now)) {
+                Some((there, _)) => Err(there.clone()),
+                None => {
+                    state.markers.insert(key, timed(marker));
+                    Ok(())
+                }
+            }
+        })
+        .await
+    }
+
+    async fn replace_marker(
+        &self,
+        log: &LogId,
+        sender: &SubscriberId,
+        message_id: &MessageId,
+        old: &Marker,
+        new: &Marker,
+    ) -> Result<bool, Fault> {
+        let key = (log.clone(), sender.clone(), message_id.clone());
+        self.write("replace_marker", |state, now| {
+            let there = state.markers.get_mut(&key);
+            match there.filter(|(there, ttl)| there == old && ttl.holds(now)) {
+                Some(there) => {
+                    *there = timed(new);
+                    true
+                }
+                None => false,
+            }
+        })
+        .await
+    }
+
+    async fn marker(
+        &self,
+        log: &LogId,
+        sender: &SubscriberId,
+        message_id: &MessageId,
+    ) -> Result<Option<Marker>, Fault> {
+        let key = (log.clone(), sender.clone(), message_id.clone());
+        self.read("marker", |state, now| {
+            let (marker, ttl) = state.markers.get(&key)?;
+            ttl.holds(now).then(|| marker.clone())
+        })
+        .await
+    }
+
+    async fn put_entry(
+        &self,
+        log: &LogId,
+        entry: &LogEntry,
+    ) -> Result<Result<(), LogEntry>, Fault> {
+        let there = self.write("put_entry", |state, now| {
+            let there = state.entry(log, entry.event.sequence, now).cloned();
+            if there.is_none() {
+                state.put_entry(log, entry);
+            }
+            there
+        });
+        Ok(there.await?.map_or(Ok(()), Err))
+    }
+
+    async fn entry(&self, log: &LogId, sequence: u64) -> Result<Option<LogEntry>, Fault> {
+        self.read("entry", |state, now| {
+            state.entry(log, sequence, now).cloned()
+        })
+        .await
+    }
+
+    async fn entries_after(
+        &self,
+        log: &LogId,
+        after: u64,
+        until: u64,
+        limit: usize,
+    ) -> Result<Slice, Fault> {
+        let limit = self.cap(limit);
+        self.read("entries_after", |state, now| {
+            let found = (after < until)
+                .then(|| state.entries(log, (Excluded(after), Included(until)), now))
+                .into_iter()
+                .flatten();
+            let page = page(found.cloned(), limit);
+            Slice {
+                entries: page.items,
+                more: page.more,
+            }
+        })
+        .await
+    }
+
+    async fn entries_before(&self, log: &LogId, before: u64, limit: usize) -> Result<Slice, Fault> {
+        let limit = self.cap(limit);
+        self.read("entries_before", |state, now| {
+            let found = state.entries(log, (Unbounded, Excluded(before)), now);
+            let page = page(found.rev().cloned(), limit);
+            Slice {
+                entries: page.items.into_iter().rev().collect(),
+                more: page.more,
+            }
+        })
+        .await
+    }
+
+    async fn renew(
+        &self,
+        log: &LogId,
+        holder: &str,
+        until: Timestamp,
+        sent: u64,
+    ) -> Result<Option<Head>, Fault> {
+        self.write("renew", |state, _| {
+            let head = state.heads.get_mut(log)?;
+            let lease = head.lease.as_mut().filter(|it| it.holder == holder)?;
+            lease.until = until;
+            head.sent = sent;
+            Some(head.clone())
+        })
+        .await
+    }
+
+    async fn release(&self, log: &LogId, holder: &str, sent: u64) -> Result<bool, Fault> {
+        self.write("release", |state, _| {
+            let Some(head) = state.heads.get_mut(log) else {
+                return false;
+            };
+            let own = head.lease.as_ref().is_some_and(|it| it.holder == holder);
+            if !own || head.sequence > sent {
+                return false;
+            }
+            head.lease = None;
+            head.sent = sent;
+            true
+        })
+        .await
+    }
+
+    async fn take_lease(
+        &self,
+        log: &LogId,
+        old: Option<&Lease>,
+        new: &Lease,
+    ) -> Result<bool, Fault> {
+        self.write("take_lease", |state, _| {
+            let Some(head) = state.heads.get_mut(log) else {
+                return false;
+            };
+            if head.lease.as_ref() != old {
+                return false;
+            }
+            head.lease = Some(new.clone());
+            true
+        })
+        .await
+    }
+
+    async fn raise_direct_horizon(
+        &self,
+        log: &LogId,
+        subscriber: &SubscriberId,
+        status: DeliveryStatus,
+        sequence: u64,
+    ) -> Result<bool, Fault> {
+        self.write("raise_direct_horizon", |state, _| {
+            let head = state.heads.get_mut(log);
+            let Some(horizons) = head.and_then(|it| it.horizons.get_mut(subscriber)) else {
+                return false;
+            };
+            let before = *horizons;
+            // In the order of statuses: each implies the ones before it.
+            for (implied, horizon) in [
+                (DeliveryStatus::Received, &mut horizons.received),
+                (DeliveryStatus::Displayed, &mut horizons.displayed),
+                (DeliveryStatus::Read, &mut horizons.read),
+            ] {
+                if implied <= status {
+                    *horizon = sequence.max(*horizon);
+                }
+            }
+            match status {
+                DeliveryStatus::Stored => false,
+                DeliveryStatus::Received => before.received < sequence,
+                DeliveryStatus::Displayed => before.displayed < sequence,
+                DeliveryStatus::Read => before.read < sequence,
+            }
+        })
+        .await
+    }
+
+    async fn undrained(
+        &self,
+        shard: u32,
+        after: Option<&LogId>,
+        limit: usize,
+    ) -> Result<Page<LogId>, Fault> {
+        let limit = self.cap(limit);
+        let after = after.map(ToString::to_string);
+        self.read("undrained", |state, _| {
+            let logs = state.undrained(shard).into_iter();
+            let logs = logs.flat_map(|it| it.range(beyond(after.as_ref())));
+            page(logs.map(|(_, log)| log.clone()), limit)
+        })
+        .await
+    }
+
+    async fn settle(&self, log: &LogId) -> Result<bool, Fault> {
+        self.write("settle", |state, _| {
+            let pushed = state
+                .heads
+                .get(log)
+                .is_some_and(|head| head.sent >= head.sequence);
+            if pushed {
+                state.set_undrained(log, false);
+            }
+            pushed
+        })
+        .await
+    }
+}
+
+fn timed(marker: &Marker) -> (Marker, Ttl) {
+    let ttl = Ttl::after(marker.at, HISTORY_DAYS * DAY_SECONDS);
+    (marker.clone(), ttl)
+}

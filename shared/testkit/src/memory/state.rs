@@ -1,0 +1,244 @@
+//! What the database holds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::{
+    ChannelId, ChannelKey, ConnectionId, LogId, MessageId, Subscriber, SubscriberId, Timestamp,
+    change::{Invitation, LogEntry, Member, Profile, Roster},
+};
+use service::ports::{Connection, Head, Marker, PresenceState, TokenHash, TokenRecord};
+
+/// A time to live: seconds since the epoch, as DynamoDB has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ttl(i64);
+
+impl Ttl {
+    /// This many seconds after `at`.
+    pub(super) const fn after(at: Timestamp, seconds: i64) -> Self {
+        Self(at.plus_seconds(seconds).seconds_up())
+    }
+
+    /// Whether it holds at `now`.
+    pub(super) const fn holds(self, now: Timestamp) -> bool {
+        now.millis() < self.0.saturating_mul(1_000)
+    }
+}
+
+pub(super) const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+#[derive(Debug, Default)]
+pub(super) struct PresenceItem {
+    pub(super) state: PresenceState,
+    pub(super) lease: Option<(String, Timestamp)>,
+}
+
+#[derive(Debug)]
+pub(super) struct MemberRow {
+    pub(super) member: Member,
+    /// Only a tombstone has one.
+    pub(super) ttl: Option<Ttl>,
+}
+
+/// The items of a channel but for its log.
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    pub(super) profile: Option<Profile>,
+    pub(super) roster: Option<Roster>,
+    pub(super) members: BTreeMap<SubscriberId, MemberRow>,
+    pub(super) joined: BTreeSet<(u64, SubscriberId)>,
+}
+
+impl Channel {
+    pub(super) fn member(&self, id: &SubscriberId, now: Timestamp) -> Option<&Member> {
+        self.members
+            .get(id)
+            .filter(|row| row.ttl.is_none_or(|ttl| ttl.holds(now)))
+            .map(|row| &row.member)
+    }
+
+    /// The row of who is a member now.
+    pub(super) fn current(&mut self, id: &SubscriberId) -> Option<&mut Member> {
+        self.members
+            .get_mut(id)
+            .map(|row| &mut row.member)
+            .filter(|member| member.is_current())
+    }
+}
+
+/// A subscriber's side of things.
+#[derive(Debug, Default)]
+pub(super) struct Person {
+    pub(super) tokens: BTreeMap<TokenHash, Ttl>,
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) presence: PresenceItem,
+    pub(super) channels: BTreeSet<ChannelId>,
+    pub(super) conversations: BTreeSet<SubscriberId>,
+    pub(super) invitations: BTreeMap<ChannelId, Invitation>,
+}
+
+impl Person {
+    /// Removes a connection with its announcement.
+    pub(super) fn forget(&mut self, id: &ConnectionId) -> Option<Connection> {
+        let connection = self.connections.remove(id)?;
+        let presence = &mut self.presence.state;
+        if presence.announcements.remove(id).is_some() {
+            presence.version += 1;
+        }
+        Some(connection)
+    }
+}
+
+/// A token and what it authorises.
+#[derive(Debug, Default)]
+pub(super) struct Token {
+    pub(super) record: Option<(TokenRecord, Ttl)>,
+    pub(super) connections: BTreeMap<ConnectionId, Ttl>,
+}
+
+impl Token {
+    pub(super) fn record(&self, now: Timestamp) -> Option<&TokenRecord> {
+        self.record
+            .as_ref()
+            .filter(|(_, ttl)| ttl.holds(now))
+            .map(|(record, _)| record)
+    }
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) tokens: BTreeMap<TokenHash, Token>,
+    people: BTreeMap<Subscriber, Person>,
+    channels: BTreeMap<ChannelKey, Channel>,
+    pub(super) heads: BTreeMap<LogId, Head>,
+    events: BTreeMap<LogId, BTreeMap<u64, (LogEntry, Ttl)>>,
+    pub(super) markers: BTreeMap<(LogId, SubscriberId, MessageId), (Marker, Ttl)>,
+    index: Index,
+}
+
+impl State {
+    pub(super) fn person(&self, subscriber: &Subscriber) -> Option<&Person> {
+        self.people.get(subscriber)
+    }
+
+    pub(super) fn person_mut(&mut self, subscriber: &Subscriber) -> &mut Person {
+        self.people.entry(subscriber.clone()).or_default()
+    }
+
+    pub(super) fn channel(&self, key: &ChannelKey) -> Option<&Channel> {
+        self.channels.get(key)
+    }
+
+    pub(super) fn channel_mut(&mut self, key: &ChannelKey) -> &mut Channel {
+        self.channels.entry(key.clone()).or_default()
+    }
+
+    pub(super) fn connection_mut(
+        &mut self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Option<&mut Connection> {
+        self.people.get_mut(subscriber)?.connections.get_mut(id)
+    }
+
+    /// The entries of a log within `range`, without those past their time.
+    pub(super) fn entries(
+        &self,
+        log: &LogId,
+        range: (core::ops::Bound<u64>, core::ops::Bound<u64>),
+        now: Timestamp,
+    ) -> impl DoubleEndedIterator<Item = &LogEntry> {
+        self.events
+            .get(log)
+            .into_iter()
+            .flat_map(move |entries| entries.range(range))
+            .filter(move |(_, (_, ttl))| ttl.holds(now))
+            .map(|(_, (entry, _))| entry)
+    }
+
+    pub(super) fn entry(&self, log: &LogId, sequence: u64, now: Timestamp) -> Option<&LogEntry> {
+        use core::ops::Bound::Included;
+        self.entries(log, (Included(sequence), Included(sequence)), now)
+            .next()
+    }
+
+    pub(super) fn put_entry(&mut self, log: &LogId, entry: &LogEntry) {
+        let ttl = Ttl::after(
+            entry.event.timestamp,
+            protocol::limits::HISTORY_DAYS * DAY_SECONDS,
+        );
+        self.events
+            .entry(log.clone())
+            .or_default()
+            .insert(entry.event.sequence, (entry.clone(), ttl));
+    }
+
+    /// Makes a head that nobody holds, with nothing pushed yet.
+    pub(super) fn put_head(&mut self, log: &LogId, sequence: u64, at: Timestamp) {
+        let head = Head {
+            active: true,
+            sequence,
+            sent: 0,
+            lease: None,
+            allocated_at: at,
+            horizons: match log {
+                LogId::Channel(_) => BTreeMap::new(),
+                LogId::Direct { low, high, .. } => [low, high]
+                    .map(|id| (id.clone(), Default::default()))
+                    .into(),
+            },
+        };
+        self.heads.insert(log.clone(), head);
+        if sequence > 0 {
+            self.set_undrained(log, true);
+        }
+    }
+
+    /// Lets the index see what it should see at `now`; what is written now it sees at `later`.
+    pub(super) fn index_at(&mut self, now: Timestamp, later: Timestamp) {
+        self.index.later = later;
+        self.index.catch_up(now);
+    }
+
+    pub(super) fn set_undrained(&mut self, log: &LogId, undrained: bool) {
+        let later = self.index.later;
+        self.index.behind.push_back((later, log.clone(), undrained));
+    }
+
+    pub(super) fn undrained(&self, shard: u32) -> Option<&BTreeMap<String, LogId>> {
+        self.index.shards.get(&shard)
+    }
+}
+
+/// The index of logs that may hold events nobody has pushed; it lags behind.
+#[derive(Debug, Default)]
+struct Index {
+    shards: BTreeMap<u32, BTreeMap<String, LogId>>,
+    behind: VecDeque<(Timestamp, LogId, bool)>,
+    later: Timestamp,
+}
+
+impl Index {
+    fn catch_up(&mut self, now: Timestamp) {
+        while let Some((at, log, undrained)) = self.behind.front().cloned() {
+            if now < at {
+                break;
+            }
+            self.behind.pop_front();
+            let key = log.to_string();
+            let shard = self.shards.entry(shard_of(&key)).or_default();
+            if undrained {
+                shard.insert(key, log);
+            } else {
+                shard.remove(&key);
+            }
+        }
+    }
+}
+
+/// The shard of a log's key: FNV-1a, spread over 16.
+fn shard_of(key: &str) -> u32 {
+    key.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    }) % 16
+}
