@@ -1,7 +1,13 @@
 //! The functions' executables: built from the workspace, or taken ready-made from a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde::Deserialize;
+use tokio::process::Command;
 
 /// Why there are no executables.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +17,7 @@ pub enum BuildError {
         "cannot run cargo: {0}. Build the functions yourself and name their folder with --functions."
     )]
     Cargo(std::io::Error),
-    /// Cargo could not read the workspace.
+    /// Cargo could not read the workspace; it has said why.
     #[error("cargo cannot read the workspace at {path}", path = .0.display())]
     Workspace(PathBuf),
     /// No package has the binary.
@@ -30,6 +36,30 @@ pub enum BuildError {
     },
 }
 
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// One line of `cargo build --message-format=json`; of interest are those that name an executable.
+#[derive(Debug, Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
 /// Builds `binaries` of the workspace that `dir` is in, showing progress; with `release` by the profile `local`.
 ///
 /// # Errors
@@ -39,8 +69,49 @@ pub async fn build(
     binaries: &BTreeSet<String>,
     release: bool,
 ) -> Result<BTreeMap<String, PathBuf>, BuildError> {
-    let _ = (dir, binaries, release);
-    Err(BuildError::Failed)
+    if binaries.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let packages = packages(dir, binaries).await?;
+    let mut arguments = vec![
+        "build",
+        "--message-format=json-render-diagnostics",
+        "--profile",
+    ];
+    arguments.push(if release { "local" } else { "dev" });
+    // By package, because in a workspace `--bin` alone looks only into the default members.
+    arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
+    arguments.extend(binaries.iter().flat_map(|binary| ["--bin", binary]));
+    // Cargo's own progress is the best there is, but only on a terminal.
+    let shown = std::io::stderr().is_terminal();
+    if !shown {
+        eprintln!("building {} functions", binaries.len());
+    }
+    let output = cargo(
+        dir,
+        &arguments,
+        if shown {
+            Stdio::inherit()
+        } else {
+            Stdio::piped()
+        },
+    )
+    .await?;
+    if !output.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        return Err(BuildError::Failed);
+    }
+    let built: BTreeMap<_, _> = output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .filter_map(|message| Some((message.target?.name, message.executable?)))
+        .filter(|(name, _)| binaries.contains(name))
+        .collect();
+    match binaries.iter().find(|binary| !built.contains_key(*binary)) {
+        Some(missing) => Err(BuildError::NoBinary(missing.clone())),
+        None => Ok(built),
+    }
 }
 
 /// Takes `binaries` from `dir`: `<binary>`, or `<binary>/bootstrap`.
@@ -51,6 +122,100 @@ pub fn ready_made(
     dir: &Path,
     binaries: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, PathBuf>, BuildError> {
-    let _ = (dir, binaries);
-    Err(BuildError::Failed)
+    let executable = |binary: &String| {
+        let path = dir.join(binary);
+        let candidates = [path.join("bootstrap"), path];
+        let found = candidates.into_iter().find(|path| path.is_file());
+        // An absolute path still holds when a function changes its folder.
+        let found = found.and_then(|path| std::path::absolute(path).ok());
+        found
+            .map(|path| (binary.clone(), path))
+            .ok_or_else(|| BuildError::Missing {
+                dir: dir.to_owned(),
+                binary: binary.clone(),
+            })
+    };
+    binaries.iter().map(executable).collect()
+}
+
+/// The packages that `binaries` are in.
+async fn packages(dir: &Path, binaries: &BTreeSet<String>) -> Result<BTreeSet<String>, BuildError> {
+    let arguments = ["metadata", "--no-deps", "--format-version", "1"];
+    let output = cargo(dir, &arguments, Stdio::piped()).await?;
+    let metadata = output
+        .status
+        .success()
+        .then(|| serde_json::from_slice::<Metadata>(&output.stdout));
+    let Some(Ok(metadata)) = metadata else {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        return Err(BuildError::Workspace(dir.to_owned()));
+    };
+    let has = |package: &Package, binary: &String| {
+        let is_it = |target: &Target| {
+            target.name == *binary && target.kind.iter().any(|kind| kind == "bin")
+        };
+        package.targets.iter().any(is_it)
+    };
+    binaries
+        .iter()
+        .map(|binary| {
+            let package = metadata
+                .packages
+                .iter()
+                .find(|package| has(package, binary));
+            package
+                .map(|package| package.name.clone())
+                .ok_or_else(|| BuildError::NoBinary(binary.clone()))
+        })
+        .collect()
+}
+
+async fn cargo(dir: &Path, arguments: &[&str], stderr: Stdio) -> Result<Output, BuildError> {
+    // Under `cargo run` this is the cargo that runs us, of the same toolchain.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    Command::new(cargo)
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(BuildError::Cargo)?
+        .wait_with_output()
+        .await
+        .map_err(BuildError::Cargo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn ready_made_executables_lie_bare_or_as_bootstrap() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("bare"), "").unwrap();
+        std::fs::create_dir(dir.path().join("packed")).unwrap();
+        std::fs::write(dir.path().join("packed/bootstrap"), "").unwrap();
+        let found = ready_made(dir.path(), &names(&["bare", "packed"])).unwrap();
+        assert_eq!(found["bare"], dir.path().join("bare"));
+        assert_eq!(found["packed"], dir.path().join("packed/bootstrap"));
+        assert!(matches!(
+            ready_made(dir.path(), &names(&["absent"])),
+            Err(BuildError::Missing { binary, .. }) if binary == "absent"
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_binary_that_no_package_has_is_named() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let error = build(here, &names(&["no-such-binary"]), false)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, BuildError::NoBinary(binary) if binary == "no-such-binary"));
+    }
 }

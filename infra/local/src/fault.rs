@@ -196,6 +196,15 @@ impl Faults {
         })
     }
 
+    /// Which of two equal ways a fault of `kind` that struck takes.
+    #[must_use]
+    pub fn heads(&self, kind: Kind) -> bool {
+        self.die(kind).is_some_and(|die| {
+            let mut rng = die.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            rng.random_bool(0.5)
+        })
+    }
+
     fn die(&self, kind: Kind) -> Option<&Die> {
         self.dice.iter().find(|die| die.fault.kind == kind)
     }

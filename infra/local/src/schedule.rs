@@ -1,11 +1,23 @@
 //! Schedules: what EventBridge would invoke on a timer.
 
+mod expression;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use self::expression::Expression;
 use crate::lambda::Lambda;
-use crate::template::Schedule;
+use crate::template::{ACCOUNT, STACK, Schedule};
 
 /// The running schedules; they stop when dropped.
 #[derive(Debug)]
-pub struct Schedules;
+pub struct Schedules {
+    _timers: JoinSet<()>,
+}
 
 /// Why a schedule cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +41,95 @@ impl Schedules {
         region: &str,
         lambda: &Lambda,
     ) -> Result<Self, ScheduleError> {
-        let _ = (schedules, region, lambda);
-        Ok(Self)
+        let mut timers = JoinSet::new();
+        for schedule in schedules {
+            let expression =
+                Expression::parse(&schedule.expression).map_err(|problem| ScheduleError {
+                    name: schedule.name.clone(),
+                    expression: schedule.expression.clone(),
+                    problem,
+                })?;
+            timers.spawn(keep(
+                expression,
+                schedule.clone(),
+                region.to_owned(),
+                lambda.clone(),
+            ));
+        }
+        Ok(Self { _timers: timers })
+    }
+}
+
+async fn keep(expression: Expression, schedule: Schedule, region: String, lambda: Lambda) {
+    let mut last = Timestamp::now();
+    while let Some(next) = expression.after(last) {
+        let wait = Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default();
+        tokio::time::sleep(wait).await;
+        lambda.invoke_event(&schedule.function, payload(&schedule, &region, next));
+        last = next;
+    }
+}
+
+/// The template's own input, or the event EventBridge makes up.
+fn payload(schedule: &Schedule, region: &str, time: Timestamp) -> Bytes {
+    if let Some(input) = &schedule.input {
+        return input.clone().into();
+    }
+    let name = format!("{STACK}-{}{}", schedule.function, schedule.name);
+    // The scheduler's detail is a text, the rule's an object.
+    let (resource, detail) = if schedule.source == "aws.scheduler" {
+        (
+            format!("arn:aws:scheduler:{region}:{ACCOUNT}:schedule/default/{name}"),
+            json!("{}"),
+        )
+    } else {
+        (
+            format!("arn:aws:events:{region}:{ACCOUNT}:rule/{name}"),
+            json!({}),
+        )
+    };
+    json!({
+        "version": "0",
+        "id": crate::lambda::request_id(),
+        "detail-type": "Scheduled Event",
+        "source": schedule.source,
+        "account": ACCOUNT,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "region": region,
+        "resources": [resource],
+        "detail": detail,
+    })
+    .to_string()
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(input: Option<&str>) -> Schedule {
+        Schedule {
+            name: "EveryMinute".to_owned(),
+            function: "ExpireFunction".to_owned(),
+            expression: "rate(1 minute)".to_owned(),
+            input: input.map(str::to_owned),
+            source: "aws.events",
+        }
+    }
+
+    #[test]
+    fn an_event_is_made_up_unless_the_template_gives_one() {
+        let time = "2026-01-31T12:00:00Z".parse().unwrap();
+        let event: serde_json::Value =
+            serde_json::from_slice(&payload(&schedule(None), "us-east-1", time)).unwrap();
+        assert_eq!(event["time"], "2026-01-31T12:00:00Z");
+        assert_eq!(
+            event["resources"][0],
+            "arn:aws:events:us-east-1:123456789012:rule/messaging-ExpireFunctionEveryMinute"
+        );
+        assert_eq!(
+            payload(&schedule(Some("{\"a\":1}")), "us-east-1", time),
+            "{\"a\":1}"
+        );
     }
 }

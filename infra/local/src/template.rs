@@ -1,5 +1,12 @@
 //! The deployment template, read as CloudFormation and SAM would read it.
 
+mod apis;
+mod functions;
+mod intrinsics;
+mod resources;
+mod tables;
+mod yaml;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +25,7 @@ pub struct Template {
     pub functions: BTreeMap<String, Function>,
     /// The WebSocket API, if the template has one.
     pub web_socket: Option<WebSocketApi>,
-    /// Routes of the HTTP APIs, in the template's order.
+    /// Routes of the HTTP APIs, in the order of their functions' logical ids.
     pub http_routes: Vec<HttpRoute>,
     /// DynamoDB tables.
     pub tables: Vec<Table>,
@@ -157,10 +164,22 @@ impl Template {
     /// # Errors
     /// When it is no template, or has something that cannot be run locally.
     pub fn read(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        let _ = parameters;
-        Err(TemplateError::Unreadable {
+        let text = std::fs::read_to_string(path).map_err(|source| TemplateError::Unreadable {
             path: path.to_owned(),
-            source: std::io::ErrorKind::NotFound.into(),
+            source,
+        })?;
+        let document = yaml::parse(&text).map_err(|source| TemplateError::Syntax {
+            path: path.to_owned(),
+            source,
+        })?;
+        // AWS_REGION moves the ARNs too, so that a developer's other tools agree with them.
+        let region = std::env::var("AWS_REGION").unwrap_or_else(|_| "us-east-1".to_owned());
+        resources::read(&document, parameters, &region).map_err(|problem| {
+            TemplateError::Unsupported {
+                path: path.to_owned(),
+                place: yaml::place(&text, &problem.place),
+                problem: problem.text,
+            }
         })
     }
 

@@ -1,14 +1,33 @@
 //! DynamoDB: the embedded engine behind our own HTTP front.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+mod faults;
+mod front;
+mod operations;
+mod tables;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynoxide::Database;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::fault::Faults;
+use crate::listen;
 use crate::template::Table;
+
+/// Nothing else deletes what has expired; AWS takes days, which would make a local table only grow.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// The running engine; it stops when shut down or dropped.
 #[derive(Debug)]
-pub struct Engine;
+pub struct Engine {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    stopped: oneshot::Receiver<()>,
+}
 
 /// How the engine is to run.
 #[derive(Debug, Clone)]
@@ -34,12 +53,12 @@ pub enum EngineError {
     )]
     Listen {
         /// Address and port.
-        address: String,
+        address: SocketAddr,
         /// What the system said.
         source: std::io::Error,
     },
     /// The database cannot be opened.
-    #[error("cannot open the database {path}: {problem}", path = .path.display())]
+    #[error("cannot open the database {path}: {problem}. Choose another folder with --data.", path = .path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -56,7 +75,7 @@ pub enum EngineError {
     },
     /// A table is there with another schema.
     #[error(
-        "the table {table} is kept with another {what} than the template's; delete the --data folder or choose another"
+        "the table {table} is kept with other {what} than the template's; delete the --data folder or choose another"
     )]
     Changed {
         /// Its name.
@@ -75,16 +94,124 @@ impl Engine {
     /// # Errors
     /// When the port is taken, or the database is unusable or of another schema.
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
-        let _ = options;
-        Ok(Self)
+        let (stop, stopping) = oneshot::channel();
+        let (done, stopped) = oneshot::channel();
+        let (ready, address) = oneshot::channel();
+        // The engine blocks on SQLite, so it has a thread and a runtime to itself.
+        std::thread::Builder::new()
+            .name("dynamodb".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                match runtime {
+                    Ok(runtime) => runtime.block_on(run(options, ready, stopping)),
+                    Err(error) => drop(ready.send(Err(EngineError::Thread(error)))),
+                }
+                // Nobody may be waiting for the end.
+                let _ = done.send(());
+            })
+            .map_err(EngineError::Thread)?;
+        let address = address.await.unwrap_or_else(|_| {
+            Err(EngineError::Thread(std::io::Error::other(
+                "its thread ended",
+            )))
+        })?;
+        Ok(Self {
+            address,
+            stop,
+            stopped,
+        })
     }
 
     /// The endpoint, `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
-        String::new()
+        listen::url(self.address)
     }
 
     /// Stops serving and closes the database.
-    pub async fn shut_down(self) {}
+    pub async fn shut_down(self) {
+        // Both fail only when the thread has ended already.
+        let _ = self.stop.send(());
+        let _ = self.stopped.await;
+    }
+}
+
+async fn run(
+    options: EngineOptions,
+    ready: oneshot::Sender<Result<SocketAddr, EngineError>>,
+    stopping: oneshot::Receiver<()>,
+) {
+    let (database, listener, address) = match open(&options).await {
+        Ok(opened) => opened,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    let front = Arc::new(front::Front {
+        database: database.clone(),
+        faults: options.faults,
+    });
+    let serving = listen::serve(listener, move |request| {
+        let front = Arc::clone(&front);
+        async move { front.handle(request).await }
+    });
+    if ready.send(Ok(address)).is_err() {
+        return;
+    }
+    tokio::select! {
+        _ = serving => {}
+        () = sweep(database) => {}
+        // A dropped sender is a dropped engine.
+        _ = stopping => {}
+    }
+}
+
+async fn open(options: &EngineOptions) -> Result<(Database, TcpListener, SocketAddr), EngineError> {
+    let wanted = SocketAddr::new(options.host, options.port);
+    let failed = |source| EngineError::Listen {
+        address: wanted,
+        source,
+    };
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let database = match &options.data {
+        Some(folder) => kept_in(folder)?,
+        None => Database::memory().map_err(|error| EngineError::Open {
+            path: PathBuf::from(":memory:"),
+            problem: error.to_string(),
+        })?,
+    };
+    for table in &options.tables {
+        tables::ensure(&database, table)?;
+    }
+    Ok((database, listener, address))
+}
+
+fn kept_in(folder: &Path) -> Result<Database, EngineError> {
+    let path = folder.join("dynamodb.sqlite");
+    let failed = |problem: String| EngineError::Open {
+        path: path.clone(),
+        problem,
+    };
+    std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+    let text = path
+        .to_str()
+        .ok_or_else(|| failed("its name is not UTF-8".to_owned()))?;
+    let database = Database::new(text).map_err(|error| failed(error.to_string()))?;
+    // It sets SQLite's synchronous=NORMAL: an acknowledged write survives a killed process, and is as fast as in memory.
+    database
+        .disable_bulk_loading()
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(database)
+}
+
+async fn sweep(database: Database) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = database.sweep_ttl() {
+            tracing::warn!(%error, "expired items could not be deleted");
+        }
+    }
 }

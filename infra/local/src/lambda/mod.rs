@@ -1,18 +1,35 @@
 //! Lambda: instances of functions behind the Runtime API, and the Invoke API before them.
 
+mod environment;
+mod events;
+mod instance;
+mod invoke_api;
+mod output;
+mod pool;
+mod process;
+mod runtime_api;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
 
+pub(crate) use self::pool::request_id;
+use self::pool::{Census, Pool};
 use crate::fault::Faults;
+use crate::listen;
 use crate::template::Function;
 
 /// Lambda on this machine; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Lambda;
+pub struct Lambda {
+    inner: Arc<Inner>,
+}
 
 /// How Lambda is to run.
 #[derive(Debug, Clone)]
@@ -29,7 +46,7 @@ pub struct LambdaOptions {
     pub replacements: Vec<(String, String)>,
     /// Most instances of one function; what exceeds it waits.
     pub max_instances: usize,
-    /// Waits before the first and every further repeat of a failed asynchronous invocation (AWS: 1 min, 2 min).
+    /// The wait before the first repeat of a failed asynchronous invocation, doubled for the next (AWS: 1 min).
     pub retry_delay: Duration,
     /// Show every line that functions write, not only errors.
     pub verbose: bool,
@@ -52,20 +69,59 @@ pub enum Invocation {
     NoSuchFunction,
 }
 
+#[derive(Debug)]
+struct Inner {
+    address: SocketAddr,
+    pools: BTreeMap<String, Arc<Pool>>,
+    census: Arc<Census>,
+    retry_delay: Duration,
+    server: std::sync::Mutex<Option<AbortHandle>>,
+}
+
 impl Lambda {
     /// Serves the Invoke API on `listener`; instances start when first invoked.
     ///
     /// # Errors
     /// When the listener's address cannot be told.
     pub async fn start(listener: TcpListener, options: LambdaOptions) -> std::io::Result<Self> {
-        let _ = (listener, options);
-        Ok(Self)
+        let address = listener.local_addr()?;
+        let url = listen::url(address);
+        let census = Arc::new(Census::default());
+        let pools = options
+            .functions
+            .values()
+            .map(|function| {
+                let variables = environment::variables(function, &options, &url);
+                let pool = Pool::new(function, variables, &options, Arc::clone(&census));
+                (function.id.clone(), Arc::new(pool))
+            })
+            .collect();
+        let lambda = Self {
+            inner: Arc::new(Inner {
+                address,
+                pools,
+                census,
+                retry_delay: options.retry_delay,
+                server: std::sync::Mutex::new(None),
+            }),
+        };
+        // The server knows Lambda only as long as someone else does, or neither would ever end.
+        let known = Arc::downgrade(&lambda.inner);
+        let server = tokio::spawn(async move {
+            listen::serve(listener, move |request| {
+                let inner = known.upgrade();
+                async move { Ok(invoke_api::handle(inner.map(|inner| Self { inner }), request).await) }
+            })
+            .await;
+        });
+        lambda.keep_server(Some(server.abort_handle()));
+        Ok(lambda)
     }
 
     /// The Invoke API's endpoint, `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
-        String::new()
+        listen::url(self.inner.address)
     }
 
     /// Invokes `function` (logical id, name or ARN) and waits for its answer, at most `limit`.
@@ -76,16 +132,75 @@ impl Lambda {
         payload: Bytes,
         limit: Option<Duration>,
     ) -> Invocation {
-        let _ = (function, payload, limit);
-        Invocation::NoSuchFunction
+        let Some(pool) = self.pool(function) else {
+            return Invocation::NoSuchFunction;
+        };
+        let outcome = tokio::spawn(async move { pool.invoke(payload, &request_id()).await });
+        let outcome = match limit {
+            Some(limit) => match tokio::time::timeout(limit, outcome).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Invocation::TimedOut,
+            },
+            None => outcome.await,
+        };
+        outcome.unwrap_or(Invocation::TimedOut)
     }
 
     /// Queues an asynchronous invocation, repeated after errors as Lambda does; false if there is no such function.
     pub fn invoke_event(&self, function: &str, payload: Bytes) -> bool {
-        let _ = (function, payload);
-        false
+        let Some(pool) = self.pool(function) else {
+            return false;
+        };
+        tokio::spawn(events::deliver(pool, payload, self.inner.retry_delay));
+        true
     }
 
     /// Ends every instance and waits until none is left.
-    pub async fn shut_down(&self) {}
+    pub async fn shut_down(&self) {
+        self.keep_server(None);
+        self.inner.census.close();
+        for pool in self.inner.pools.values() {
+            pool.end();
+        }
+        self.inner.census.empty().await;
+    }
+
+    fn keep_server(&self, server: Option<AbortHandle>) {
+        let mut kept = self
+            .inner
+            .server
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(former) = std::mem::replace(&mut *kept, server) {
+            former.abort();
+        }
+    }
+
+    fn pool(&self, function: &str) -> Option<Arc<Pool>> {
+        // `name`, `name:qualifier`, `account:function:name` or an ARN (Lambda API reference, Invoke).
+        let name = function
+            .rsplit_once(":function:")
+            .map_or(function, |(_, name)| name);
+        let name = name.split_once(':').map_or(name, |(name, _)| name);
+        let pools = &self.inner.pools;
+        pools
+            .get(name)
+            .or_else(|| pools.values().find(|pool| pool.function().name == name))
+            .cloned()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let server = self
+            .server
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(server) = server.take() {
+            server.abort();
+        }
+        for pool in self.pools.values() {
+            pool.end();
+        }
+    }
 }

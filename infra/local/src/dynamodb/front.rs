@@ -1,0 +1,89 @@
+//! The HTTP front of the engine: one request, one operation, and the faults between.
+
+use dynoxide::{Database, DynoxideError};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+
+use super::faults::{self, Strike};
+use super::operations;
+use crate::fault::Faults;
+use crate::listen::{self, Answer, BodyError, Withheld};
+
+const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
+/// The service's limit for a request, 16 MB (DynamoDB developer guide, quotas).
+const LARGEST_REQUEST: usize = 16 * 1024 * 1024;
+
+/// What answers requests.
+pub(super) struct Front {
+    pub(super) database: Database,
+    pub(super) faults: Faults,
+}
+
+impl Front {
+    /// Answers one request, unless a fault withholds the answer.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Withheld> {
+        if request.method() != Method::POST {
+            return Ok(listen::answer(
+                StatusCode::OK,
+                "text/plain",
+                "healthy: dynamodb.local ",
+            ));
+        }
+        let target = request
+            .headers()
+            .get("x-amz-target")
+            .and_then(|target| target.to_str().ok());
+        let operation = target
+            .and_then(|target| target.strip_prefix("DynamoDB_20120810."))
+            .map(str::to_owned);
+        let Some(operation) = operation else {
+            return Ok(bare_error("UnknownOperationException"));
+        };
+        let body = match listen::body(request.into_body(), LARGEST_REQUEST).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => return Ok(too_large()),
+            Err(BodyError::Broken) => return Err(Withheld),
+        };
+        let Ok(body) = std::str::from_utf8(&body) else {
+            return Ok(bare_error("SerializationException"));
+        };
+        let strike = faults::strike(&self.faults, &operation, body);
+        tokio::time::sleep(strike.delay()).await;
+        let withheld = matches!(strike, Strike::LoseReply(_));
+        if let Strike::Instead(_, status, json) = strike {
+            return Ok(reply(status, json));
+        }
+        let answer = match operations::perform(&self.database, &operation, body) {
+            Ok(json) => reply(StatusCode::OK, json),
+            Err(error) => failure(&error),
+        };
+        if withheld { Err(Withheld) } else { Ok(answer) }
+    }
+}
+
+fn failure(error: &DynoxideError) -> Answer {
+    let status = StatusCode::from_u16(error.status_code()).unwrap_or(StatusCode::BAD_REQUEST);
+    reply(status, error.to_json())
+}
+
+fn too_large() -> Answer {
+    failure(&DynoxideError::ValidationException(
+        "Request size exceeds the limit of 16 MB".to_owned(),
+    ))
+}
+
+fn bare_error(name: &str) -> Answer {
+    let json = format!(r#"{{"__type":"com.amazon.coral.service#{name}"}}"#);
+    reply(StatusCode::BAD_REQUEST, json)
+}
+
+fn reply(status: StatusCode, json: String) -> Answer {
+    let mut answer = listen::answer(status, CONTENT_TYPE, json);
+    let id = format!("{:032X}", rand::random::<u128>());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static("x-amzn-requestid"), id);
+    }
+    answer
+}

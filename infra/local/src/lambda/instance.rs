@@ -1,0 +1,273 @@
+//! One instance: how an invocation gets to its process and back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::pool::error_json;
+use crate::fault::{Faults, Kind};
+
+/// Longer than Lambda's 10 s, because unoptimised functions start side by side on a developer's machine.
+const INIT_LIMIT: Duration = Duration::from_secs(30);
+/// When an instance is killed in the middle of an invocation, it happens within this time.
+const KILL_WITHIN: Duration = Duration::from_millis(30);
+
+/// The gateway's side of a process; the process's own side is the Runtime API.
+#[derive(Debug)]
+pub(super) struct Instance {
+    id: u64,
+    pid: u32,
+    timeout: Duration,
+    busy: AtomicBool,
+    jobs: mpsc::Sender<Job>,
+    state: watch::Receiver<State>,
+    pub(super) stop: Notify,
+}
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// It has not asked for its first invocation yet.
+    Starting,
+    /// It has.
+    Ready,
+    /// Its process has ended; the error is what an invocation on it is answered with.
+    Dead(Bytes),
+}
+
+/// One invocation on its way to a process.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) request_id: String,
+    pub(super) payload: Bytes,
+    pub(super) deadline_ms: u128,
+    pub(super) taken: Arc<AtomicBool>,
+    pub(super) reply: oneshot::Sender<Result<Bytes, Bytes>>,
+}
+
+/// How an invocation on an instance ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Answer(Bytes),
+    Error(Bytes),
+    TimedOut,
+    /// The process ended, at its start or in the middle.
+    Died(Bytes),
+    /// The process ended before it took the payload.
+    NotTaken,
+}
+
+/// The Runtime API's side of an instance.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
+    pub(super) state: watch::Sender<State>,
+    current: Mutex<Option<Current>>,
+    init_error: Mutex<Option<Bytes>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    request_id: String,
+    reply: oneshot::Sender<Result<Bytes, Bytes>>,
+}
+
+impl Instance {
+    /// Both sides of a new instance.
+    pub(super) fn new(id: u64, pid: u32, timeout: Duration) -> (Self, Link) {
+        let (jobs, queue) = mpsc::channel(1);
+        let (state, seen) = watch::channel(State::Starting);
+        let instance = Self {
+            id,
+            pid,
+            timeout,
+            busy: AtomicBool::new(true),
+            jobs,
+            state: seen,
+            stop: Notify::new(),
+        };
+        let link = Link {
+            jobs: tokio::sync::Mutex::new(queue),
+            state,
+            current: Mutex::default(),
+            init_error: Mutex::default(),
+        };
+        (instance, link)
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(*self.state.borrow(), State::Dead(_))
+    }
+
+    /// Ends the process, at once.
+    pub(super) fn kill(&self) {
+        self.stop.notify_one();
+    }
+
+    /// One invocation; the caller sees to it that there is only one at a time. A `fresh` instance was started for it.
+    pub(super) async fn run(
+        &self,
+        payload: &Bytes,
+        request_id: &str,
+        fresh: bool,
+        faults: &Faults,
+    ) -> Outcome {
+        self.busy.store(true, Ordering::Relaxed);
+        let outcome = match self.ready(fresh).await {
+            Ok(()) => self.hand_over(payload, request_id, faults).await,
+            Err(outcome) => outcome,
+        };
+        self.busy.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    async fn ready(&self, fresh: bool) -> Result<(), Outcome> {
+        let mut state = self.state.clone();
+        let ready = state.wait_for(|state| *state != State::Starting);
+        match tokio::time::timeout(INIT_LIMIT, ready).await {
+            Ok(Ok(state)) => match &*state {
+                State::Dead(error) if fresh => Err(Outcome::Died(error.clone())),
+                State::Dead(_) => Err(Outcome::NotTaken),
+                State::Starting | State::Ready => Ok(()),
+            },
+            Ok(Err(_)) => Err(Outcome::NotTaken),
+            Err(_) => {
+                self.kill();
+                let message = format!(
+                    "it did not ask for an invocation within {} s",
+                    INIT_LIMIT.as_secs()
+                );
+                Err(Outcome::Died(error_json("Sandbox.InitTimedout", &message)))
+            }
+        }
+    }
+
+    async fn hand_over(&self, payload: &Bytes, request_id: &str, faults: &Faults) -> Outcome {
+        let (reply, answer) = oneshot::channel();
+        let taken = Arc::new(AtomicBool::new(false));
+        let job = Job {
+            request_id: request_id.to_owned(),
+            payload: payload.clone(),
+            deadline_ms: deadline_ms(self.timeout),
+            taken: Arc::clone(&taken),
+            reply,
+        };
+        if self.jobs.send(job).await.is_err() {
+            return Outcome::NotTaken;
+        }
+        let struck = faults.strikes(Kind::KillInstance);
+        let fatal_delay = faults.delay(Kind::KillInstance, KILL_WITHIN);
+        tokio::select! {
+            biased;
+            // Struck, it dies even if it has answered in time: the answer is then what was lost.
+            () = tokio::time::sleep(fatal_delay), if struck => {
+                self.kill();
+                self.death(&taken).await
+            }
+            answered = answer, if !struck => match answered {
+                Ok(Ok(answer)) => Outcome::Answer(answer),
+                Ok(Err(error)) => Outcome::Error(error),
+                // It died, or asked for the next invocation without an answer to this one.
+                Err(_) => {
+                    self.kill();
+                    self.death(&taken).await
+                }
+            },
+            outcome = self.death(&taken) => outcome,
+            () = tokio::time::sleep(self.timeout) => {
+                self.kill();
+                Outcome::TimedOut
+            }
+        }
+    }
+
+    async fn death(&self, taken: &AtomicBool) -> Outcome {
+        let mut state = self.state.clone();
+        let error = match state
+            .wait_for(|state| matches!(state, State::Dead(_)))
+            .await
+            .as_deref()
+        {
+            Ok(State::Dead(error)) => error.clone(),
+            _ => error_json("Runtime.ExitError", "Runtime exited"),
+        };
+        if taken.load(Ordering::SeqCst) {
+            Outcome::Died(error)
+        } else {
+            Outcome::NotTaken
+        }
+    }
+}
+
+impl Link {
+    /// The next invocation, kept as the current one; none when the instance is being ended.
+    pub(super) async fn next(&self) -> Option<(String, Bytes, u128)> {
+        self.state.send_if_modified(|state| {
+            let first = *state == State::Starting;
+            if first {
+                *state = State::Ready;
+            }
+            first
+        });
+        let job = self.jobs.lock().await.recv().await?;
+        job.taken.store(true, Ordering::SeqCst);
+        let current = Current {
+            request_id: job.request_id.clone(),
+            reply: job.reply,
+        };
+        *lock(&self.current) = Some(current);
+        Some((job.request_id, job.payload, job.deadline_ms))
+    }
+
+    /// Ends the current invocation, if it is `request_id`.
+    pub(super) fn finish(&self, request_id: &str, result: Result<Bytes, Bytes>) -> bool {
+        let mut current = lock(&self.current);
+        if current
+            .as_ref()
+            .is_none_or(|current| current.request_id != request_id)
+        {
+            return false;
+        }
+        if let Some(current) = current.take() {
+            // Whoever waited may have given up; the function need not know.
+            let _ = current.reply.send(result);
+        }
+        true
+    }
+
+    /// Keeps what the function said about its failed start.
+    pub(super) fn fail_init(&self, error: Bytes) {
+        *lock(&self.init_error) = Some(error);
+    }
+
+    /// What the function said about its failed start.
+    pub(super) fn init_error(&self) -> Option<Bytes> {
+        lock(&self.init_error).take()
+    }
+}
+
+fn deadline_ms(timeout: Duration) -> u128 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    (now + timeout).as_millis()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,181 @@
+//! The Invoke API, and a look at the instances for tests and the curious.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use serde::de::IgnoredAny;
+
+use super::pool::{error_json, request_id};
+use super::{Invocation, Lambda};
+use crate::listen::{self, Answer, BodyError};
+
+/// 6 MB synchronous, 1 MB asynchronous (Lambda quotas, 2026).
+const LARGEST_REQUEST: usize = 6 * 1024 * 1024;
+const LARGEST_EVENT: usize = 1024 * 1024;
+
+/// Answers one request; Lambda is gone when the gateway is on its way out.
+pub(super) async fn handle(lambda: Option<Lambda>, request: Request<Incoming>) -> Answer {
+    let Some(lambda) = lambda else {
+        return refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceException",
+            "shutting down",
+        );
+    };
+    let mut answer = route(&lambda, request).await;
+    if let Ok(id) = HeaderValue::from_str(&request_id()) {
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static("x-amzn-requestid"), id);
+    }
+    answer
+}
+
+async fn route(lambda: &Lambda, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path();
+    if path == "/_local/functions" && request.method() == Method::GET {
+        return instances(lambda);
+    }
+    let name = path
+        .strip_prefix("/2015-03-31/functions/")
+        .and_then(|rest| rest.strip_suffix("/invocations"))
+        .and_then(|name| percent_decode_str(name).decode_utf8().ok());
+    match name {
+        Some(name) if request.method() == Method::POST => {
+            let name = name.into_owned();
+            invoke(lambda, &name, request).await
+        }
+        _ => refused(
+            StatusCode::NOT_FOUND,
+            "UnknownOperationException",
+            "the local gateway's Lambda knows Invoke only",
+        ),
+    }
+}
+
+async fn invoke(lambda: &Lambda, name: &str, request: Request<Incoming>) -> Answer {
+    let kind = header(request.headers(), "x-amz-invocation-type")
+        .unwrap_or("RequestResponse")
+        .to_owned();
+    let most = if kind == "Event" {
+        LARGEST_EVENT
+    } else {
+        LARGEST_REQUEST
+    };
+    let payload = match listen::body(request.into_body(), most).await {
+        Ok(payload) if payload.is_empty() => Bytes::from_static(b"{}"),
+        Ok(payload) => payload,
+        Err(BodyError::TooLarge) => {
+            let message = format!(
+                "Request must be smaller than {most} bytes for the InvokeFunction operation"
+            );
+            return refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestTooLargeException",
+                &message,
+            );
+        }
+        Err(BodyError::Broken) => return invalid("the body was cut off"),
+    };
+    if lambda.pool(name).is_none() {
+        let message = format!("Function not found: {name}");
+        return refused(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message);
+    }
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&payload) {
+        return invalid(&format!("Could not parse request body into json: {error}"));
+    }
+    match kind.as_str() {
+        "RequestResponse" => answered(lambda, name, payload).await,
+        "Event" => {
+            lambda.invoke_event(name, payload);
+            listen::answer(StatusCode::ACCEPTED, "application/json", "")
+        }
+        "DryRun" => listen::answer(StatusCode::NO_CONTENT, "application/json", ""),
+        _ => refused(
+            StatusCode::BAD_REQUEST,
+            "InvalidParameterValueException",
+            "X-Amz-Invocation-Type is RequestResponse, Event or DryRun",
+        ),
+    }
+}
+
+async fn answered(lambda: &Lambda, name: &str, payload: Bytes) -> Answer {
+    let (body, failed) = match lambda.invoke(name, payload, None).await {
+        Invocation::Answer(body) => (body, false),
+        Invocation::FunctionError(error) => (error, true),
+        Invocation::TimedOut => {
+            let limit = lambda
+                .pool(name)
+                .map_or(0.0, |pool| pool.function().timeout.as_secs_f64());
+            let message = format!("{} Task timed out after {limit:.2} seconds", request_id());
+            (error_json("Sandbox.Timedout", &message), true)
+        }
+        Invocation::Throttled => {
+            return refused(
+                StatusCode::TOO_MANY_REQUESTS,
+                "TooManyRequestsException",
+                "Rate Exceeded.",
+            );
+        }
+        Invocation::NoSuchFunction => {
+            return refused(
+                StatusCode::NOT_FOUND,
+                "ResourceNotFoundException",
+                "Function not found",
+            );
+        }
+    };
+    let mut answer = listen::answer(StatusCode::OK, "application/json", body);
+    let headers = answer.headers_mut();
+    headers.insert(
+        "x-amz-executed-version",
+        HeaderValue::from_static("$LATEST"),
+    );
+    if failed {
+        headers.insert(
+            "x-amz-function-error",
+            HeaderValue::from_static("Unhandled"),
+        );
+    }
+    answer
+}
+
+fn instances(lambda: &Lambda) -> Answer {
+    let all: Vec<_> = lambda
+        .inner
+        .pools
+        .values()
+        .flat_map(|pool| pool.instances())
+        .collect();
+    match serde_json::to_vec(&all) {
+        Ok(body) => listen::answer(StatusCode::OK, "application/json", body),
+        Err(error) => refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "ServiceException",
+            &error.to_string(),
+        ),
+    }
+}
+
+fn invalid(message: &str) -> Answer {
+    refused(
+        StatusCode::BAD_REQUEST,
+        "InvalidRequestContentException",
+        message,
+    )
+}
+
+/// The error's type stands in a header, as in every REST-JSON service of AWS.
+fn refused(status: StatusCode, error_type: &'static str, message: &str) -> Answer {
+    let body = serde_json::json!({ "Type": "User", "message": message }).to_string();
+    let mut answer = listen::answer(status, "application/json", body);
+    answer
+        .headers_mut()
+        .insert("x-amzn-errortype", HeaderValue::from_static(error_type));
+    answer
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

@@ -1,0 +1,86 @@
+//! What functions write: shown as it comes, and kept for the day an instance dies.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+/// Lines kept for the report of a crash.
+const KEPT: usize = 40;
+
+/// The output of one instance.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    label: String,
+    verbose: bool,
+    last: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Output {
+    pub(super) fn new(label: &str, verbose: bool) -> Self {
+        Self {
+            label: label.to_owned(),
+            verbose,
+            last: Arc::default(),
+        }
+    }
+
+    /// Reads `stream` to its end.
+    pub(super) async fn follow(self, stream: impl AsyncRead + Unpin) {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            if self.verbose || is_alarming(&text) {
+                note(&self.label, &text);
+            }
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.len() == KEPT {
+                last.pop_front();
+            }
+            last.push_back(text);
+        }
+    }
+
+    /// Says that the instance died, with the lines that have not been shown yet.
+    pub(super) fn report(&self, what: &str) {
+        note(&self.label, what);
+        if !self.verbose {
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            for line in last.iter().filter(|line| !is_alarming(line)) {
+                note(&self.label, line);
+            }
+        }
+    }
+}
+
+/// One line to the developer, behind the function's label.
+pub(super) fn note(label: &str, text: &str) {
+    eprintln!("[{label}] {text}");
+}
+
+/// Errors and panics are always shown; the JSON and the plain form of `tracing` both name the level.
+fn is_alarming(line: &str) -> bool {
+    line.contains("panicked at")
+        || line.contains("\"ERROR\"")
+        || line.contains("ERROR ")
+        || line.starts_with("Error:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_panics_are_alarming_and_chatter_is_not() {
+        assert!(is_alarming(
+            r#"{"timestamp":"…","level":"ERROR","fields":{"message":"no table"}}"#
+        ));
+        assert!(is_alarming("thread 'main' panicked at src/main.rs:1:1:"));
+        assert!(is_alarming("2026-01-01T00:00:00Z ERROR store: no table"));
+        assert!(!is_alarming(
+            r#"{"timestamp":"…","level":"INFO","fields":{"message":"connected"}}"#
+        ));
+    }
+}

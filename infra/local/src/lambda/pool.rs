@@ -1,0 +1,246 @@
+//! The instances of one function: one invocation each at a time, more of them under concurrency.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, watch};
+
+use super::instance::{Instance, Outcome};
+use super::{Invocation, LambdaOptions, output, process};
+use crate::fault::Faults;
+use crate::template::Function;
+
+/// One function with its instances.
+#[derive(Debug)]
+pub(super) struct Pool {
+    function: Arc<Function>,
+    executable: Option<PathBuf>,
+    variables: Vec<(String, String)>,
+    verbose: bool,
+    faults: Faults,
+    /// Permits are for invocations; an instance starts only with a permit and no idle one, so they bound both.
+    permits: Semaphore,
+    waits: bool,
+    /// The last to become idle is the first to be used again: the fewest stay warm.
+    idle: Mutex<Vec<Arc<Instance>>>,
+    live: Mutex<BTreeMap<u64, Arc<Instance>>>,
+    census: Arc<Census>,
+}
+
+/// Counts the processes of all functions, so that shutting down can wait for the last.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    closed: AtomicBool,
+    processes: watch::Sender<usize>,
+}
+
+/// What a developer may know about an instance.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct InstanceReport {
+    function: String,
+    pid: u32,
+    busy: bool,
+}
+
+impl Pool {
+    pub(super) fn new(
+        function: &Function,
+        variables: Vec<(String, String)>,
+        options: &LambdaOptions,
+        census: Arc<Census>,
+    ) -> Self {
+        Self {
+            executable: options.executables.get(&function.binary).cloned(),
+            function: Arc::new(function.clone()),
+            variables,
+            verbose: options.verbose,
+            faults: options.faults.clone(),
+            permits: Semaphore::new(
+                function
+                    .reserved_concurrency
+                    .unwrap_or(options.max_instances.max(1)),
+            ),
+            waits: function.reserved_concurrency.is_none(),
+            idle: Mutex::default(),
+            live: Mutex::default(),
+            census,
+        }
+    }
+
+    pub(super) fn function(&self) -> &Function {
+        &self.function
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.census.is_closed()
+    }
+
+    /// One invocation, on an idle instance or a new one.
+    pub(super) async fn invoke(self: &Arc<Self>, payload: Bytes, request_id: &str) -> Invocation {
+        let permit = if self.waits {
+            self.permits.acquire().await
+        } else {
+            match self.permits.try_acquire() {
+                Ok(permit) => Ok(permit),
+                Err(_) => return Invocation::Throttled,
+            }
+        };
+        // The semaphore is never closed.
+        let Ok(_permit) = permit else {
+            return Invocation::Throttled;
+        };
+        loop {
+            let reused = lock(&self.idle).pop();
+            let fresh = reused.is_none();
+            let instance = match reused {
+                Some(instance) => instance,
+                None => match self.start() {
+                    Ok(instance) => instance,
+                    Err(problem) => return function_error("Runtime.InvalidEntrypoint", &problem),
+                },
+            };
+            let outcome = instance
+                .run(&payload, request_id, fresh, &self.faults)
+                .await;
+            match outcome {
+                Outcome::Answer(answer) => {
+                    self.rest(instance);
+                    return Invocation::Answer(answer);
+                }
+                Outcome::Error(error) => {
+                    self.rest(instance);
+                    return Invocation::FunctionError(error);
+                }
+                Outcome::Died(error) => return Invocation::FunctionError(error),
+                Outcome::TimedOut => {
+                    let limit = self.function.timeout.as_secs_f64();
+                    output::note(
+                        &self.function.binary,
+                        &format!("timed out after {limit:.2} seconds"),
+                    );
+                    return Invocation::TimedOut;
+                }
+                // It died before it took the payload: nothing happened yet, so another may have it.
+                Outcome::NotTaken => {}
+            }
+        }
+    }
+
+    /// Kills every instance.
+    pub(super) fn end(&self) {
+        for instance in lock(&self.live).values() {
+            instance.kill();
+        }
+    }
+
+    /// The instances there are.
+    pub(super) fn instances(&self) -> Vec<InstanceReport> {
+        lock(&self.live)
+            .values()
+            .map(|instance| InstanceReport {
+                function: self.function.id.clone(),
+                pid: instance.pid(),
+                busy: instance.is_busy(),
+            })
+            .collect()
+    }
+
+    fn start(self: &Arc<Self>) -> Result<Arc<Instance>, String> {
+        if self.is_closed() {
+            return Err("the local gateway is shutting down".to_owned());
+        }
+        let executable = self.executable.as_ref().ok_or_else(|| {
+            format!(
+                "there is no executable of the binary `{}`",
+                self.function.binary
+            )
+        })?;
+        let (instance, life) =
+            process::start(&self.function, executable, &self.variables, self.verbose)
+                .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
+        lock(&self.live).insert(instance.id(), Arc::clone(&instance));
+        self.census.count(1);
+        let pool = Arc::clone(self);
+        let id = instance.id();
+        tokio::spawn(async move {
+            life.last(&pool.census).await;
+            lock(&pool.idle).retain(|other| other.id() != id);
+            lock(&pool.live).remove(&id);
+            pool.census.count(-1);
+        });
+        // Shutting down may have passed the instance by while it started.
+        if self.is_closed() {
+            instance.kill();
+        }
+        Ok(instance)
+    }
+
+    fn rest(&self, instance: Arc<Instance>) {
+        let mut idle = lock(&self.idle);
+        // Checked under the lock: its death removes it from the idle ones under the same lock.
+        if instance.is_alive() {
+            idle.push(instance);
+        }
+    }
+}
+
+impl Census {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns when no process is left.
+    pub(super) async fn empty(&self) {
+        // It fails only when the sender is gone, and that is `self`.
+        let _ = self
+            .processes
+            .subscribe()
+            .wait_for(|processes| *processes == 0)
+            .await;
+    }
+
+    fn count(&self, change: isize) {
+        self.processes
+            .send_modify(|processes| *processes = processes.saturating_add_signed(change));
+    }
+}
+
+/// A fresh request id, a UUID as Lambda's are.
+pub(crate) fn request_id() -> String {
+    let id: u128 = rand::random();
+    let hex = format!(
+        "{:032x}",
+        (id & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
+    );
+    let part = |from, to| hex.get(from..to).unwrap_or_default();
+    [
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32),
+    ]
+    .join("-")
+}
+
+/// The error object Lambda gives for a function that did not answer.
+pub(super) fn error_json(error_type: &str, message: &str) -> Bytes {
+    serde_json::json!({ "errorType": error_type, "errorMessage": message })
+        .to_string()
+        .into()
+}
+
+fn function_error(error_type: &str, message: &str) -> Invocation {
+    Invocation::FunctionError(error_json(error_type, message))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

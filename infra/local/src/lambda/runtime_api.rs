@@ -1,0 +1,135 @@
+//! The Runtime API as one instance sees it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+
+use super::instance::Link;
+use super::pool::error_json;
+use crate::listen::{self, Answer, BodyError, Withheld};
+
+/// Lambda's limit for a synchronous answer, 6 MB (Lambda quotas, 2026).
+pub(super) const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
+
+/// Serves the Runtime API of one instance until dropped.
+pub(super) async fn serve(listener: TcpListener, link: Arc<Link>, arn: String) {
+    let arn: Arc<str> = arn.into();
+    listen::serve(listener, move |request| {
+        handle(Arc::clone(&link), Arc::clone(&arn), request)
+    })
+    .await;
+}
+
+async fn handle(
+    link: Arc<Link>,
+    arn: Arc<str>,
+    request: Request<Incoming>,
+) -> Result<Answer, Withheld> {
+    let path = request.uri().path().to_owned();
+    let Some(rest) = path.strip_prefix("/2018-06-01/runtime/") else {
+        return Ok(refused(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "the Runtime API has no such path",
+        ));
+    };
+    let parts: Vec<_> = rest.split('/').collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["invocation", "next"]) => next(&link, &arn).await,
+        (&Method::POST, ["invocation", id, "response"]) => {
+            let (answer, result) = match listen::body(request.into_body(), LARGEST_ANSWER).await {
+                Ok(body) => (accepted(), Ok(body)),
+                Err(BodyError::TooLarge) => {
+                    let message = format!(
+                        "Response payload size exceeded maximum allowed payload size ({LARGEST_ANSWER} bytes)."
+                    );
+                    let error = error_json("Function.ResponseSizeTooLarge", &message);
+                    (
+                        refused(
+                            StatusCode::PAYLOAD_TOO_LARGE,
+                            "RequestEntityTooLarge",
+                            &message,
+                        ),
+                        Err(error),
+                    )
+                }
+                // The process is on its way out; its end ends the invocation.
+                Err(BodyError::Broken) => return Err(Withheld),
+            };
+            Ok(finished(&link, id, result, answer))
+        }
+        (&Method::POST, ["invocation", id, "error"]) => {
+            let body = listen::body(request.into_body(), LARGEST_ANSWER)
+                .await
+                .map_err(|_| Withheld)?;
+            Ok(finished(&link, id, Err(body), accepted()))
+        }
+        (&Method::POST, ["init", "error"]) => {
+            let body = listen::body(request.into_body(), LARGEST_ANSWER)
+                .await
+                .map_err(|_| Withheld)?;
+            link.fail_init(body);
+            Ok(accepted())
+        }
+        _ => Ok(refused(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "the Runtime API has no such path",
+        )),
+    }
+}
+
+async fn next(link: &Link, arn: &str) -> Result<Answer, Withheld> {
+    let (request_id, payload, deadline_ms) = link.next().await.ok_or(Withheld)?;
+    let mut answer = listen::answer(StatusCode::OK, "application/json", payload);
+    let headers = [
+        ("lambda-runtime-aws-request-id", request_id),
+        ("lambda-runtime-deadline-ms", deadline_ms.to_string()),
+        ("lambda-runtime-invoked-function-arn", arn.to_owned()),
+        ("lambda-runtime-trace-id", trace_id()),
+    ];
+    for (name, value) in headers {
+        // Names of template functions are limited to what a header takes.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answer
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+    }
+    Ok(answer)
+}
+
+fn finished(link: &Link, request_id: &str, result: Result<Bytes, Bytes>, answer: Answer) -> Answer {
+    if link.finish(request_id, result) {
+        answer
+    } else {
+        refused(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestID",
+            "Invalid request ID",
+        )
+    }
+}
+
+fn accepted() -> Answer {
+    listen::answer(
+        StatusCode::ACCEPTED,
+        "application/json",
+        r#"{"status":"OK"}"#,
+    )
+}
+
+fn refused(status: StatusCode, error_type: &str, message: &str) -> Answer {
+    listen::answer(status, "application/json", error_json(error_type, message))
+}
+
+/// In X-Ray's form, not sampled.
+fn trace_id() -> String {
+    let seconds = jiff::Timestamp::now().as_second();
+    let id = rand::random::<u128>() >> 32;
+    let parent = rand::random::<u64>();
+    format!("Root=1-{seconds:08x}-{id:024x};Parent={parent:016x};Sampled=0")
+}

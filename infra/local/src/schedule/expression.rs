@@ -1,0 +1,202 @@
+//! `rate(…)` and `cron(…)`, as far as calendars go without names of days: the rest is refused, not guessed.
+
+use jiff::civil::{DateTime, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
+
+/// A cron that matches nothing within this many minutes (two years) will not match any more.
+const FURTHEST: u32 = 2 * 366 * 24 * 60;
+
+/// When a schedule invokes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Expression {
+    /// Again and again after this long.
+    Rate(SignedDuration),
+    /// In every minute that fits all six fields.
+    Cron(Box<[Field; 6]>),
+}
+
+/// The values a field of a cron expression admits; `None` is any.
+type Field = Option<Vec<i16>>;
+
+impl Expression {
+    /// Parses an expression as EventBridge has them.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let inner = |kind: &str| {
+            text.trim()
+                .strip_prefix(kind)?
+                .strip_prefix('(')?
+                .strip_suffix(')')
+        };
+        match (inner("rate"), inner("cron")) {
+            (Some(rate), _) => parse_rate(rate),
+            (None, Some(cron)) => parse_cron(cron),
+            (None, None) => Err("write rate(5 minutes) or cron(0 12 * * ? *)".to_owned()),
+        }
+    }
+
+    /// The next time after `last`.
+    pub(super) fn after(&self, last: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Rate(every) => last.checked_add(*every).ok(),
+            Self::Cron(fields) => {
+                let start = TimeZone::UTC.to_datetime(last);
+                let mut minute = start.with().second(0).subsec_nanosecond(0).build().ok()?;
+                for _ in 0..FURTHEST {
+                    minute = minute.checked_add(1.minute()).ok()?;
+                    if fits(fields, minute) {
+                        return TimeZone::UTC.to_timestamp(minute).ok();
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+fn parse_rate(text: &str) -> Result<Expression, String> {
+    let refused =
+        || format!("`{text}` is no rate; write for example rate(1 minute) or rate(5 minutes)");
+    let (number, unit) = text.trim().split_once(' ').ok_or_else(refused)?;
+    let number: i64 = number
+        .parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(refused)?;
+    let minutes = match unit.trim().trim_end_matches('s') {
+        "minute" => number,
+        "hour" => number * 60,
+        "day" => number * 24 * 60,
+        _ => return Err(refused()),
+    };
+    Ok(Expression::Rate(SignedDuration::from_mins(minutes)))
+}
+
+fn parse_cron(text: &str) -> Result<Expression, String> {
+    let fields: Vec<_> = text.split_whitespace().collect();
+    let [minute, hour, day, month, weekday, year] = fields.as_slice() else {
+        return Err(
+            "cron takes six fields: minute, hour, day of month, month, day of week, year"
+                .to_owned(),
+        );
+    };
+    Ok(Expression::Cron(Box::new([
+        parse_field(minute, 0, 59)?,
+        parse_field(hour, 0, 23)?,
+        parse_field(day, 1, 31)?,
+        parse_field(month, 1, 12)?,
+        parse_field(weekday, 1, 7)?,
+        parse_field(year, 1970, 2199)?,
+    ])))
+}
+
+fn parse_field(text: &str, least: i16, most: i16) -> Result<Field, String> {
+    if text == "*" || text == "?" {
+        return Ok(None);
+    }
+    let refused = || {
+        format!(
+            "the local gateway cannot keep `{text}`; use numbers of {least} to {most}, * ? , - and /"
+        )
+    };
+    let number = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|n| (least..=most).contains(n))
+            .ok_or_else(refused)
+    };
+    let mut values = Vec::new();
+    for part in text.split(',') {
+        let (range, step) = match part.split_once('/') {
+            Some((range, step)) => (
+                range,
+                step.parse()
+                    .ok()
+                    .filter(|step| *step > 0)
+                    .ok_or_else(refused)?,
+            ),
+            None => (part, 1),
+        };
+        let (from, to) = match range.split_once('-') {
+            Some((from, to)) => (number(from)?, number(to)?),
+            None if range == "*" => (least, most),
+            None if part.contains('/') => (number(range)?, most),
+            None => (number(range)?, number(range)?),
+        };
+        values.extend((from..=to).step_by(step));
+    }
+    Ok(Some(values))
+}
+
+fn fits(fields: &[Field; 6], time: DateTime) -> bool {
+    // Sunday is 1 (EventBridge user guide, cron expressions).
+    let weekday = i16::from(time.weekday().since(Weekday::Sunday)) + 1;
+    let now = [
+        i16::from(time.minute()),
+        i16::from(time.hour()),
+        i16::from(time.day()),
+        i16::from(time.month()),
+        weekday,
+        time.year(),
+    ];
+    fields
+        .iter()
+        .zip(now)
+        .all(|(field, now)| field.as_ref().is_none_or(|values| values.contains(&now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(expression: &str, last: &str) -> String {
+        let expression = Expression::parse(expression).unwrap();
+        expression.after(last.parse().unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn rates_come_again() {
+        assert_eq!(
+            next("rate(1 minute)", "2026-01-31T12:00:30Z"),
+            "2026-01-31T12:01:30Z"
+        );
+        assert_eq!(
+            next("rate(2 hours)", "2026-01-31T12:00:00Z"),
+            "2026-01-31T14:00:00Z"
+        );
+    }
+
+    #[test]
+    fn crons_fit_the_calendar() {
+        assert_eq!(
+            next("cron(* * * * ? *)", "2026-01-31T12:00:30Z"),
+            "2026-01-31T12:01:00Z"
+        );
+        assert_eq!(
+            next("cron(0/15 * * * ? *)", "2026-01-31T12:16:00Z"),
+            "2026-01-31T12:30:00Z"
+        );
+        assert_eq!(
+            next("cron(0 9 1 * ? *)", "2026-01-31T12:00:00Z"),
+            "2026-02-01T09:00:00Z"
+        );
+        // A Saturday; the next Sunday is tomorrow.
+        assert_eq!(
+            next("cron(30 6 ? * 1 *)", "2026-01-31T12:00:00Z"),
+            "2026-02-01T06:30:00Z"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused() {
+        for expression in [
+            "rate(0 minutes)",
+            "rate(1 week)",
+            "cron(* * * *)",
+            "cron(0 0 L * ? *)",
+            "at(2026-01-01)",
+        ] {
+            assert!(Expression::parse(expression).is_err(), "{expression}");
+        }
+    }
+}

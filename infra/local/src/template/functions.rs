@@ -1,0 +1,170 @@
+//! `AWS::Serverless::Function` and its events.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::intrinsics::scalar;
+use super::resources::Resource;
+use super::{ACCOUNT, Function, HttpRoute, Schedule, Template};
+
+const HONOURED: [&str; 10] = [
+    "Environment",
+    "EventInvokeConfig",
+    "Events",
+    "FunctionName",
+    "FunctionUrlConfig",
+    "Handler",
+    "MemorySize",
+    "ReservedConcurrentExecutions",
+    "Runtime",
+    "Timeout",
+];
+
+/// Rights, packaging and observation.
+const WITHOUT_EFFECT: [&str; 15] = [
+    "Architectures",
+    "AutoPublishAlias",
+    "CodeUri",
+    "DeadLetterQueue",
+    "DeploymentPreference",
+    "Description",
+    "EphemeralStorage",
+    "LoggingConfig",
+    "PermissionsBoundary",
+    "Policies",
+    "ProvisionedConcurrencyConfig",
+    "Role",
+    "RuntimeManagementConfig",
+    "Tags",
+    "Tracing",
+];
+
+/// Adds a function with its routes and schedules.
+pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<(), String> {
+    resource.allow(&HONOURED, &WITHOUT_EFFECT)?;
+    if let Some(runtime) = resource.text("Runtime")?
+        && !runtime.starts_with("provided")
+    {
+        return Err(format!(
+            "it runs on {runtime}; the local gateway runs provided.* functions built by cargo"
+        ));
+    }
+    let name = resource.scope.physical_id(resource.id)?;
+    let region = resource.scope.region;
+    let function = Function {
+        id: resource.id.to_owned(),
+        arn: format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{name}"),
+        name,
+        binary: binary(resource),
+        // Lambda's own defaults, where neither the function nor Globals say otherwise: 3 s and 128 MB.
+        timeout: Duration::from_secs(resource.number("Timeout")?.unwrap_or(3).into()),
+        memory_mb: resource.number("MemorySize")?.unwrap_or(128),
+        environment: environment(resource)?,
+        reserved_concurrency: resource
+            .number("ReservedConcurrentExecutions")?
+            .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        event_retries: event_retries(resource)?,
+        url: resource.get("FunctionUrlConfig")?.is_some(),
+    };
+    if let Some(events) = resource.get("Events")? {
+        let events = events.as_object().ok_or("its Events are no mapping")?;
+        for (name, event) in events {
+            add_event(template, resource, name, event)
+                .map_err(|problem| format!("event {name}: {problem}"))?;
+        }
+    }
+    template.functions.insert(function.id.clone(), function);
+    Ok(())
+}
+
+fn binary(resource: &Resource<'_>) -> String {
+    resource
+        .metadata
+        .and_then(|metadata| metadata.pointer("/BuildProperties/Binary")?.as_str())
+        .unwrap_or(resource.id)
+        .to_owned()
+}
+
+fn environment(resource: &Resource<'_>) -> Result<BTreeMap<String, String>, String> {
+    let Some(environment) = resource.get("Environment")? else {
+        return Ok(BTreeMap::new());
+    };
+    let variables = environment.get("Variables").and_then(Value::as_object);
+    variables
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| {
+            let value = scalar(value).ok_or_else(|| format!("its variable {name} is no text"))?;
+            Ok((name.clone(), value))
+        })
+        .collect()
+}
+
+fn event_retries(resource: &Resource<'_>) -> Result<u32, String> {
+    let config = resource.get("EventInvokeConfig")?;
+    let attempts = config
+        .as_ref()
+        .and_then(|config| scalar(config.get("MaximumRetryAttempts")?));
+    match attempts {
+        // Two repeats unless configured (Lambda developer guide, asynchronous invocation).
+        None => Ok(2),
+        Some(text) => text
+            .parse()
+            .map_err(|_| format!("MaximumRetryAttempts: `{text}` is no number")),
+    }
+}
+
+fn add_event(
+    template: &mut Template,
+    resource: &Resource<'_>,
+    name: &str,
+    event: &Value,
+) -> Result<(), String> {
+    let kind = event
+        .get("Type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let property = |name: &str| {
+        event
+            .get("Properties")
+            .and_then(|properties| properties.get(name))
+    };
+    let text = |name: &str| property(name).and_then(scalar);
+    let schedule = |expression: &str, source: &'static str| -> Result<Schedule, String> {
+        Ok(Schedule {
+            name: name.to_owned(),
+            function: resource.id.to_owned(),
+            expression: text(expression).ok_or_else(|| format!("it has no {expression}"))?,
+            input: text("Input"),
+            source,
+        })
+    };
+    match kind {
+        "HttpApi" => {
+            let api_id =
+                text("ApiId").unwrap_or_else(|| resource.scope.http_api_id("ServerlessHttpApi"));
+            template.http_routes.push(HttpRoute {
+                method: text("Method")
+                    .map_or_else(|| "ANY".to_owned(), |method| method.to_uppercase()),
+                path: text("Path").unwrap_or_else(|| "$default".to_owned()),
+                function: resource.id.to_owned(),
+                stage: resource.scope.http_api_stage(&api_id)?,
+                api_id,
+            });
+        }
+        "Schedule" if text("Enabled").as_deref() == Some("false") => {}
+        "Schedule" | "ScheduleV2" if text("State").as_deref() == Some("DISABLED") => {}
+        "Schedule" => template.schedules.push(schedule("Schedule", "aws.events")?),
+        "ScheduleV2" => template
+            .schedules
+            .push(schedule("ScheduleExpression", "aws.scheduler")?),
+        _ => {
+            return Err(format!(
+                "the local gateway cannot stand in for events of type `{kind}`"
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,386 @@
+//! Parameters, conditions and intrinsic functions.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{ACCOUNT, STACK};
+
+/// Names of names end somewhere, unless they go in a circle.
+const DEEPEST: u32 = 64;
+
+/// What intrinsic functions may refer to.
+#[derive(Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) region: &'a str,
+    parameters: BTreeMap<&'a str, Value>,
+    conditions: Option<&'a Map<String, Value>>,
+    mappings: Option<&'a Map<String, Value>>,
+    resources: &'a Map<String, Value>,
+    depth: Cell<u32>,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope of `document`, its parameters overridden by `given`.
+    pub(super) fn new(
+        document: &'a Value,
+        resources: &'a Map<String, Value>,
+        given: &BTreeMap<String, String>,
+        region: &'a str,
+    ) -> Result<Self, String> {
+        let empty = Map::new();
+        let declared = document.get("Parameters").and_then(Value::as_object);
+        if let Some(name) = given
+            .keys()
+            .find(|name| !declared.unwrap_or(&empty).contains_key(*name))
+        {
+            return Err(format!("it has no parameter `{name}` that could be set"));
+        }
+        let mut parameters = BTreeMap::new();
+        for (name, declaration) in declared.into_iter().flatten() {
+            parameters.insert(
+                name.as_str(),
+                parameter(name, declaration, given.get(name))?,
+            );
+        }
+        Ok(Self {
+            region,
+            parameters,
+            conditions: document.get("Conditions").and_then(Value::as_object),
+            mappings: document.get("Mappings").and_then(Value::as_object),
+            resources,
+            depth: Cell::new(0),
+        })
+    }
+
+    /// `value` with every intrinsic function applied; what is `AWS::NoValue` disappears.
+    pub(super) fn resolve(&self, value: &Value) -> Result<Value, String> {
+        match value {
+            Value::Array(values) => {
+                let values: Result<Vec<_>, _> = values.iter().map(|v| self.resolve(v)).collect();
+                Ok(values?.into_iter().filter(|v| !v.is_null()).collect())
+            }
+            Value::Object(entries) => match single(entries) {
+                Some((name, argument)) if name == "Ref" || name.starts_with("Fn::") => {
+                    self.call(name, argument)
+                }
+                _ => {
+                    let mut resolved = Map::new();
+                    for (key, value) in entries {
+                        let value = self.resolve(value)?;
+                        if !value.is_null() {
+                            resolved.insert(key.clone(), value);
+                        }
+                    }
+                    Ok(Value::Object(resolved))
+                }
+            },
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// Every resource of the template.
+    pub(super) fn resources(&self) -> &'a Map<String, Value> {
+        self.resources
+    }
+
+    /// Whether the condition `name` holds.
+    pub(super) fn holds(&self, name: &str) -> Result<bool, String> {
+        let condition = self
+            .conditions
+            .and_then(|conditions| conditions.get(name))
+            .ok_or_else(|| format!("there is no condition `{name}`"))?;
+        self.deeper(|| self.truth(condition))
+    }
+
+    fn call(&self, name: &str, argument: &Value) -> Result<Value, String> {
+        self.deeper(|| match (name, argument) {
+            ("Ref", Value::String(target)) => self.reference(target),
+            ("Fn::Sub", Value::String(text)) => self.substitute(text, &Map::new()),
+            ("Fn::Sub", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(text), Value::Object(names)] => self.substitute(text, names),
+                _ => Err("Fn::Sub takes a text, or a text and its names".to_owned()),
+            },
+            ("Fn::GetAtt", Value::String(path)) => {
+                let (id, attribute) = path.split_once('.').unwrap_or((path, ""));
+                self.attribute(id, attribute)
+            }
+            ("Fn::GetAtt", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(id), Value::String(attribute)] => self.attribute(id, attribute),
+                _ => Err("Fn::GetAtt takes a logical id and an attribute".to_owned()),
+            },
+            ("Fn::Join", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(delimiter), list] => self.join(delimiter, list),
+                _ => Err("Fn::Join takes a delimiter and a list".to_owned()),
+            },
+            ("Fn::If", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(condition), yes, no] => {
+                    self.resolve(if self.holds(condition)? { yes } else { no })
+                }
+                _ => Err("Fn::If takes a condition and two values".to_owned()),
+            },
+            ("Fn::FindInMap", Value::Array(parts)) => self.find_in_map(parts),
+            _ => Err(format!("the local gateway cannot evaluate {name}")),
+        })
+    }
+
+    fn reference(&self, target: &str) -> Result<Value, String> {
+        if let Some(value) = self.parameters.get(target) {
+            return Ok(value.clone());
+        }
+        let pseudo = match target {
+            "AWS::Region" => self.region,
+            "AWS::AccountId" => ACCOUNT,
+            "AWS::Partition" => "aws",
+            "AWS::URLSuffix" => "amazonaws.com",
+            "AWS::StackName" => STACK,
+            "AWS::StackId" => {
+                return Ok(format!(
+                    "arn:aws:cloudformation:{}:{ACCOUNT}:stack/{STACK}/local",
+                    self.region
+                )
+                .into());
+            }
+            "AWS::NoValue" => return Ok(Value::Null),
+            _ => return self.physical_id(target).map(Value::String),
+        };
+        Ok(pseudo.into())
+    }
+
+    /// What `Ref` gives for a resource.
+    pub(super) fn physical_id(&self, id: &str) -> Result<String, String> {
+        let resource = self
+            .resources
+            .get(id)
+            .ok_or_else(|| format!("it refers to `{id}`, which the template does not have"))?;
+        let kind = resource_type(resource);
+        let named_by = match kind {
+            "AWS::Serverless::WebSocketApi" => return Ok("localws001".to_owned()),
+            "AWS::Serverless::HttpApi" => return Ok(self.http_api_id(id)),
+            "AWS::Serverless::Function" => "FunctionName",
+            "AWS::DynamoDB::Table" => "TableName",
+            "AWS::SQS::Queue" => {
+                return Ok(format!(
+                    "https://sqs.{}.amazonaws.com/{ACCOUNT}/{STACK}-{id}",
+                    self.region
+                ));
+            }
+            _ => return Ok(format!("{STACK}-{id}")),
+        };
+        match resource
+            .get("Properties")
+            .and_then(|properties| properties.get(named_by))
+        {
+            Some(name) => self.deeper(|| self.text(name)),
+            None => Ok(format!("{STACK}-{id}")),
+        }
+    }
+
+    /// Ten characters, as on AWS; the implicit API of SAM comes first.
+    pub(super) fn http_api_id(&self, id: &str) -> String {
+        let apis = self
+            .resources
+            .iter()
+            .filter(|(_, resource)| resource_type(resource) == "AWS::Serverless::HttpApi");
+        let number = apis
+            .zip(1..)
+            .find(|((other, _), _)| *other == id)
+            .map_or(0, |(_, n)| n);
+        format!("localhttp{number}")
+    }
+
+    fn attribute(&self, id: &str, attribute: &str) -> Result<Value, String> {
+        if let Some(function) = id.strip_suffix("Url")
+            && attribute == "FunctionUrl"
+            && self.resources.contains_key(function)
+        {
+            let host = function.to_lowercase();
+            return Ok(format!("https://{host}.lambda-url.{}.on.aws/", self.region).into());
+        }
+        let physical = self.physical_id(id)?;
+        let kind = self.resources.get(id).map_or("", resource_type);
+        let region = self.region;
+        let value = match (kind, attribute) {
+            ("AWS::Serverless::Function", "Arn") => {
+                format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{physical}")
+            }
+            ("AWS::DynamoDB::Table", "Arn") => {
+                format!("arn:aws:dynamodb:{region}:{ACCOUNT}:table/{physical}")
+            }
+            ("AWS::SQS::Queue", "Arn") => format!("arn:aws:sqs:{region}:{ACCOUNT}:{STACK}-{id}"),
+            ("AWS::SQS::Queue", "QueueName") => format!("{STACK}-{id}"),
+            ("AWS::IAM::Role", "Arn") => format!("arn:aws:iam::{ACCOUNT}:role/{physical}"),
+            ("AWS::Logs::LogGroup", "Arn") => {
+                format!("arn:aws:logs:{region}:{ACCOUNT}:log-group:{physical}:*")
+            }
+            (_, "ApiId") => physical,
+            ("AWS::Serverless::WebSocketApi", "ApiEndpoint") => {
+                format!("wss://{physical}.execute-api.{region}.amazonaws.com")
+            }
+            ("AWS::Serverless::HttpApi", "ApiEndpoint") => {
+                format!("https://{physical}.execute-api.{region}.amazonaws.com")
+            }
+            _ => {
+                return Err(format!(
+                    "the local gateway does not know the attribute {attribute} of {id} ({kind})"
+                ));
+            }
+        };
+        Ok(value.into())
+    }
+
+    fn substitute(&self, text: &str, names: &Map<String, Value>) -> Result<Value, String> {
+        let mut result = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            result.push_str(before);
+            let (name, after) = after
+                .split_once('}')
+                .ok_or_else(|| format!("`{text}` has a ${{ without its }}"))?;
+            rest = after;
+            if let Some(literal) = name.strip_prefix('!') {
+                result.push_str(&format!("${{{literal}}}"));
+                continue;
+            }
+            let value = match (names.get(name), name.split_once('.')) {
+                (Some(value), _) => self.resolve(value)?,
+                (None, Some((id, attribute))) => self.attribute(id, attribute)?,
+                (None, None) => self.reference(name)?,
+            };
+            result.push_str(
+                &scalar(&value).ok_or_else(|| format!("`{name}` in `{text}` is no text"))?,
+            );
+        }
+        result.push_str(rest);
+        Ok(result.into())
+    }
+
+    fn join(&self, delimiter: &str, list: &Value) -> Result<Value, String> {
+        let Value::Array(list) = self.resolve(list)? else {
+            return Err("Fn::Join takes a list".to_owned());
+        };
+        let parts: Option<Vec<_>> = list.iter().map(scalar).collect();
+        let parts = parts.ok_or("Fn::Join joins texts only")?;
+        Ok(parts.join(delimiter).into())
+    }
+
+    fn find_in_map(&self, keys: &[Value]) -> Result<Value, String> {
+        let keys: Result<Vec<_>, _> = keys.iter().map(|key| self.text(key)).collect();
+        let keys = keys?;
+        let mut found = None;
+        for key in &keys {
+            let within = found.map_or(self.mappings, Value::as_object);
+            found = Some(
+                within
+                    .and_then(|map| map.get(key))
+                    .ok_or_else(|| format!("there is no mapping {}", keys.join(".")))?,
+            );
+        }
+        found
+            .cloned()
+            .ok_or_else(|| "Fn::FindInMap takes a mapping and two keys".to_owned())
+    }
+
+    fn truth(&self, condition: &Value) -> Result<bool, String> {
+        let call = condition.as_object().and_then(single);
+        match call {
+            Some(("Condition", Value::String(name))) => self.holds(name),
+            Some(("Fn::Equals", Value::Array(sides))) => match sides.as_slice() {
+                [left, right] => Ok(scalar(&self.resolve(left)?) == scalar(&self.resolve(right)?)),
+                _ => Err("Fn::Equals takes two values".to_owned()),
+            },
+            Some(("Fn::Not", Value::Array(inner))) => Ok(!self.all(inner)?),
+            Some(("Fn::And", Value::Array(inner))) => self.all(inner),
+            Some(("Fn::Or", Value::Array(inner))) => {
+                for condition in inner {
+                    if self.truth(condition)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            _ => Err(format!(
+                "the local gateway cannot evaluate the condition {condition}"
+            )),
+        }
+    }
+
+    fn all(&self, conditions: &[Value]) -> Result<bool, String> {
+        for condition in conditions {
+            if !self.truth(condition)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `value`, which must come to a text, a number or a truth value.
+    pub(super) fn text(&self, value: &Value) -> Result<String, String> {
+        let resolved = self.resolve(value)?;
+        scalar(&resolved).ok_or_else(|| format!("{resolved} should be a text"))
+    }
+
+    fn deeper<T>(&self, inner: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        self.depth.set(self.depth.get() + 1);
+        let result = if self.depth.get() > DEEPEST {
+            Err("its names refer to each other in a circle".to_owned())
+        } else {
+            inner()
+        };
+        self.depth.set(self.depth.get() - 1);
+        result
+    }
+}
+
+/// The type of a resource, empty if it has none.
+pub(super) fn resource_type(resource: &Value) -> &str {
+    resource
+        .get("Type")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// A text, number or truth value as a text.
+pub(super) fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+fn single(entries: &Map<String, Value>) -> Option<(&str, &Value)> {
+    let mut entries_left = entries.iter();
+    match (entries_left.next(), entries_left.next()) {
+        (Some((key, value)), None) => Some((key, value)),
+        _ => None,
+    }
+}
+
+fn parameter(name: &str, declaration: &Value, given: Option<&String>) -> Result<Value, String> {
+    let text = given
+        .cloned()
+        .or_else(|| declaration.get("Default").and_then(scalar))
+        .ok_or_else(|| {
+            format!("the parameter `{name}` has no default; give it with --parameter {name}=VALUE")
+        })?;
+    if let Some(allowed) = declaration.get("AllowedValues").and_then(Value::as_array) {
+        let allowed: Vec<_> = allowed.iter().filter_map(scalar).collect();
+        if !allowed.contains(&text) {
+            return Err(format!(
+                "the parameter `{name}` cannot be `{text}`; it is one of {}",
+                allowed.join(", ")
+            ));
+        }
+    }
+    let kind = declaration
+        .get("Type")
+        .and_then(Value::as_str)
+        .unwrap_or("String");
+    if kind == "CommaDelimitedList" || kind.starts_with("List<") {
+        return Ok(text.split(',').map(str::trim).map(Value::from).collect());
+    }
+    Ok(text.into())
+}

@@ -1,0 +1,179 @@
+//! Walks the resources: honours what runs locally, knows what need not, refuses the rest.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::intrinsics::{Scope, resource_type};
+use super::{Template, apis, functions, tables};
+
+/// What stands for something only an AWS account has: rights, logs, alarms, queues for dead letters.
+const NOT_NEEDED_LOCALLY: [&str; 6] = [
+    "AWS::CloudFormation::Stack",
+    "AWS::CloudWatch::",
+    "AWS::IAM::",
+    "AWS::Lambda::Permission",
+    "AWS::Logs::",
+    "AWS::SQS::Queue",
+];
+
+/// What is wrong, and with which logical id.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) place: String,
+    pub(super) text: String,
+}
+
+/// One resource with its `Globals` merged in and every intrinsic function applied on demand.
+#[derive(Debug)]
+pub(super) struct Resource<'a> {
+    pub(super) id: &'a str,
+    pub(super) scope: &'a Scope<'a>,
+    pub(super) metadata: Option<&'a Value>,
+    pub(super) properties: Map<String, Value>,
+}
+
+/// Reads the parsed `document`.
+pub(super) fn read(
+    document: &Value,
+    parameters: &BTreeMap<String, String>,
+    region: &str,
+) -> Result<Template, Problem> {
+    let at = |place: &str| {
+        let place = place.to_owned();
+        move |text: String| Problem { place, text }
+    };
+    let resources = document
+        .get("Resources")
+        .and_then(Value::as_object)
+        .ok_or_else(|| at("Resources")("the template has none".to_owned()))?;
+    let scope = Scope::new(document, resources, parameters, region).map_err(at("Parameters"))?;
+    let mut template = Template {
+        region: region.to_owned(),
+        functions: BTreeMap::new(),
+        web_socket: None,
+        http_routes: Vec::new(),
+        tables: Vec::new(),
+        schedules: Vec::new(),
+    };
+    // Functions first: routes and authorizers are told apart by their ARNs.
+    let (function_resources, others): (Vec<_>, Vec<_>) = resources
+        .iter()
+        .partition(|(_, resource)| resource_type(resource) == "AWS::Serverless::Function");
+    for (id, resource) in function_resources.into_iter().chain(others) {
+        add(&mut template, document, &scope, id, resource).map_err(at(id))?;
+    }
+    Ok(template)
+}
+
+fn add(
+    template: &mut Template,
+    document: &Value,
+    scope: &Scope<'_>,
+    id: &str,
+    resource: &Value,
+) -> Result<(), String> {
+    if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
+        && !scope.holds(condition)?
+    {
+        return Ok(());
+    }
+    let kind = resource_type(resource);
+    let globals = kind
+        .strip_prefix("AWS::Serverless::")
+        .and_then(|section| document.get("Globals")?.get(section));
+    let mut properties = globals
+        .cloned()
+        .unwrap_or_else(|| Value::Object(Map::new()));
+    if let Some(own) = resource.get("Properties") {
+        merge(&mut properties, own);
+    }
+    let Value::Object(properties) = properties else {
+        return Err("its Properties are no mapping".to_owned());
+    };
+    let resource = Resource {
+        id,
+        scope,
+        metadata: resource.get("Metadata"),
+        properties,
+    };
+    match kind {
+        "AWS::Serverless::Function" => functions::add(template, &resource),
+        "AWS::Serverless::WebSocketApi" => apis::add_web_socket(template, &resource),
+        "AWS::Serverless::HttpApi" => apis::check_http(&resource),
+        "AWS::DynamoDB::Table" => tables::add(template, &resource),
+        _ if NOT_NEEDED_LOCALLY
+            .iter()
+            .any(|known| kind.starts_with(known)) =>
+        {
+            Ok(())
+        }
+        "" => Err("it has no Type".to_owned()),
+        _ => Err(format!(
+            "the local gateway cannot stand in for {kind}; leave it to another template"
+        )),
+    }
+}
+
+/// SAM's rule for Globals: maps are merged, lists are joined, anything else is replaced.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                match base.get_mut(key) {
+                    Some(slot) => merge(slot, value),
+                    None => {
+                        base.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (Value::Array(base), Value::Array(over)) => base.extend(over.iter().cloned()),
+        (base, over) => *base = over.clone(),
+    }
+}
+
+impl Resource<'_> {
+    /// The property `name`, resolved.
+    pub(super) fn get(&self, name: &str) -> Result<Option<Value>, String> {
+        let value = self
+            .properties
+            .get(name)
+            .map(|value| self.scope.resolve(value))
+            .transpose();
+        let value = value.map_err(|problem| format!("{name}: {problem}"))?;
+        Ok(value.filter(|value| !value.is_null()))
+    }
+
+    /// The property `name` as a text.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, String> {
+        self.properties
+            .get(name)
+            .map(|value| self.scope.text(value))
+            .transpose()
+            .map_err(|problem| format!("{name}: {problem}"))
+    }
+
+    /// The property `name` as a number.
+    pub(super) fn number(&self, name: &str) -> Result<Option<u32>, String> {
+        self.text(name)?
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| format!("{name}: `{text}` is no number"))
+            })
+            .transpose()
+    }
+
+    /// Refuses properties that are neither honoured nor known to mean nothing locally.
+    pub(super) fn allow(&self, honoured: &[&str], without_effect: &[&str]) -> Result<(), String> {
+        let known = |name: &&String| {
+            honoured.contains(&name.as_str()) || without_effect.contains(&name.as_str())
+        };
+        match self.properties.keys().find(|name| !known(name)) {
+            Some(name) => Err(format!(
+                "the local gateway cannot honour its property {name}"
+            )),
+            None => Ok(()),
+        }
+    }
+}
