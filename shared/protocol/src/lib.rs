@@ -1,7 +1,7 @@
 //! The protocol: what a client and the service say to each other, and every decision about it.
 //!
 //! Pure: no clock, no randomness, no IO, never async. Time and fresh ids are arguments. For a client message
-//! `needs` says what must be read first; `decide` says, given what was found, what is to
+//! [`ClientMessage::needs`] says what must be read first; [`decide`](decide()) says, given what was found, what is to
 //! be committed and what is to be answered. docs/protocol.md is the users' version of the contract.
 #![no_std]
 
@@ -11,6 +11,7 @@ pub mod limits;
 
 pub mod change;
 pub mod decide;
+pub mod digest;
 pub mod error;
 pub mod event;
 pub mod frame;
@@ -18,15 +19,19 @@ pub mod id;
 pub mod json;
 pub mod messages;
 pub mod model;
+pub mod plan;
 pub mod time;
 
+pub use decide::{Context, Decision, Known, Needs, decide};
 pub use error::{Code, Rejection};
 pub use event::{Event, EventBody, LeaveReason};
+pub use frame::ServerMessage;
 pub use id::{
     ChannelId, ChannelKey, ConnectionId, Destination, Domain, LogId, MessageId, RequestId,
     Subscriber, SubscriberId,
 };
 pub use json::Json;
+pub use messages::{ClientMessage, Decoded, decode};
 pub use model::{
     Announcement, Availability, ChannelSubscriber, Conversation, DeliveryStatus, Horizons,
     Membership,

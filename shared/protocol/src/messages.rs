@@ -1,1 +1,471 @@
-//! messages.
+//! The client messages: one file each, with its fields, its wire example, its decision and its tests.
+
+use alloc::{boxed::Box, collections::BTreeMap, string::String};
+
+use serde_json::value::RawValue;
+
+use crate::{
+    ChannelId, Destination, Json, SubscriberId,
+    error::{Code, Rejection},
+    json, limits,
+};
+
+macro_rules! client_messages {
+    ($($module:ident $variant:ident $name:literal;)*) => {
+        $(pub mod $module;)*
+
+        /// A client message, by its `type`. Every field was checked on the way in.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum ClientMessage {
+            $(
+                #[doc = concat!("`", $name, "`")]
+                $variant($module::$variant),
+            )*
+        }
+
+        impl ClientMessage {
+            /// Every `type` that a client may send.
+            pub const TYPES: &'static [&'static str] = &[$($name),*];
+
+            fn parse(message_type: &str, fields: &Fields<'_>) -> Result<Self, Refusal> {
+                match message_type {
+                    $($name => $module::$variant::parse(fields).map(Self::$variant),)*
+                    _ => Err(Refusal::Malformed),
+                }
+            }
+
+            /// Its `type`.
+            #[must_use]
+            pub const fn message_type(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)*
+                }
+            }
+        }
+    };
+}
+
+client_messages! {
+    hello Hello "hello";
+    ping Ping "ping";
+    announce Announce "announce";
+    unannounce Unannounce "unannounce";
+    create_channel CreateChannel "create-channel";
+    update_channel UpdateChannel "update-channel";
+    delete_channel DeleteChannel "delete-channel";
+    join_channel JoinChannel "join-channel";
+    leave_channel LeaveChannel "leave-channel";
+    invite_subscriber InviteSubscriber "invite-subscriber";
+    remove_subscriber RemoveSubscriber "remove-subscriber";
+    set_administrator SetAdministrator "set-administrator";
+    list_channels ListChannels "list-channels";
+    list_subscribers ListSubscribers "list-subscribers";
+    list_conversations ListConversations "list-conversations";
+    channel_message ChannelMessage "channel-message";
+    direct_message DirectMessage "direct-message";
+    delivery Delivery "delivery";
+    get_history GetHistory "get-history";
+    resume Resume "resume";
+    typing Typing "typing";
+    authorize Authorize "authorize";
+}
+
+/// What a text from a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// Not formatted correctly, or of no known type: no answer, no effect.
+    Ignored,
+    /// Well-formed, and not to be honoured whatever is stored.
+    Rejected {
+        /// The client's `id` of it.
+        id: Option<String>,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// To be handled.
+    Message {
+        /// The client's `id` of it.
+        id: Option<String>,
+        /// What it is.
+        message: Box<ClientMessage>,
+    },
+}
+
+/// Decodes a text frame. Whether it is malformed is decided by presence and JSON types alone, before any value is looked
+/// at, so that a wrong value never hides that a field is missing.
+#[must_use]
+pub fn decode(text: &str) -> Decoded {
+    if !json::is_well_formed(text) {
+        return Decoded::Ignored;
+    }
+    let Ok(fields) = serde_json::from_str(text).map(Fields) else {
+        return Decoded::Ignored;
+    };
+    let (Ok(message_type), Ok(id)) = (fields.string("type"), fields.optional_string("id")) else {
+        return Decoded::Ignored;
+    };
+    if id
+        .as_ref()
+        .is_some_and(|id| id.len() > limits::REQUEST_ID_BYTES)
+    {
+        return Decoded::Ignored;
+    }
+    match ClientMessage::parse(&message_type, &fields) {
+        Err(Refusal::Malformed) => Decoded::Ignored,
+        _ if text.len() > limits::CLIENT_MESSAGE_BYTES => Decoded::Rejected {
+            id,
+            rejection: Rejection::new(Code::TooLarge, "a message is at most 32 KiB"),
+        },
+        Err(Refusal::Rejected(rejection)) => Decoded::Rejected { id, rejection },
+        Ok(message) => Decoded::Message {
+            id,
+            message: Box::new(message),
+        },
+    }
+}
+
+/// Why a message was not parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A field is missing or of the wrong JSON type: the message is ignored.
+    Malformed,
+    /// A field's value is none that it may have: the message is answered.
+    Rejected(Rejection),
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+/// The fields of a message, by name. Of a repeated key the last one counts, as in JavaScript.
+///
+/// Each accessor fails only for what makes the message malformed: `required` if it is absent, always if it has another
+/// JSON type (`null` is one). So a message first takes all its fields and then looks at their values.
+pub struct Fields<'a>(BTreeMap<String, &'a RawValue>);
+
+type Field<T> = Result<T, Refusal>;
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str, starts: &[char]) -> Field<Option<&'a RawValue>> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(raw) if raw.get().starts_with(starts) => Ok(Some(raw)),
+            Some(_) => Err(Refusal::Malformed),
+        }
+    }
+
+    fn optional_string(&self, name: &str) -> Field<Option<String>> {
+        self.get(name, &['"'])?
+            .map(|raw| json::string(raw).ok_or(Refusal::Malformed))
+            .transpose()
+    }
+
+    fn string(&self, name: &str) -> Field<String> {
+        self.optional_string(name)?.ok_or(Refusal::Malformed)
+    }
+
+    fn boolean(&self, name: &str) -> Field<bool> {
+        self.get(name, &['t', 'f'])?
+            .map(|raw| raw.get() == "true")
+            .ok_or(Refusal::Malformed)
+    }
+
+    fn number(&self, name: &str) -> Field<Option<Number>> {
+        const DIGITS: [char; 11] = ['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
+        Ok(self.get(name, &DIGITS)?.map(|raw| Number(raw.get().into())))
+    }
+
+    fn object(&self, name: &str) -> Field<Option<Json>> {
+        Ok(self.get(name, &['{'])?.map(Json::from))
+    }
+
+    fn any(&self, name: &str) -> Field<Json> {
+        self.0
+            .get(name)
+            .map(|raw| Json::from(*raw))
+            .ok_or(Refusal::Malformed)
+    }
+
+    fn array(&self, name: &str) -> Field<alloc::vec::Vec<&'a RawValue>> {
+        let raw = self.get(name, &['['])?.ok_or(Refusal::Malformed)?;
+        serde_json::from_str(raw.get()).map_err(|_| Refusal::Malformed)
+    }
+
+    /// The destination, not yet looked at: exactly one of `channel-id` and `subscriber-id`.
+    fn destination(&self) -> Field<RawDestination> {
+        match (
+            self.optional_string("channel-id")?,
+            self.optional_string("subscriber-id")?,
+        ) {
+            (Some(id), None) => Ok(RawDestination::Channel(id)),
+            (None, Some(id)) => Ok(RawDestination::Subscriber(id)),
+            _ => Err(Refusal::Malformed),
+        }
+    }
+}
+
+/// A JSON number, not yet looked at.
+struct Number(String);
+
+impl Number {
+    /// An integer within `range`; a whole number may be written as `5.0` or `5e0`, as some encoders do.
+    fn within(
+        &self,
+        name: &'static str,
+        range: core::ops::RangeInclusive<u64>,
+    ) -> Result<u64, Rejection> {
+        let integer = self.0.parse::<u64>().ok().or_else(|| {
+            let float = self.0.parse::<f64>().ok()?;
+            let whole = alloc::format!("{float:.0}").parse::<u64>().ok()?;
+            #[expect(
+                clippy::as_conversions,
+                reason = "compared with the number it came from"
+            )]
+            let exact = whole as f64;
+            (exact == float && whole <= limits::SEQUENCE).then_some(whole)
+        });
+        integer
+            .filter(|value| range.contains(value))
+            .ok_or_else(|| {
+                Rejection::invalid(alloc::format!(
+                    "`{name}` must be an integer from {} to {}",
+                    range.start(),
+                    range.end()
+                ))
+            })
+    }
+}
+
+enum RawDestination {
+    Channel(String),
+    Subscriber(String),
+}
+
+impl RawDestination {
+    fn parse(&self) -> Result<Destination, Rejection> {
+        Ok(match self {
+            Self::Channel(id) => Destination::Channel(ChannelId::parse(id)?),
+            Self::Subscriber(id) => Destination::Subscriber(SubscriberId::parse(id)?),
+        })
+    }
+}
+
+/// A page that a client asks for: `after?`, `limit?`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The cursor: the last id of the page before.
+    pub after: Option<String>,
+    /// Items at most.
+    pub limit: usize,
+}
+
+struct RawPage {
+    after: Option<String>,
+    limit: Option<Number>,
+}
+
+impl RawPage {
+    fn take(fields: &Fields<'_>) -> Field<Self> {
+        Ok(Self {
+            after: fields.optional_string("after")?,
+            limit: fields.number("limit")?,
+        })
+    }
+
+    fn parse(self) -> Result<PageRequest, Rejection> {
+        // A cursor is an id that we gave out; anything else was made up.
+        if let Some(after) = &self.after {
+            SubscriberId::parse(after)
+                .map_err(|_| Rejection::invalid("`after` is no cursor of this list"))?;
+        }
+        Ok(PageRequest {
+            after: self.after,
+            limit: page_limit(self.limit.as_ref())?,
+        })
+    }
+}
+
+fn page_limit(limit: Option<&Number>) -> Result<usize, Rejection> {
+    let Some(limit) = limit else {
+        return Ok(limits::PAGE_DEFAULT);
+    };
+    let limit = limit.within("limit", 1..=u64::try_from(limits::PAGE).unwrap_or(u64::MAX))?;
+    Ok(usize::try_from(limit).unwrap_or(limits::PAGE))
+}
+
+/// `attributes`, within their limit.
+fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> {
+    match json {
+        Some(json) if json.as_str().len() > limits::ATTRIBUTES_BYTES => Err(Rejection::new(
+            Code::TooLarge,
+            "`attributes` are at most 4 KiB of JSON",
+        )),
+        json => Ok(json),
+    }
+}
+
+/// `content`, within its limit.
+fn content(json: Json) -> Result<Json, Rejection> {
+    if json.as_str().len() > limits::CONTENT_BYTES {
+        return Err(Rejection::new(
+            Code::TooLarge,
+            "`content` is at most 16 KiB of JSON",
+        ));
+    }
+    Ok(json)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use alloc::format;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The message that `text` is, which has the `id` `"1"` or none.
+    pub(crate) fn parsed(text: &str) -> ClientMessage {
+        match decode(text) {
+            Decoded::Message { message, .. } => *message,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    /// The code that `text` is rejected with.
+    pub(crate) fn rejected(text: &str) -> Code {
+        match decode(text) {
+            Decoded::Rejected { rejection, .. } => rejection.code,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    /// Asserts that each text is ignored.
+    pub(crate) fn ignored(texts: &[&str]) {
+        for text in texts {
+            assert_eq!(decode(text), Decoded::Ignored, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_formatted_correctly_is_ignored() {
+        ignored(&[
+            "",
+            "hello",
+            "[]",
+            "null",
+            "{}",
+            r#"{"type":1}"#,
+            r#"{"type":null}"#,
+            r#"{"type":"no-such-type"}"#,
+            r#"{"type":"Ping"}"#,
+            r#"{"type":"ping","id":1}"#,
+            r#"{"type":"ping","id":null}"#,
+            r#"{"type":"ping"} x"#,
+            r#"{"type":"ping"}{"type":"ping"}"#,
+            "\u{feff}{\"type\":\"ping\"}",
+            r#"{"type":"ping","x":"\ud800"}"#,
+            r#"{"type":"ping",}"#,
+        ]);
+        let long = format!(
+            r#"{{"type":"ping","id":"{}"}}"#,
+            "x".repeat(limits::REQUEST_ID_BYTES + 1)
+        );
+        ignored(&[&long]);
+        let deep = format!(
+            r#"{{"type":"ping","x":{}{}}}"#,
+            "[".repeat(64),
+            "]".repeat(64)
+        );
+        ignored(&[&deep]);
+    }
+
+    #[test]
+    fn an_id_is_kept_as_it_is_and_unknown_fields_do_not_matter() {
+        for (wire, id) in [
+            (r#""""#, ""),
+            (r#""é\u0000😀""#, "é\0😀"),
+            (r#""0""#, "0"),
+            (r#""\ud83d\ude00""#, "😀"),
+        ] {
+            assert_eq!(
+                decode(&format!(r#" {{"x":[null],"type":"ping","id":{wire}}} "#)),
+                Decoded::Message {
+                    id: Some(id.into()),
+                    message: Box::new(ClientMessage::Ping(ping::Ping)),
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_above_the_frame_limit_is_answered_if_it_is_well_formed() {
+        let padded = |bytes: usize| {
+            let frame = r#"{"type":"ping","x":""}"#;
+            format!(
+                r#"{{"type":"ping","x":"{}"}}"#,
+                "y".repeat(bytes - frame.len())
+            )
+        };
+        assert!(matches!(
+            decode(&padded(limits::CLIENT_MESSAGE_BYTES)),
+            Decoded::Message { .. }
+        ));
+        assert_eq!(
+            rejected(&padded(limits::CLIENT_MESSAGE_BYTES + 1)),
+            Code::TooLarge
+        );
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_in_any_way() {
+        for (text, value) in [
+            ("5", Some(5)),
+            ("5.0", Some(5)),
+            ("5e0", Some(5)),
+            ("0.5e1", Some(5)),
+            ("5.5", None),
+            ("-1", None),
+            ("1e400", None),
+            ("9007199254740993.0", None),
+        ] {
+            assert_eq!(
+                Number(text.into()).within("n", 0..=limits::SEQUENCE).ok(),
+                value,
+                "{text}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,200}") {
+            let _ = decode(&text);
+        }
+
+        #[test]
+        fn no_json_like_text_panics(text in r#"[\[\]{}":,a-z0-9\\ud.\-eE ]{0,80}"#) {
+            let _ = decode(&text);
+        }
+
+        #[test]
+        fn no_value_of_any_field_panics(
+            message_type in prop::sample::select(ClientMessage::TYPES),
+            field in prop::sample::select(&["channel-id", "subscriber-id", "name", "limit", "after", "before",
+                "content", "attributes", "sequence", "status", "active", "positions", "token", "availability"][..]),
+            value in prop::sample::select(&["1", "-1", "1.5", "1e99", "\"x\"", "\"\"", "{}", "[]", "null", "true",
+                "[{}]", "[{\"channel-id\":\"c\",\"sequence\":1}]"][..]),
+        ) {
+            let _ = decode(&format!(r#"{{"type":"{message_type}","{field}":{value}}}"#));
+        }
+
+        #[test]
+        fn whoever_follows_the_rules_is_answered(id in any::<String>()) {
+            prop_assume!(id.len() <= limits::REQUEST_ID_BYTES);
+            let text = format!(r#"{{"type":"ping","id":{}}}"#, serde_json::to_string(&id).unwrap());
+            let answered = matches!(decode(&text), Decoded::Message { id: Some(got), .. } if got == id);
+            prop_assert!(answered);
+        }
+    }
+}

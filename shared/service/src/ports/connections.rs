@@ -126,8 +126,6 @@ pub struct Registration {
     pub id: ConnectionId,
     /// What it begins as.
     pub connection: Connection,
-    /// The oldest connection, if there would be one too many otherwise.
-    pub replaces: Option<ConnectionId>,
 }
 
 /// Why a connection was not registered.
@@ -160,7 +158,7 @@ pub trait Connections {
     ) -> Result<BTreeMap<Subscriber, BTreeMap<ConnectionId, Connection>>, Fault>;
 
     /// Registers a connection under its subscriber and its token in one transaction, on condition that the token is
-    /// active and not expired at `connection.since`. Entry `replaces`, if any, is removed in the same write. Idempotent.
+    /// active and not expired at `connection.since`. Idempotent.
     async fn register(&self, registration: &Registration) -> Result<(), RegisterError>;
 
     /// Forgets a connection: its entry and its announcement in one step, and then that its token authorises it.

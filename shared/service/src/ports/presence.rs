@@ -13,8 +13,19 @@ pub struct PresenceState {
     pub announcements: BTreeMap<ConnectionId, Announcement>,
     /// Grows with each change.
     pub version: u64,
-    /// The version that others were told last.
+    /// The version that was told to others last, or found to look the same to them.
     pub pushed: u64,
+    /// What others were told last, and as which version of theirs; none if they were never told anything.
+    pub told: Option<Told>,
+}
+
+/// What others were told. Its version counts what they saw: going from offline to invisible and back leaves no trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// SHA-256 of what they saw, in hexadecimal.
+    pub digest: String,
+    /// Grows by one each time that they see a change.
+    pub version: u64,
 }
 
 impl PresenceState {
@@ -61,11 +72,13 @@ pub trait Presences {
         until: Timestamp,
     ) -> Result<Option<PresenceState>, Fault>;
 
-    /// Notes that `version` was told and gives the right back, if it is `holder`'s still; whether `version` is the newest.
+    /// Notes that `version` was told as `told` and gives the right back, if it is `holder`'s still; whether `version` is the
+    /// newest.
     async fn release_presence(
         &self,
         subscriber: &Subscriber,
         holder: &str,
         version: u64,
+        told: Option<&Told>,
     ) -> Result<bool, Fault>;
 }

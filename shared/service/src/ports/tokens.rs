@@ -2,9 +2,8 @@
 
 use core::fmt;
 
-use protocol::{ConnectionId, Subscriber, Timestamp};
+use protocol::{ConnectionId, Subscriber, Timestamp, digest::sha256_hex};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::{Fault, Page};
 
@@ -17,7 +16,7 @@ impl TokenHash {
     /// The hash of `token`.
     #[must_use]
     pub fn of(token: &str) -> Self {
-        Self(hex(&Sha256::digest(token.as_bytes())))
+        Self(sha256_hex(token.as_bytes()))
     }
 
     /// A hash as it was stored or came with an authorizer's context.
@@ -37,17 +36,6 @@ impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(..)")
     }
-}
-
-/// `bytes` in lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            use core::fmt::Write as _;
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 /// What is known of a token.

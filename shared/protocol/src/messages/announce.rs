@@ -1,0 +1,86 @@
+//! `announce`: how the subscriber wants to be seen, as long as this connection lives.
+//!
+//! `{"type":"announce","availability":"available","status":"in the office","attributes":{"mood":"fine"}}`
+
+use alloc::string::String;
+
+use super::{Fields, Refusal, attributes};
+use crate::{
+    Announcement, Availability, Json,
+    decide::{Commit, Context, Decision, Then},
+    error::Rejection,
+    limits,
+};
+
+/// `announce`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    availability: Availability,
+    status: String,
+    attributes: Json,
+}
+
+impl Announce {
+    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+        let availability = fields.string("availability")?;
+        let status = fields.optional_string("status")?.unwrap_or_default();
+        let json = fields.object("attributes")?;
+
+        if status.chars().count() > limits::STATUS_CHARACTERS {
+            return Err(Rejection::invalid("`status` is at most 256 characters").into());
+        }
+        Ok(Self {
+            availability: Availability::parse(&availability)?,
+            status,
+            attributes: attributes(json)?.unwrap_or_else(Json::empty_object),
+        })
+    }
+
+    pub(crate) fn decide(&self, context: &Context) -> Decision {
+        Decision {
+            then: Then::TellPresence,
+            ..Decision::commit(Commit::Announce(Announcement {
+                availability: self.availability,
+                status: self.status.clone(),
+                attributes: self.attributes.clone(),
+                at: context.now,
+            }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use crate::{
+        error::Code,
+        messages::tests::{ignored, parsed, rejected},
+    };
+
+    #[test]
+    fn availability_is_one_of_four_words() {
+        for word in ["invisible", "available", "dnd", "busy"] {
+            parsed(&format!(r#"{{"type":"announce","availability":"{word}"}}"#));
+        }
+        assert_eq!(rejected(r#"{"type":"announce","availability":"away"}"#), Code::InvalidValue);
+        ignored(&[
+            r#"{"type":"announce"}"#,
+            r#"{"type":"announce","availability":null}"#,
+            r#"{"type":"announce","availability":"away","status":1}"#,
+            r#"{"type":"announce","availability":"busy","attributes":[]}"#,
+        ]);
+    }
+
+    #[test]
+    fn status_and_attributes_have_their_limits() {
+        let announce = |status: &str, attribute: &str| {
+            format!(
+                r#"{{"type":"announce","availability":"busy","status":"{status}","attributes":{{"a":"{attribute}"}}}}"#
+            )
+        };
+        parsed(&announce(&"é".repeat(256), &"x".repeat(4096 - 8)));
+        assert_eq!(rejected(&announce(&"é".repeat(257), "")), Code::InvalidValue);
+        assert_eq!(rejected(&announce("", &"x".repeat(4096 - 7))), Code::TooLarge);
+    }
+}

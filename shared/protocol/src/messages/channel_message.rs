@@ -1,0 +1,101 @@
+//! `channel-message`: a message to every member of a channel.
+//!
+//! `{"type":"channel-message","channel-id":"c-1","content":{"text":"Hello"},"message-id":"0d9b…"}`
+
+use super::{Fields, Refusal, attributes, content};
+use crate::{
+    ChannelId, ChannelKey, Json, MessageId, Subscriber,
+    decide::{Commit, Context, Decision, Draft, Known, Needs},
+    error::Rejection,
+};
+
+/// `channel-message`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelMessage {
+    channel_id: ChannelId,
+    content: Json,
+    message_id: Option<MessageId>,
+    attributes: Option<Json>,
+}
+
+impl ChannelMessage {
+    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+        let channel_id = fields.string("channel-id")?;
+        let json = fields.any("content")?;
+        let message_id = fields.optional_string("message-id")?;
+        let object = fields.object("attributes")?;
+
+        Ok(Self {
+            channel_id: ChannelId::parse(&channel_id)?,
+            content: content(json)?,
+            message_id: message_id.as_deref().map(MessageId::parse).transpose()?,
+            attributes: attributes(object)?,
+        })
+    }
+
+    fn channel(&self, subscriber: &Subscriber) -> ChannelKey {
+        ChannelKey {
+            domain: subscriber.domain.clone(),
+            id: self.channel_id.clone(),
+        }
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        Needs {
+            own_member: Some(self.channel(subscriber)),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        if !known.own_member.as_ref().is_some_and(|it| it.is_current()) {
+            return Err(Rejection::no_channel());
+        }
+        Ok(Decision::commit(Commit::Append(Draft {
+            log: self.channel(&context.subscriber).log(),
+            message_id: self.message_id.clone(),
+            content: self.content.clone(),
+            attributes: self.attributes.clone(),
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::{
+        decide::tests::{channel_known, check, context, member},
+        error::Code,
+        messages::tests::{ignored, parsed, rejected},
+    };
+
+    const MESSAGE: &str = r#"{"type":"channel-message","channel-id":"c","content":null}"#;
+
+    #[test]
+    fn only_a_member_may_speak() {
+        let mut known = channel_known(&["anna"]);
+        assert_eq!(check(MESSAGE, &context("bob"), &known).unwrap_err(), Rejection::no_channel());
+        known.own_member = Some(member("bob", 1));
+        let decision = check(MESSAGE, &context("bob"), &known).unwrap();
+        assert!(matches!(decision.commit, Commit::Append(draft) if draft.content.as_str() == "null"));
+        known.own_member.as_mut().unwrap().left = Some(2);
+        assert!(check(MESSAGE, &context("bob"), &known).is_err());
+    }
+
+    #[test]
+    fn content_is_any_json_up_to_its_limit() {
+        let message = |content: &str| format!(r#"{{"type":"channel-message","channel-id":"c","content":{content}}}"#);
+        for content in ["null", "1e999", "[]", "\"x\"", "{\"a\":1,\"a\":2}"] {
+            parsed(&message(content));
+        }
+        parsed(&message(&format!("\"{}\"", "x".repeat(16 * 1024 - 2))));
+        assert_eq!(rejected(&message(&format!("\"{}\"", "x".repeat(16 * 1024 - 1)))), Code::TooLarge);
+        ignored(&[
+            r#"{"type":"channel-message","channel-id":"c"}"#,
+            r#"{"type":"channel-message","content":1}"#,
+            r#"{"type":"channel-message","channel-id":"","content":1,"message-id":null}"#,
+        ]);
+    }
+}

@@ -1,0 +1,200 @@
+//! `create-channel`: a channel whose first member and administrator is the caller.
+//!
+//! `{"type":"create-channel","name":"Team","invite-token":"s3cret","attributes":{"topic":"work"},"channel-id":"c-1"}`
+
+use alloc::{boxed::Box, string::String, vec};
+
+use super::{Fields, Refusal, attributes};
+use crate::{
+    ChannelId, ChannelKey, EventBody, Json, ServerMessage, Subscriber,
+    change::{Profile, Replace, Roster, RowChange},
+    decide::{Commit, Context, Decision, Known, Needs},
+    digest::sha256_hex,
+    error::{Code, Rejection},
+    limits, model,
+    plan::{Answer, Plan},
+};
+
+/// `create-channel`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateChannel {
+    name: String,
+    invite_token: Option<String>,
+    attributes: Json,
+    channel_id: Option<ChannelId>,
+}
+
+impl CreateChannel {
+    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+        let name = fields.string("name")?;
+        let invite_token = fields.optional_string("invite-token")?;
+        let json = fields.object("attributes")?;
+        let channel_id = fields.optional_string("channel-id")?;
+
+        if let Some(token) = &invite_token {
+            parse_invite_token(token)?;
+        }
+        Ok(Self {
+            name: model::parse_name(&name)?,
+            invite_token,
+            attributes: attributes(json)?.unwrap_or_else(Json::empty_object),
+            channel_id: channel_id.as_deref().map(ChannelId::parse).transpose()?,
+        })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        Needs {
+            response: true,
+            membership_count: true,
+            channel: self.channel_id.clone().map(|id| ChannelKey {
+                domain: subscriber.domain.clone(),
+                id,
+            }),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        let creator = &context.subscriber.id;
+        if let Some(profile) = &known.profile {
+            // A repeat by its creator, whose first answer may have been lost.
+            return if profile.creator.as_ref() == Some(creator) {
+                let id = self.channel_id.clone().ok_or_else(Rejection::busy)?;
+                Ok(Decision::respond(self.invitation(id)))
+            } else {
+                Err(Rejection::new(Code::Conflict, "this `channel-id` is taken"))
+            };
+        }
+        if known.membership_count >= limits::CHANNELS_PER_SUBSCRIBER {
+            return Err(too_many_channels());
+        }
+        let id = match &self.channel_id {
+            Some(id) => id.clone(),
+            None => ChannelId::parse(&context.fresh_id)?,
+        };
+        Ok(Decision::commit(Commit::Change(Box::new(Plan {
+            channel: ChannelKey {
+                domain: context.subscriber.domain.clone(),
+                id: id.clone(),
+            },
+            create: true,
+            events: vec![EventBody::SubscriberJoined {
+                subscriber_id: creator.clone(),
+                administrator: true,
+            }],
+            roster: Some(Replace {
+                expect: None,
+                to: Roster {
+                    open: true,
+                    members: 1,
+                    administrators: 1,
+                    version: 1,
+                },
+            }),
+            profile: Some(Replace {
+                expect: None,
+                to: Profile {
+                    name: self.name.clone(),
+                    attributes: self.attributes.clone(),
+                    invite_hash: self.invite_token.as_ref().map(|it| sha256_hex(it.as_bytes())),
+                    creator: Some(creator.clone()),
+                    version: 1,
+                },
+            }),
+            rows: vec![RowChange::Joined {
+                subscriber: creator.clone(),
+                administrator: true,
+                sequence: 0,
+            }],
+            answer: Answer::Ready(self.invitation(id)),
+        }))))
+    }
+
+    fn invitation(&self, channel_id: ChannelId) -> ServerMessage {
+        ServerMessage::Invitation {
+            channel_id,
+            name: self.name.clone(),
+            invite_token: self.invite_token.clone(),
+            administrator: true,
+            attributes: self.attributes.clone(),
+            from: None,
+        }
+    }
+}
+
+/// Checks an invite token: any text of 1 to 128 characters.
+pub(super) fn parse_invite_token(text: &str) -> Result<(), Rejection> {
+    if (1..=limits::ID_CHARACTERS).contains(&text.chars().count()) {
+        Ok(())
+    } else {
+        Err(Rejection::invalid("`invite-token` must be 1 to 128 characters"))
+    }
+}
+
+/// `limit-exceeded` for memberships.
+pub(super) fn too_many_channels() -> Rejection {
+    Rejection::new(
+        Code::LimitExceeded,
+        "a subscriber is a member of at most 1,000 channels",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        decide::tests::{change, check, context, respond},
+        messages::tests::{ignored, rejected},
+    };
+
+    const CREATE: &str = r#"{"type":"create-channel","name":"Team","invite-token":"t","channel-id":"c"}"#;
+
+    #[test]
+    fn the_creator_is_member_and_administrator_at_once() {
+        let (change, answer) = change(CREATE, &context("alice"), &Known::default());
+        assert_eq!(answer["type"], "invitation");
+        assert_eq!(answer["channel-id"], "c");
+        assert_eq!(answer["invite-token"], "t");
+        assert_eq!(answer["administrator"], true);
+        assert_eq!(change.head, Some(1));
+        assert_eq!(change.roster.unwrap().to.administrators, 1);
+        assert_ne!(change.profile.unwrap().to.invite_hash.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn a_repeat_answers_its_creator_and_nobody_else() {
+        let known = Known {
+            profile: Some(Profile {
+                name: "Team".into(),
+                attributes: Json::empty_object(),
+                invite_hash: None,
+                creator: Some(context("alice").subscriber.id),
+                version: 1,
+            }),
+            ..Known::default()
+        };
+        assert_eq!(respond(CREATE, &context("alice"), &known)["type"], "invitation");
+        assert_eq!(check(CREATE, &context("bob"), &known).unwrap_err().code, Code::Conflict);
+    }
+
+    #[test]
+    fn names_and_limits_are_checked() {
+        assert_eq!(rejected(r#"{"type":"create-channel","name":""}"#), Code::InvalidValue);
+        assert_eq!(
+            rejected(r#"{"type":"create-channel","name":"x","channel-id":"a#b"}"#),
+            Code::InvalidValue
+        );
+        ignored(&[
+            r#"{"type":"create-channel"}"#,
+            r#"{"type":"create-channel","name":""  ,"attributes":"x"}"#,
+        ]);
+        let full = Known {
+            membership_count: 1_000,
+            ..Known::default()
+        };
+        assert_eq!(
+            check(CREATE, &context("alice"), &full).unwrap_err().code,
+            Code::LimitExceeded
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! `get-history`: a page of a log; the latest one without `after` and `before`.
+//!
+//! `{"type":"get-history","channel-id":"c-1","after":12,"limit":50}`
+
+use alloc::vec::Vec;
+
+use super::{Fields, Refusal, direct_message::to_oneself, page_limit};
+use crate::{
+    Destination, LogId, ServerMessage, Subscriber,
+    decide::{Context, Decision, Known, Needs, Range, Then},
+    error::{Code, Rejection},
+    frame, limits,
+};
+
+/// `get-history`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetHistory {
+    destination: Destination,
+    range: Range,
+}
+
+impl GetHistory {
+    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+        let destination = fields.destination()?;
+        let after = fields.number("after")?;
+        let before = fields.number("before")?;
+        let limit = fields.number("limit")?;
+
+        let limit = page_limit(limit.as_ref())?;
+        let range = match (after, before) {
+            (None, None) => Range::Latest { limit },
+            (Some(after), None) => Range::After {
+                sequence: after.within("after", 0..=limits::SEQUENCE)?,
+                limit,
+            },
+            (None, Some(before)) => Range::Before {
+                sequence: before.within("before", 1..=limits::SEQUENCE)?,
+                limit,
+            },
+            (Some(_), Some(_)) => {
+                return Err(Rejection::invalid("`after` and `before` exclude each other").into());
+            }
+        };
+        Ok(Self {
+            destination: destination.parse()?,
+            range,
+        })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        let log = LogId::of(subscriber, &self.destination);
+        Needs {
+            response: true,
+            own_member: match &log {
+                LogId::Channel(channel) => Some(channel.clone()),
+                LogId::Direct { .. } => None,
+            },
+            history: Some((log, self.range)),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        match &self.destination {
+            Destination::Channel(_) => {
+                if !known.own_member.as_ref().is_some_and(|it| it.is_current()) {
+                    return Err(Rejection::no_channel());
+                }
+            }
+            Destination::Subscriber(peer) if *peer == context.subscriber.id => {
+                return Err(to_oneself());
+            }
+            Destination::Subscriber(_) => {}
+        }
+        let history = known.history.as_ref().ok_or_else(Rejection::busy)?;
+        if let Range::After { sequence, .. } = self.range
+            && sequence > 0
+            && sequence + 1 < history.first_sequence
+        {
+            return Err(Rejection::new(
+                Code::Gone,
+                "what follows `after` is older than the history that is kept",
+            ));
+        }
+        let reply_to = context.reply_to.as_deref();
+        let events = &history.events;
+        // The page is cut at its far end, so that what is nearest to the position always comes.
+        let (events, fitting): (Vec<_>, usize) = if matches!(self.range, Range::After { .. }) {
+            let fitting = frame::fitting(reply_to, events.iter());
+            (events.iter().take(fitting).cloned().collect(), fitting)
+        } else {
+            let fitting = frame::fitting(reply_to, events.iter().rev());
+            let skip = events.len() - fitting;
+            (events.iter().skip(skip).cloned().collect(), fitting)
+        };
+        let more = history.more || fitting < history.events.len();
+        let log = LogId::of(&context.subscriber, &self.destination);
+        let then = match (&log, events.last()) {
+            (LogId::Direct { .. }, Some(last)) => Then::Received(log, last.sequence),
+            _ => Then::Nothing,
+        };
+        Ok(Decision {
+            then,
+            ..Decision::respond(ServerMessage::History {
+                destination: self.destination.clone(),
+                first_sequence: history.first_sequence,
+                last_sequence: history.last_sequence,
+                more,
+                events,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, string::ToString as _};
+
+    use super::*;
+    use crate::{
+        decide::{
+            History,
+            tests::{check, context, event, member, respond},
+        },
+        messages::tests::{ignored, parsed, rejected},
+    };
+
+    fn known(events: Vec<frame::WireEvent>, first_sequence: u64) -> Known {
+        Known {
+            own_member: Some(member("a", 1)),
+            history: Some(History {
+                last_sequence: events.last().map_or(0, |it| it.sequence),
+                events,
+                more: false,
+                first_sequence,
+            }),
+            ..Known::default()
+        }
+    }
+
+    #[test]
+    fn a_destination_is_given_once_and_positions_exclude_each_other() {
+        parsed(r#"{"type":"get-history","channel-id":"c","after":0}"#);
+        parsed(r#"{"type":"get-history","subscriber-id":"b","before":1,"limit":1}"#);
+        assert_eq!(
+            rejected(r#"{"type":"get-history","channel-id":"c","after":1,"before":2}"#),
+            Code::InvalidValue
+        );
+        assert_eq!(rejected(r#"{"type":"get-history","channel-id":"c","before":0}"#), Code::InvalidValue);
+        ignored(&[
+            r#"{"type":"get-history"}"#,
+            r#"{"type":"get-history","channel-id":"c","subscriber-id":"b"}"#,
+            r#"{"type":"get-history","channel-id":"c","after":"1"}"#,
+        ]);
+    }
+
+    #[test]
+    fn a_page_is_cut_at_its_far_end_and_says_so() {
+        let big: Vec<_> = (1..=20).map(|sequence| event(sequence, 16_000)).collect();
+        let after = respond(
+            r#"{"type":"get-history","channel-id":"c","after":0}"#,
+            &context("a"),
+            &known(big.clone(), 1),
+        );
+        let latest = respond(r#"{"type":"get-history","channel-id":"c"}"#, &context("a"), &known(big, 1));
+        assert_eq!(after["events"][0]["sequence"], 1);
+        let last = latest["events"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["sequence"], 20);
+        for page in [after, latest] {
+            assert_eq!(page["more"], true);
+            assert!(page["events"].as_array().unwrap().len() < 20);
+            assert!(page.to_string().len() < limits::SERVER_MESSAGE_BYTES);
+        }
+    }
+
+    #[test]
+    fn behind_retention_it_is_gone_but_never_from_the_start() {
+        let history = known(Vec::from([event(10, 1), event(11, 1)]), 10);
+        let after = |sequence: u64| format!(r#"{{"type":"get-history","channel-id":"c","after":{sequence}}}"#);
+        assert_eq!(check(&after(8), &context("a"), &history).unwrap_err().code, Code::Gone);
+        assert!(check(&after(9), &context("a"), &history).is_ok());
+        assert!(check(&after(0), &context("a"), &history).is_ok());
+    }
+
+    #[test]
+    fn who_left_reads_nothing() {
+        let mut history = known(Vec::from([event(1, 1)]), 1);
+        history.own_member.as_mut().unwrap().left = Some(2);
+        assert_eq!(
+            check(r#"{"type":"get-history","channel-id":"c"}"#, &context("a"), &history).unwrap_err(),
+            Rejection::no_channel()
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! `join-channel`: become a member, by a pending invitation or the right invite token.
+//!
+//! `{"type":"join-channel","channel-id":"c-1","invite-token":"s3cret"}`
+
+use alloc::{boxed::Box, string::String, vec, vec::Vec};
+
+use super::{
+    Fields, PageRequest, Refusal,
+    create_channel::{parse_invite_token, too_many_channels},
+};
+use crate::{
+    ChannelId, ChannelKey, ChannelSubscriber, EventBody, Membership, ServerMessage, Subscriber,
+    change::{Member, Profile, Replace, Roster, RowChange},
+    decide::{Commit, Context, Decision, Known, Needs},
+    digest::sha256_hex,
+    error::{Code, Rejection},
+    frame, limits,
+    model::Presence,
+    plan::{Answer, Plan},
+};
+
+/// `join-channel`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinChannel {
+    channel_id: ChannelId,
+    invite_token: Option<String>,
+}
+
+impl JoinChannel {
+    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+        let channel_id = fields.string("channel-id")?;
+        let invite_token = fields.optional_string("invite-token")?;
+
+        if let Some(token) = &invite_token {
+            parse_invite_token(token)?;
+        }
+        Ok(Self {
+            channel_id: ChannelId::parse(&channel_id)?,
+            invite_token,
+        })
+    }
+
+    fn channel(&self, subscriber: &Subscriber) -> ChannelKey {
+        ChannelKey {
+            domain: subscriber.domain.clone(),
+            id: self.channel_id.clone(),
+        }
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        let channel = self.channel(subscriber);
+        Needs {
+            response: true,
+            channel: Some(channel.clone()),
+            own_member: Some(channel.clone()),
+            invitation: Some(self.channel_id.clone()),
+            membership_count: true,
+            members: Some((
+                channel,
+                PageRequest {
+                    after: None,
+                    limit: limits::PAGE_DEFAULT,
+                },
+            )),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        let (Some(profile), Some(roster)) = (&known.profile, &known.roster) else {
+            return Err(Rejection::no_channel());
+        };
+        if let Some(member) = known.own_member.as_ref().filter(|it| it.is_current()) {
+            return Ok(self.again(context, known, profile, member));
+        }
+        let invited = known.invitation.is_some()
+            || self.invite_token.as_ref().is_some_and(|token| {
+                // Hashes are compared, so how long it takes tells nothing of the token.
+                profile.invite_hash.as_deref() == Some(&sha256_hex(token.as_bytes()))
+            });
+        if !roster.open || !invited {
+            return Err(Rejection::no_channel());
+        }
+        if known.membership_count >= limits::CHANNELS_PER_SUBSCRIBER {
+            return Err(too_many_channels());
+        }
+        if roster.members >= limits::MEMBERS_PER_CHANNEL {
+            return Err(Rejection::new(
+                Code::LimitExceeded,
+                "a channel has at most 100,000 members",
+            ));
+        }
+        Ok(Decision::commit(Commit::Change(Box::new(
+            self.plan(context, known, profile, *roster),
+        ))))
+    }
+
+    /// A member's repeat: it succeeds and writes no event.
+    fn again(
+        &self,
+        context: &Context,
+        known: &Known,
+        profile: &Profile,
+        member: &Member,
+    ) -> Decision {
+        let read = member.read.max(member.joined);
+        let (subscribers, next) = first_page(context, known.members.items.clone(), known.members.more);
+        Decision::respond(ServerMessage::ChannelJoined {
+            membership: Membership {
+                last_sequence: known.last_sequence,
+                read_sequence: read,
+                unread: known.last_sequence.saturating_sub(read),
+                ..self.membership(profile, member.administrator)
+            },
+            subscribers,
+            next,
+            sequence: known.last_sequence,
+        })
+    }
+
+    fn plan(&self, context: &Context, known: &Known, profile: &Profile, roster: Roster) -> Plan {
+        let id = &context.subscriber.id;
+        // The first member of a channel that a back end made has nobody to give it the right.
+        let administrator = roster.administrators == 0;
+        let mut subscribers = known.members.items.clone();
+        let place = subscribers.partition_point(|it| it.presence.id < *id);
+        // On the first page unless that is full of smaller ids.
+        if place < subscribers.len() || !known.members.more {
+            subscribers.insert(
+                place,
+                ChannelSubscriber {
+                    presence: Presence::of(id, None),
+                    administrator,
+                },
+            );
+        }
+        let (subscribers, next) = first_page(context, subscribers, known.members.more);
+        Plan {
+            channel: self.channel(&context.subscriber),
+            create: false,
+            events: vec![EventBody::SubscriberJoined {
+                subscriber_id: id.clone(),
+                administrator,
+            }],
+            roster: Some(Replace {
+                expect: Some(roster.version),
+                to: Roster {
+                    members: roster.members + 1,
+                    administrators: roster.administrators + u64::from(administrator),
+                    version: roster.version + 1,
+                    ..roster
+                },
+            }),
+            profile: None,
+            rows: vec![RowChange::Joined {
+                subscriber: id.clone(),
+                administrator,
+                sequence: 0,
+            }],
+            answer: Answer::Joined {
+                membership: self.membership(profile, administrator),
+                subscribers,
+                next,
+            },
+        }
+    }
+
+    fn membership(&self, profile: &Profile, administrator: bool) -> Membership {
+        Membership {
+            channel_id: self.channel_id.clone(),
+            name: profile.name.clone(),
+            administrator,
+            attributes: profile.attributes.clone(),
+            last_sequence: 0,
+            read_sequence: 0,
+            unread: 0,
+        }
+    }
+}
+
+/// As many members as fit, and where the next page begins.
+fn first_page(
+    context: &Context,
+    mut subscribers: Vec<ChannelSubscriber>,
+    more: bool,
+) -> (Vec<ChannelSubscriber>, Option<String>) {
+    let fitting = frame::fitting(context.reply_to.as_deref(), subscribers.iter());
+    let more = more || fitting < subscribers.len();
+    subscribers.truncate(fitting);
+    let next = subscribers
+        .last()
+        .filter(|_| more)
+        .map(|last| last.presence.id.as_str().into());
+    (subscribers, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        change::Invitation,
+        decide::tests::{change, channel_known, check, context, member, respond},
+    };
+
+    fn invited(token: &str) -> String {
+        alloc::format!(r#"{{"type":"join-channel","channel-id":"c","invite-token":"{token}"}}"#)
+    }
+
+    #[test]
+    fn the_right_token_or_an_invitation_opens_the_door_and_nothing_else() {
+        let known = channel_known(&[]);
+        let (change, answer) = change(&invited("t"), &context("bob"), &known);
+        assert_eq!(answer["type"], "channel-joined");
+        assert_eq!(answer["sequence"], 7, "the place of the event");
+        assert_eq!(answer["membership"]["last-sequence"], 7);
+        assert_eq!(answer["subscribers"][0]["id"], "bob");
+        assert_eq!(change.roster.unwrap().expect, Some(5));
+
+        let by_invitation = Known {
+            invitation: Some(Invitation {
+                channel: ChannelId::parse("c").unwrap(),
+                from: None,
+                at: context("x").now,
+            }),
+            ..known.clone()
+        };
+        let plain = r#"{"type":"join-channel","channel-id":"c"}"#;
+        assert!(check(plain, &context("bob"), &by_invitation).is_ok());
+
+        let unknown = check(&invited("t"), &context("bob"), &Known::default()).unwrap_err();
+        for refused in [invited("wrong"), plain.into()] {
+            let rejection = check(&refused, &context("bob"), &known).unwrap_err();
+            assert_eq!(rejection, unknown, "a wrong token looks like no channel");
+        }
+        let mut closed = known;
+        closed.roster.as_mut().unwrap().open = false;
+        assert_eq!(check(&invited("t"), &context("bob"), &closed).unwrap_err(), unknown);
+    }
+
+    #[test]
+    fn a_member_joins_again_without_an_event_but_who_left_does_not() {
+        let mut known = channel_known(&[]);
+        known.own_member = Some(member("bob", 3));
+        let answer = respond(r#"{"type":"join-channel","channel-id":"c"}"#, &context("bob"), &known);
+        assert_eq!(answer["sequence"], 6);
+        assert_eq!(answer["membership"]["read-sequence"], 3);
+        assert_eq!(answer["membership"]["unread"], 3);
+        known.own_member.as_mut().unwrap().left = Some(4);
+        assert!(check(r#"{"type":"join-channel","channel-id":"c"}"#, &context("bob"), &known).is_err());
+    }
+
+    #[test]
+    fn the_first_page_has_the_new_member_at_its_place() {
+        let known = channel_known(&["anna", "carl"]);
+        let (_, answer) = change(&invited("t"), &context("bob"), &known);
+        let ids: Vec<_> = answer["subscribers"].as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
+        assert_eq!(ids, ["anna", "bob", "carl"]);
+        let mut full = known;
+        full.members.more = true;
+        let (_, answer) = change(&invited("t"), &context("dora"), &full);
+        assert_eq!(answer["subscribers"].as_array().unwrap().len(), 2);
+        assert_eq!(answer["next"], "carl");
+    }
+
+    #[test]
+    fn limits_hold() {
+        let mut known = channel_known(&[]);
+        known.membership_count = 999;
+        known.roster.as_mut().unwrap().members = 99_999;
+        assert!(check(&invited("t"), &context("bob"), &known).is_ok());
+        known.membership_count = 1_000;
+        assert_eq!(check(&invited("t"), &context("bob"), &known).unwrap_err().code, Code::LimitExceeded);
+        known.membership_count = 0;
+        known.roster.as_mut().unwrap().members = 100_000;
+        assert_eq!(check(&invited("t"), &context("bob"), &known).unwrap_err().code, Code::LimitExceeded);
+    }
+}

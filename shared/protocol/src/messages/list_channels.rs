@@ -1,0 +1,93 @@
+//! `list-channels`: the channels that the caller is a member of, in the order of their ids.
+//!
+//! `{"type":"list-channels","after":"c-1","limit":20}`
+
+use super::{Fields, PageRequest, RawPage, Refusal};
+use crate::{
+    ServerMessage,
+    decide::{Context, Decision, Known, Needs},
+    frame,
+};
+
+/// `list-channels`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListChannels {
+    page: PageRequest,
+}
+
+impl ListChannels {
+    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            page: RawPage::take(fields)?.parse()?,
+        })
+    }
+
+    pub(crate) fn needs(&self) -> Needs {
+        Needs {
+            response: true,
+            memberships: Some(self.page.clone()),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
+        let page = &known.memberships;
+        let fitting = frame::fitting(context.reply_to.as_deref(), page.items.iter());
+        let channels: alloc::vec::Vec<_> = page.items.iter().take(fitting).cloned().collect();
+        let more = page.more || fitting < page.items.len();
+        Decision::respond(ServerMessage::Channels {
+            next: channels.last().filter(|_| more).map(|it| it.channel_id.as_str().into()),
+            channels,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, string::String, vec::Vec};
+
+    use crate::{
+        ChannelId, Json, Membership,
+        decide::{Known, Listed, tests::{context, respond}},
+        error::Code,
+        messages::tests::{ignored, parsed, rejected},
+    };
+
+    #[test]
+    fn a_page_that_does_not_fit_ends_early_and_says_where_to_go_on() {
+        let big = Json::parse(&format!(r#"{{"x":"{}"}}"#, "y".repeat(4_000))).unwrap();
+        let items: Vec<Membership> = (100..200)
+            .map(|number| Membership {
+                channel_id: ChannelId::parse(&format!("c{number}")).unwrap(),
+                name: String::from("n"),
+                administrator: false,
+                attributes: big.clone(),
+                last_sequence: 1,
+                read_sequence: 1,
+                unread: 0,
+            })
+            .collect();
+        let known = Known {
+            memberships: Listed { items, more: false },
+            ..Known::default()
+        };
+        let page = respond(r#"{"type":"list-channels","limit":100}"#, &context("a"), &known);
+        let channels = page["channels"].as_array().unwrap();
+        assert!((10..30).contains(&channels.len()));
+        assert_eq!(page["next"], channels.last().unwrap()["channel-id"]);
+    }
+
+    #[test]
+    fn the_limit_is_1_to_100() {
+        parsed(r#"{"type":"list-channels"}"#);
+        parsed(r#"{"type":"list-channels","limit":100,"after":"c"}"#);
+        for limit in ["0", "101", "-1", "1.5"] {
+            assert_eq!(
+                rejected(&format!(r#"{{"type":"list-channels","limit":{limit}}}"#)),
+                Code::InvalidValue
+            );
+        }
+        assert_eq!(rejected(r#"{"type":"list-channels","after":"a b"}"#), Code::InvalidValue);
+        ignored(&[r#"{"type":"list-channels","limit":"1"}"#, r#"{"type":"list-channels","after":1}"#]);
+    }
+}

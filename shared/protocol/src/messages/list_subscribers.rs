@@ -1,0 +1,75 @@
+//! `list-subscribers`: the members of a channel with their presence, in the order of their ids.
+//!
+//! `{"type":"list-subscribers","channel-id":"c-1","limit":20}`
+
+use super::{Fields, PageRequest, RawPage, Refusal};
+use crate::{
+    ChannelId, ChannelKey, ServerMessage, Subscriber,
+    decide::{Context, Decision, Known, Needs},
+    error::Rejection,
+    frame,
+};
+
+/// `list-subscribers`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListSubscribers {
+    channel_id: ChannelId,
+    page: PageRequest,
+}
+
+impl ListSubscribers {
+    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+        let channel_id = fields.string("channel-id")?;
+        let page = RawPage::take(fields)?;
+
+        Ok(Self {
+            channel_id: ChannelId::parse(&channel_id)?,
+            page: page.parse()?,
+        })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        let channel = ChannelKey {
+            domain: subscriber.domain.clone(),
+            id: self.channel_id.clone(),
+        };
+        Needs {
+            response: true,
+            own_member: Some(channel.clone()),
+            members: Some((channel, self.page.clone())),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        if !known.own_member.as_ref().is_some_and(|it| it.is_current()) {
+            return Err(Rejection::no_channel());
+        }
+        let page = &known.members;
+        let fitting = frame::fitting(context.reply_to.as_deref(), page.items.iter());
+        let subscribers: alloc::vec::Vec<_> = page.items.iter().take(fitting).cloned().collect();
+        let more = page.more || fitting < page.items.len();
+        Ok(Decision::respond(ServerMessage::Subscribers {
+            next: subscribers.last().filter(|_| more).map(|it| it.presence.id.as_str().into()),
+            subscribers,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::decide::tests::{channel_known, check, context, member, respond};
+
+    #[test]
+    fn only_members_see_members() {
+        let list = r#"{"type":"list-subscribers","channel-id":"c"}"#;
+        let mut known = channel_known(&["anna", "bob"]);
+        assert!(check(list, &context("bob"), &known).is_err());
+        known.own_member = Some(member("bob", 1));
+        let page = respond(list, &context("bob"), &known);
+        assert_eq!(page["subscribers"][1]["id"], "bob");
+        assert!(page.get("next").is_none());
+        known.own_member.as_mut().unwrap().left = Some(2);
+        assert!(check(list, &context("bob"), &known).is_err());
+    }
+}
