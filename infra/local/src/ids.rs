@@ -25,7 +25,9 @@ pub fn now_ms() -> i64 {
 /// The time as access logs write it: `19/Feb/2024:07:11:42 +0000`.
 #[must_use]
 pub fn request_time(ms: i64) -> String {
-    timestamp(ms).strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+    timestamp(ms)
+        .strftime("%d/%b/%Y:%H:%M:%S +0000")
+        .to_string()
 }
 
 /// The time as ISO 8601 with milliseconds: `2024-02-19T07:11:42.790Z`.
@@ -57,9 +59,15 @@ mod tests {
 
     #[test]
     fn times_are_written_as_captured() {
-        assert_eq!(request_time(1_708_326_702_790), "19/Feb/2024:07:11:42 +0000");
+        assert_eq!(
+            request_time(1_708_326_702_790),
+            "19/Feb/2024:07:11:42 +0000"
+        );
         assert_eq!(iso(1_708_326_702_790), "2024-02-19T07:11:42.790Z");
         assert!(trace_id(1_708_326_702_790).starts_with("Root=1-65d2ff2e-"));
-        assert_eq!(trace_id(0).len(), "Root=1-5759e988-bd862e3fe1be46a994272793".len());
+        assert_eq!(
+            trace_id(0).len(),
+            "Root=1-5759e988-bd862e3fe1be46a994272793".len()
+        );
     }
 }

@@ -1,8 +1,20 @@
 //! The local gateway: API Gateway, Lambda and DynamoDB of one template, on one machine.
 
 pub mod build;
+pub mod cli;
 pub mod dynamodb;
+pub mod edge;
 pub mod fault;
+pub mod gateway;
+pub mod http_api;
+pub mod ids;
 pub mod lambda;
+mod listen;
+pub mod management;
+pub mod query;
+pub mod ready;
 pub mod schedule;
+pub mod server;
+pub mod signals;
 pub mod template;
+pub mod websocket;

@@ -13,13 +13,18 @@ pub fn parse(raw: &str) -> Parameters {
     let mut parameters = Parameters::new();
     for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameters.entry(decode(key)).or_default().push(decode(value));
+        parameters
+            .entry(decode(key))
+            .or_default()
+            .push(decode(value));
     }
     parameters
 }
 
 fn decode(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+    percent_decode_str(&text.replace('+', " "))
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]

@@ -61,7 +61,10 @@ impl Moment {
     /// This moment, with a fresh request id.
     #[must_use]
     pub fn now() -> Self {
-        Self { request_id: ids::id(), epoch_ms: ids::now_ms() }
+        Self {
+            request_id: ids::id(),
+            epoch_ms: ids::now_ms(),
+        }
     }
 }
 
@@ -144,7 +147,11 @@ impl Events<'_> {
     #[must_use]
     pub fn authorize(&self, method_arn: &str, asked: &Asked, moment: &Moment) -> Bytes {
         let mut headers = asked.headers.clone();
-        for (name, value) in [("Connection", "upgrade"), ("content-length", "0"), ("Upgrade", "websocket")] {
+        for (name, value) in [
+            ("Connection", "upgrade"),
+            ("content-length", "0"),
+            ("Upgrade", "websocket"),
+        ] {
             headers.insert(name.to_owned(), vec![value.to_owned()]);
         }
         encode(&AuthorizerEvent {
@@ -159,7 +166,12 @@ impl Events<'_> {
         })
     }
 
-    fn context<'a>(&'a self, route_key: &'a str, event_type: &'static str, moment: &'a Moment) -> RequestContext<'a> {
+    fn context<'a>(
+        &'a self,
+        route_key: &'a str,
+        event_type: &'static str,
+        moment: &'a Moment,
+    ) -> RequestContext<'a> {
         RequestContext {
             route_key,
             authorizer: self.peer.authorizer.as_ref(),
@@ -242,12 +254,19 @@ struct RequestContext<'a> {
 
 /// Where several values were sent, the plain map shows the last one.
 fn last_of_each(map: &BTreeMap<String, Vec<String>>) -> Single<'_> {
-    map.iter().map(|(name, values)| (name.as_str(), values.last().map_or("", String::as_str))).collect()
+    map.iter()
+        .map(|(name, values)| (name.as_str(), values.last().map_or("", String::as_str)))
+        .collect()
 }
 
 fn encode(event: &impl Serialize) -> Bytes {
-    #[expect(clippy::expect_used, reason = "the maps have string keys and no value can fail to serialize")]
-    serde_json::to_vec(event).expect("an event is plain data").into()
+    #[expect(
+        clippy::expect_used,
+        reason = "the maps have string keys and no value can fail to serialize"
+    )]
+    serde_json::to_vec(event)
+        .expect("an event is plain data")
+        .into()
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ pub const UNAUTHORIZED: &str = "Unauthorized";
 /// The error frame for a message, sent also on one-way routes; the connection stays open.
 #[must_use]
 pub fn error(message: &str, connection_id: &str, request_id: &str) -> String {
-    format!("{{\"message\": \"{message}\", \"connectionId\":\"{connection_id}\", \"requestId\":\"{request_id}\"}}")
+    format!(
+        "{{\"message\": \"{message}\", \"connectionId\":\"{connection_id}\", \"requestId\":\"{request_id}\"}}"
+    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,218 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::fault::{Fault, Kind};
+
+/// What the help says after the options.
+const AFTER: &str = "\
+EXAMPLES
+  Run the template of this folder, with everything in memory:
+      local-gateway
+  Keep the tables between runs, and use ports that are free:
+      local-gateway --data .local --port 0
+  Run ready-made functions with some trouble, the same trouble each time:
+      local-gateway --functions target/debug --fault throttle-post=0.1 --fault kill-instance=0.02 --seed 7
+  Let connections go idle after 6 seconds instead of 10 minutes:
+      local-gateway --clock-scale 100
+
+WHAT IS WHERE
+  The public port (--port) has the console page at /, the raw WebSocket at /messaging/websocket and the
+  HTTP API under /v1/. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on
+  AWS. DynamoDB and Lambda have ports of their own; the AWS CLI works with them:
+      aws dynamodb list-tables --endpoint-url http://127.0.0.1:8083
+
+WHAT DIFFERS FROM AWS
+  Signatures are not checked. A failed asynchronous invocation is repeated twice as on AWS, but after
+  --retry-delay instead of one and two minutes. Secondary indexes are up to date at once.";
+
+/// Runs a WebSocket API, an HTTP API, their functions and tables on this machine, from the template that deploys them.
+///
+/// It stands in for API Gateway, Lambda and DynamoDB faithfully enough that a function cannot tell. It builds the
+/// functions with cargo, runs them over the real Lambda Runtime API, and stops everything on Ctrl-C.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "local-gateway", version, after_help = AFTER, after_long_help = AFTER)]
+pub struct Options {
+    /// The template; found in this folder or one above it
+    #[arg(long, value_name = "FILE", default_value = "template.yaml")]
+    pub template: PathBuf,
+
+    /// A parameter of the template, instead of its default
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub parameters: Vec<(String, String)>,
+
+    /// Ready-made functions, <DIR>/<binary> or <DIR>/<binary>/bootstrap, instead of building them
+    #[arg(long, value_name = "DIR", conflicts_with = "release")]
+    pub functions: Option<PathBuf>,
+
+    /// Build the functions optimised (profile `local`)
+    #[arg(long)]
+    pub release: bool,
+
+    /// Keep the tables in this folder; without it they are in memory
+    #[arg(long, value_name = "DIR", conflicts_with = "dynamodb_endpoint")]
+    pub data: Option<PathBuf>,
+
+    /// Use the DynamoDB at this URL, which has the template's tables, instead of the embedded one
+    #[arg(long, value_name = "URL")]
+    pub dynamodb_endpoint: Option<String>,
+
+    /// The public port; 0 picks free ports for everything
+    #[arg(long, value_name = "PORT", default_value_t = 8080, env = "PORT")]
+    pub port: u16,
+
+    /// The address of the public port. The HTTP API is open: beyond loopback everybody who reaches it can use it
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+
+    /// The port of the WebSocket API itself and its @connections [default: public port + 1]
+    #[arg(long, value_name = "PORT")]
+    pub websocket_port: Option<u16>,
+
+    /// The port of Lambda's Invoke API [default: public port + 2]
+    #[arg(long, value_name = "PORT")]
+    pub lambda_port: Option<u16>,
+
+    /// The port of DynamoDB [default: public port + 3]
+    #[arg(long, value_name = "PORT")]
+    pub dynamodb_port: Option<u16>,
+
+    /// When everything can serve, write its URLs as JSON to this file; it is removed at the end
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// Let this go wrong now and then; RATE is from 0 (never) to 1 (always). Can be repeated
+    #[arg(long = "fault", value_name = "KIND=RATE", long_help = fault_help())]
+    pub faults: Vec<Fault>,
+
+    /// The seed of the faults: the same one gives the same
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// How much faster the limits of connections pass: 10 minutes idle, 2 hours in all
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
+    pub clock_scale: f64,
+
+    /// Dispatch the messages of a connection one after the other; AWS does not
+    #[arg(long)]
+    pub in_order: bool,
+
+    /// The most instances of one function; further invocations wait
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
+    pub max_instances: usize,
+
+    /// Seconds before a failed asynchronous invocation is repeated (AWS: 60, then 120)
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    pub retry_delay: f64,
+
+    /// Show all lines that functions write, not only errors
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+impl Options {
+    /// The port for something beside the public one: chosen, free, or `offset` above the public one.
+    #[must_use]
+    pub fn beside(&self, chosen: Option<u16>, offset: u16) -> u16 {
+        match (chosen, self.port) {
+            (Some(port), _) => port,
+            (None, 0) => 0,
+            // Above the last port there is only the choice of the system.
+            (None, port) => port.checked_add(offset).unwrap_or(0),
+        }
+    }
+
+    /// The wait before a failed asynchronous invocation is repeated.
+    #[must_use]
+    pub fn retry_delay(&self) -> Duration {
+        Duration::from_secs_f64(self.retry_delay)
+    }
+}
+
+/// Every fault with what it does.
+fn fault_help() -> String {
+    let mut help =
+        "Let this go wrong now and then; RATE is from 0 (never) to 1 (always). Can be repeated.\n"
+            .to_owned();
+    for kind in Kind::ALL {
+        help.push_str(&format!("\n  {:<20} {}", kind.name(), kind.help()));
+    }
+    help
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn factor(text: &str) -> Result<f64, &'static str> {
+    let factor = text
+        .parse()
+        .ok()
+        .filter(|factor| (0.001..=1e6).contains(factor));
+    factor.ok_or("it is a number from 0.001 to 1000000")
+}
+
+fn seconds(text: &str) -> Result<f64, &'static str> {
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or("it is a number from 0 to 3600")
+}
+
+fn at_least_one(text: &str) -> Result<usize, &'static str> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or("it is a number from 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from([&["local-gateway"], arguments].concat())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_lists_every_fault() {
+        let mut command = Options::command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        for kind in Kind::ALL {
+            assert!(help.contains(kind.name()), "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn ports_follow_the_public_one_unless_chosen() {
+        let options = parse(&["--port", "9000"]).unwrap();
+        assert_eq!(options.beside(options.lambda_port, 2), 9002);
+        let options = parse(&["--port", "0", "--lambda-port", "7"]).unwrap();
+        assert_eq!(options.beside(options.lambda_port, 2), 7);
+        assert_eq!(options.beside(options.dynamodb_port, 3), 0);
+        let options = parse(&["--port", "65535"]).unwrap();
+        assert_eq!(options.beside(None, 1), 0);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for arguments in [
+            ["--fault", "nonsense=1"],
+            ["--fault", "throttle-post=2"],
+            ["--clock-scale", "0"],
+            ["--clock-scale", "NaN"],
+            ["--retry-delay", "-1"],
+            ["--max-instances", "0"],
+            ["--parameter", "StageName"],
+        ] {
+            assert!(parse(&arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

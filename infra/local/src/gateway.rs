@@ -1,0 +1,376 @@
+//! Starts everything in order, says where it is, and stops it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use crate::build::{self, BuildError};
+use crate::cli::Options;
+use crate::dynamodb::{Engine, EngineError, EngineOptions};
+use crate::edge::Edge;
+use crate::fault::Faults;
+use crate::http_api::HttpApi;
+use crate::lambda::{Lambda, LambdaOptions};
+use crate::management;
+use crate::schedule::{ScheduleError, Schedules};
+use crate::server::{self, Answer, ListenError, Unanswered};
+use crate::template::{Template, TemplateError, WebSocketApi};
+use crate::websocket::connection::Lifetime;
+use crate::websocket::{self, WebSockets};
+
+/// "Idle Connection Timeout: 10 minutes", API Gateway quotas page.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+/// "Connection duration for WebSocket API: 2 hours", API Gateway quotas page.
+const LONGEST: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long open connections have at the end for their `$disconnect`.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Gateway {
+    urls: Urls,
+    fronts: Vec<AbortHandle>,
+    sockets: Option<WebSockets>,
+    lambda: Lambda,
+    schedules: Schedules,
+    engine: Option<Engine>,
+    ready_file: Option<PathBuf>,
+}
+
+/// Where everything is; the content of the ready file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Urls {
+    /// The public port.
+    pub edge: String,
+    /// The raw WebSocket through the public port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<String>,
+    /// The base URL for SockJS clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sockjs: Option<String>,
+    /// The HTTP API.
+    pub api: String,
+    /// The WebSocket API's own URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// The endpoint of `@connections`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub management: Option<String>,
+    /// DynamoDB.
+    pub dynamodb: String,
+    /// Lambda's Invoke API.
+    pub lambda: String,
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "each variant is the failure of one part, which documents it"
+)]
+pub enum StartError {
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error("cannot start Lambda: {0}")]
+    Lambda(std::io::Error),
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    #[error("cannot write the ready file {path}: {source}", path = .path.display())]
+    ReadyFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot tell the address of a listener: {0}")]
+    Address(std::io::Error),
+}
+
+impl Gateway {
+    /// Starts everything; when it returns, everything can serve.
+    ///
+    /// # Errors
+    /// When the template, the build, a port or the database is unusable. What had started is stopped.
+    pub async fn start(options: &Options) -> Result<Self, StartError> {
+        let template_path = find_upwards(&options.template);
+        let parameters: BTreeMap<_, _> = options.parameters.iter().cloned().collect();
+        let template = Template::read(&template_path, &parameters)?;
+        let faults = Faults::new(&options.faults, options.seed);
+
+        // All ports first: a port that is taken should not cost a build to find out.
+        let ports = Ports::listen(options).await?;
+        let engine = start_engine(options, &template, &faults).await?;
+        let dynamodb_url = match (&engine, &options.dynamodb_endpoint) {
+            (Some(engine), _) => engine.url(),
+            (None, url) => url.clone().unwrap_or_default(),
+        };
+        let executables = executables(options, &template, &template_path).await?;
+
+        let stage_address = ports.stage.local_addr().map_err(StartError::Address)?;
+        let edge_address = ports.edge.local_addr().map_err(StartError::Address)?;
+        let management = template
+            .web_socket
+            .as_ref()
+            .map(|api| format!("http://{stage_address}/{}", api.stage));
+        let lambda = Lambda::start(
+            ports.lambda,
+            LambdaOptions {
+                functions: template.functions.clone(),
+                executables,
+                region: template.region.clone(),
+                dynamodb_url: dynamodb_url.clone(),
+                replacements: template
+                    .connections_url()
+                    .into_iter()
+                    .zip(management)
+                    .collect(),
+                max_instances: options.max_instances,
+                retry_delay: options.retry_delay(),
+                verbose: options.verbose,
+                faults: faults.clone(),
+            },
+        )
+        .await
+        .map_err(StartError::Lambda)?;
+        let schedules = Schedules::start(&template.schedules, &template.region, &lambda)?;
+
+        let sockets = template
+            .web_socket
+            .as_ref()
+            .map(|api| sockets(options, &template, api, stage_address, &faults, &lambda));
+        let mut fronts = Vec::new();
+        if let Some(sockets) = &sockets {
+            fronts.push(serve_stage(ports.stage, sockets.clone(), faults));
+        }
+        let edge = Edge {
+            sockets: sockets.clone(),
+            api: HttpApi::new(template.http_routes, lambda.clone()),
+            loopback: options.host.is_loopback(),
+        };
+        fronts.push(server::serve(ports.edge, move |request, source| {
+            let edge = edge.clone();
+            async move { Ok(edge.answer(request, source).await) }
+        }));
+
+        let api = template.web_socket.as_ref();
+        let urls = Urls::new(edge_address, stage_address, api, dynamodb_url, lambda.url());
+        let gateway = Self {
+            urls,
+            fronts,
+            sockets,
+            lambda,
+            schedules,
+            engine,
+            ready_file: options.ready_file.clone(),
+        };
+        if let Some(path) = &gateway.ready_file {
+            write_whole(path, &gateway.urls).map_err(|source| StartError::ReadyFile {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(gateway)
+    }
+
+    /// Where everything is.
+    #[must_use]
+    pub fn urls(&self) -> &Urls {
+        &self.urls
+    }
+
+    /// Stops everything: no new requests, then the connections with their `$disconnect`, the functions, the database.
+    pub async fn shut_down(self) {
+        if let Some(path) = &self.ready_file {
+            let _ = std::fs::remove_file(path);
+        }
+        drop(self.schedules);
+        for front in &self.fronts {
+            front.abort();
+        }
+        if let Some(sockets) = &self.sockets {
+            sockets.shut_down(GRACE).await;
+        }
+        self.lambda.shut_down().await;
+        if let Some(engine) = self.engine {
+            engine.shut_down().await;
+        }
+    }
+}
+
+struct Ports {
+    edge: TcpListener,
+    stage: TcpListener,
+    lambda: TcpListener,
+}
+
+impl Ports {
+    /// Only the public port may be seen from other machines.
+    async fn listen(options: &Options) -> Result<Self, ListenError> {
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let stage = options.beside(options.websocket_port, 1);
+        let lambda = options.beside(options.lambda_port, 2);
+        Ok(Self {
+            edge: server::listen(options.host, options.port, "the public port", "--port").await?,
+            stage: server::listen(local, stage, "the WebSocket API", "--websocket-port").await?,
+            lambda: server::listen(local, lambda, "Lambda", "--lambda-port").await?,
+        })
+    }
+}
+
+impl Urls {
+    fn new(
+        edge: SocketAddr,
+        stage: SocketAddr,
+        api: Option<&WebSocketApi>,
+        dynamodb: String,
+        lambda: String,
+    ) -> Self {
+        // All addresses are reached through this machine's own.
+        let edge = if edge.ip().is_unspecified() {
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), edge.port())
+        } else {
+            edge
+        };
+        Self {
+            edge: format!("http://{edge}"),
+            websocket: api.map(|_| format!("ws://{edge}/messaging/websocket")),
+            sockjs: api.map(|_| format!("http://{edge}/messaging")),
+            api: format!("http://{edge}/v1"),
+            stage: api.map(|api| format!("ws://{stage}/{}", api.stage)),
+            management: api.map(|api| format!("http://{stage}/{}", api.stage)),
+            dynamodb,
+            lambda,
+        }
+    }
+}
+
+async fn start_engine(
+    options: &Options,
+    template: &Template,
+    faults: &Faults,
+) -> Result<Option<Engine>, EngineError> {
+    if options.dynamodb_endpoint.is_some() {
+        return Ok(None);
+    }
+    let options = EngineOptions {
+        host: Ipv4Addr::LOCALHOST.into(),
+        port: options.beside(options.dynamodb_port, 3),
+        data: options.data.clone(),
+        tables: template.tables.clone(),
+        faults: faults.clone(),
+    };
+    Engine::start(options).await.map(Some)
+}
+
+async fn executables(
+    options: &Options,
+    template: &Template,
+    template_path: &Path,
+) -> Result<BTreeMap<String, PathBuf>, BuildError> {
+    let binaries: BTreeSet<_> = template
+        .functions
+        .values()
+        .map(|function| function.binary.clone())
+        .collect();
+    match &options.functions {
+        Some(dir) => build::ready_made(dir, &binaries),
+        None => {
+            let dir = template_path
+                .parent()
+                .filter(|dir| !dir.as_os_str().is_empty());
+            build::build(dir.unwrap_or(Path::new(".")), &binaries, options.release).await
+        }
+    }
+}
+
+fn sockets(
+    options: &Options,
+    template: &Template,
+    api: &WebSocketApi,
+    address: SocketAddr,
+    faults: &Faults,
+    lambda: &Lambda,
+) -> WebSockets {
+    let options = websocket::Options {
+        api: api.clone(),
+        region: template.region.clone(),
+        domain_name: address.to_string(),
+        lifetime: Lifetime {
+            idle: IDLE.div_f64(options.clock_scale),
+            max: LONGEST.div_f64(options.clock_scale),
+        },
+        in_order: options.in_order,
+        faults: faults.clone(),
+    };
+    WebSockets::new(options, lambda.clone())
+}
+
+/// The WebSocket API's own port has exactly two things: the stage and its `@connections`.
+fn serve_stage(listener: TcpListener, sockets: WebSockets, faults: Faults) -> AbortHandle {
+    server::serve(listener, move |request, source| {
+        let (sockets, faults) = (sockets.clone(), faults.clone());
+        async move { stage(&sockets, &faults, request, source).await }
+    })
+}
+
+async fn stage(
+    sockets: &WebSockets,
+    faults: &Faults,
+    request: Request<Incoming>,
+    source: IpAddr,
+) -> Result<Answer, Unanswered> {
+    let path = request.uri().path();
+    if server::is_rebound(request.headers()) {
+        return Ok(forbidden());
+    }
+    if management::is_management(path) {
+        return management::answer(sockets, faults, request).await;
+    }
+    // "WebSocket APIs have no paths": only the stage itself, else 403.
+    match path
+        .strip_prefix('/')
+        .map(|path| path.strip_suffix('/').unwrap_or(path))
+    {
+        Some(stage) if stage == sockets.stage() => Ok(sockets.upgrade(request, source).await),
+        _ => Ok(forbidden()),
+    }
+}
+
+fn forbidden() -> Answer {
+    server::json(StatusCode::FORBIDDEN, r#"{"message":"Forbidden"}"#)
+}
+
+/// A relative template is also looked for in the folders above, as cargo does with its manifest.
+fn find_upwards(template: &Path) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = here
+        .ancestors()
+        .map(|dir| dir.join(template))
+        .find(|path| path.is_file());
+    match found {
+        Some(path) if template.is_relative() => path,
+        _ => template.to_owned(),
+    }
+}
+
+/// Whoever waits for the file sees it whole or not at all.
+fn write_whole(path: &Path, urls: &Urls) -> std::io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")))?;
+    serde_json::to_writer_pretty(&mut file, urls)?;
+    file.write_all(b"\n")?;
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Events of payload format 2.0 against a captured one and against the documentation's example.
+
+use http::Request;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::template::HttpRoute;
+
+fn event(request: http::request::Builder, path: &str, body: &'static str) -> Value {
+    let route = HttpRoute {
+        method: "ANY".to_owned(),
+        path: path.to_owned(),
+        function: "Function".to_owned(),
+        api_id: "aaaaaaaaaa".to_owned(),
+        stage: "$default".to_owned(),
+    };
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let routes = [route];
+    let matched = super::super::route::find(&routes, &parts.method, parts.uri.path()).unwrap();
+    let event = encode(&matched, &parts, &Bytes::from(body), [1, 2, 3, 4].into());
+    serde_json::from_slice(&event).unwrap()
+}
+
+#[test]
+fn a_request_without_anything_is_as_captured() {
+    let mut captured: Value =
+        serde_json::from_str(include_str!("../../tests/fixtures/http.json")).unwrap();
+    let request = Request::get("/")
+        .header("accept", "*/*")
+        .header("content-length", "0")
+        .header("host", "aaaaaaaaaa.execute-api.us-west-2.amazonaws.com")
+        .header("user-agent", "curl/7.58.0");
+    let built = event(request, "$default", "");
+    // What differs from request to request.
+    for pointer in [
+        "/headers/x-amzn-trace-id",
+        "/requestContext/requestId",
+        "/requestContext/time",
+    ] {
+        let built = built.pointer(pointer).unwrap().as_str().unwrap();
+        let slot = captured.pointer_mut(pointer).unwrap();
+        assert_eq!(built.len(), slot.as_str().unwrap().len(), "{pointer}");
+        *slot = built.into();
+    }
+    captured["requestContext"]["timeEpoch"] = built["requestContext"]["timeEpoch"].clone();
+    assert_eq!(built, captured);
+}
+
+#[test]
+fn everything_of_a_request_is_shown() {
+    let request =
+        Request::post("/v1/hello%20world/x?parameter1=value1&parameter1=value2&parameter2=a%20b")
+            .header("host", "id.execute-api.us-east-1.amazonaws.com")
+            .header("cookie", "cookie1; cookie2")
+            .header("header2", "value1")
+            .header("header2", "value2")
+            .header("content-type", "application/json; charset=utf-8");
+    let event = event(request, "/v1/{proxy+}", "{\"a\":1}");
+    assert_eq!(event["version"], "2.0");
+    assert_eq!(event["routeKey"], "ANY /v1/{proxy+}");
+    assert_eq!(event["rawPath"], "/v1/hello world/x");
+    assert_eq!(
+        event["rawQueryString"],
+        "parameter1=value1&parameter1=value2&parameter2=a%20b"
+    );
+    assert_eq!(
+        event["queryStringParameters"],
+        json!({"parameter1": "value1,value2", "parameter2": "a b"})
+    );
+    assert_eq!(event["cookies"], json!(["cookie1", "cookie2"]));
+    assert_eq!(event["headers"]["header2"], "value1,value2");
+    assert!(event["headers"].get("cookie").is_none());
+    assert_eq!(event["pathParameters"], json!({"proxy": "hello world/x"}));
+    assert_eq!(event["requestContext"]["domainPrefix"], "id");
+    assert_eq!(event["requestContext"]["http"]["method"], "POST");
+    assert_eq!(event["body"], "{\"a\":1}");
+    assert_eq!(event["isBase64Encoded"], false);
+}
+
+#[test]
+fn a_body_that_is_no_text_comes_in_base64() {
+    let request = Request::post("/v1/x").header("content-type", "application/octet-stream");
+    let event = event(request, "/v1/x", "abc");
+    assert_eq!(event["body"], "YWJj");
+    assert_eq!(event["isBase64Encoded"], true);
+}

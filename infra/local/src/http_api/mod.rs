@@ -1,0 +1,82 @@
+//! The HTTP API: requests to functions as events of payload format 2.0, and their answers back.
+
+mod answer;
+mod event;
+mod route;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use crate::lambda::{Invocation, Lambda};
+use crate::server::{self, Answer};
+use crate::template::HttpRoute;
+
+/// "Payload size: 10 MB", HTTP API quotas page.
+const LARGEST_BODY: usize = 10 * 1024 * 1024;
+/// "Invocation payload: 6 MB each for request and response, synchronous", Lambda quotas page.
+const LARGEST_EVENT: usize = 6 * 1024 * 1024;
+/// "Maximum integration timeout: 30 seconds", HTTP API quotas page.
+const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The HTTP APIs of the template, behind one address; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HttpApi {
+    routes: Arc<[HttpRoute]>,
+    lambda: Lambda,
+}
+
+impl HttpApi {
+    /// The routes of the template with their functions in `lambda`.
+    #[must_use]
+    pub fn new(routes: Vec<HttpRoute>, lambda: Lambda) -> Self {
+        Self {
+            routes: routes.into(),
+            lambda,
+        }
+    }
+
+    /// Answers a request; none if no route matches.
+    pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Option<Answer> {
+        let (parts, body) = request.into_parts();
+        let matched = route::find(&self.routes, &parts.method, parts.uri.path())?;
+        let body = match Limited::new(body, LARGEST_BODY).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Some(too_large()),
+            Err(_) => return Some(message(StatusCode::BAD_REQUEST, "Bad Request")),
+        };
+        let event = event::encode(&matched, &parts, &body, source);
+        if event.len() > LARGEST_EVENT {
+            return Some(too_large());
+        }
+        let function = &matched.route.function;
+        let outcome = self
+            .lambda
+            .invoke(function, event, Some(INTEGRATION_TIMEOUT))
+            .await;
+        Some(match outcome {
+            Invocation::Answer(answer) => answer::decode(&answer).unwrap_or_else(|problem| {
+                tracing::warn!(function, problem, "the function's answer could not be used");
+                message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            }),
+            Invocation::FunctionError(_) | Invocation::NoSuchFunction => {
+                message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            }
+            Invocation::TimedOut | Invocation::Throttled => {
+                message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+            }
+        })
+    }
+}
+
+fn too_large() -> Answer {
+    message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
+}
+
+fn message(status: StatusCode, text: &str) -> Answer {
+    server::json(status, format!(r#"{{"message":"{text}"}}"#))
+}

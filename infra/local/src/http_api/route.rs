@@ -1,0 +1,162 @@
+//! Which route of an HTTP API a request goes to, and its path parameters.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::template::HttpRoute;
+
+/// A route and what its path's variables stand for.
+#[derive(Debug)]
+pub(super) struct Match<'a> {
+    pub(super) route: &'a HttpRoute,
+    pub(super) parameters: BTreeMap<String, String>,
+}
+
+impl Match<'_> {
+    /// The route key as events carry it, e.g. `ANY /v1/{proxy+}`.
+    pub(super) fn key(&self) -> String {
+        match self.route.path.as_str() {
+            "$default" => "$default".to_owned(),
+            path => format!("{} {path}", self.route.method),
+        }
+    }
+}
+
+/// The most specific route that matches: full matches before variables before `{proxy+}` before `$default`, and a
+/// method before `ANY`.
+pub(super) fn find<'a>(routes: &'a [HttpRoute], method: &Method, path: &str) -> Option<Match<'a>> {
+    routes
+        .iter()
+        .filter(|route| route.method == "ANY" || route.method == method.as_str())
+        .filter_map(|route| {
+            let (rank, parameters) = match_path(&route.path, path)?;
+            Some((rank, route.method == "ANY", Match { route, parameters }))
+        })
+        .min_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)))
+        .map(|(_, _, matched)| matched)
+}
+
+/// Segment by segment: 0 for the same text, 1 for a variable, 2 for the rest of the path. The smaller, the better.
+fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, String>)> {
+    if pattern == "$default" {
+        return Some((vec![3], BTreeMap::new()));
+    }
+    let mut rank = Vec::new();
+    let mut parameters = BTreeMap::new();
+    let mut rest = path.strip_prefix('/')?;
+    let mut wanted = pattern.strip_prefix('/')?.split('/').peekable();
+    while let Some(segment) = wanted.next() {
+        let variable = segment
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'));
+        if let Some(name) = variable.and_then(|name| name.strip_suffix('+')) {
+            if rest.is_empty() {
+                return None;
+            }
+            parameters.insert(name.to_owned(), decoded(rest));
+            rank.push(2);
+            return Some((rank, parameters));
+        }
+        let is_last = wanted.peek().is_none();
+        let (sent, after) = match rest.split_once('/') {
+            Some(_) if is_last => return None,
+            Some(split) => split,
+            None if is_last => (rest, ""),
+            None => return None,
+        };
+        match variable {
+            Some(name) if !sent.is_empty() => {
+                parameters.insert(name.to_owned(), decoded(sent));
+                rank.push(1);
+            }
+            None if decoded(sent) == segment => rank.push(0),
+            _ => return None,
+        }
+        rest = after;
+    }
+    Some((rank, parameters))
+}
+
+/// HTTP APIs hand paths on decoded, unlike REST APIs and function URLs.
+pub(super) fn decoded(path: &str) -> String {
+    percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: Method, path: &str, expected: Option<(&str, &[(&str, &str)])>) {
+        let routes: Vec<_> = [
+            ("ANY", "/v1/{proxy+}"),
+            ("GET", "/v1/{proxy+}"),
+            ("GET", "/v1/items/{id}"),
+            ("ANY", "/v1/items/best"),
+            ("GET", "/v2"),
+        ]
+        .into_iter()
+        .map(|(method, path)| HttpRoute {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            function: "Function".to_owned(),
+            api_id: "localapi01".to_owned(),
+            stage: "$default".to_owned(),
+        })
+        .collect();
+        let found = find(&routes, &method, path);
+        let key = found.as_ref().map(Match::key);
+        assert_eq!(key.as_deref(), expected.map(|(key, _)| key), "{path}");
+        if let (Some(found), Some((_, parameters))) = (found, expected) {
+            let parameters = parameters
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            assert_eq!(found.parameters, parameters, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        check(
+            Method::GET,
+            "/v1/items/7",
+            Some(("GET /v1/items/{id}", &[("id", "7")])),
+        );
+        check(
+            Method::GET,
+            "/v1/items/best",
+            Some(("ANY /v1/items/best", &[])),
+        );
+        check(
+            Method::GET,
+            "/v1/items/7/x",
+            Some(("GET /v1/{proxy+}", &[("proxy", "items/7/x")])),
+        );
+        check(
+            Method::POST,
+            "/v1/items/7",
+            Some(("ANY /v1/{proxy+}", &[("proxy", "items/7")])),
+        );
+        check(Method::GET, "/v2", Some(("GET /v2", &[])));
+    }
+
+    #[test]
+    fn what_no_route_matches_is_not_found() {
+        check(Method::POST, "/v2", None);
+        check(Method::GET, "/v2/x", None);
+        check(Method::GET, "/v1", None);
+        check(Method::GET, "/v1/", None);
+        check(Method::GET, "/", None);
+    }
+
+    #[test]
+    fn parameters_are_decoded() {
+        check(
+            Method::GET,
+            "/v1/items/a%2Fb%20c",
+            Some(("GET /v1/items/{id}", &[("id", "a/b c")])),
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! `@connections`: how functions write to clients, ask about connections and drop them.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::fault::{Faults, Kind};
+use crate::ids;
+use crate::server::{self, Answer, Unanswered};
+use crate::websocket::WebSockets;
+use crate::websocket::event::Identity;
+use crate::websocket::registry::{Closing, Connection, PostError};
+
+/// "The data parameter … is limited to 128 KB", PostToConnection in the API reference.
+const LARGEST_POST: usize = 128 * 1024;
+
+/// The most that a hanging POST hangs; clients give up long before.
+const HANG: std::time::Duration = std::time::Duration::from_secs(60);
+
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// Whether a path is one of `@connections`, of whatever stage. Clients may percent-encode the `@`.
+#[must_use]
+pub fn is_management(path: &str) -> bool {
+    segments(path)
+        .nth(1)
+        .is_some_and(|segment| segment == "@connections")
+}
+
+/// Answers a request to `/{stage}/@connections/{id}`. Its signature is not checked.
+///
+/// # Errors
+/// When a fault loses the answer.
+pub async fn answer(
+    sockets: &WebSockets,
+    faults: &Faults,
+    request: Request<Incoming>,
+) -> Result<Answer, Unanswered> {
+    let mut answer = decide(sockets, faults, request).await?;
+    if let Ok(id) = HeaderValue::from_str(&ids::id()) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    Ok(answer)
+}
+
+async fn decide(
+    sockets: &WebSockets,
+    faults: &Faults,
+    request: Request<Incoming>,
+) -> Result<Answer, Unanswered> {
+    let path: Vec<_> = segments(request.uri().path()).collect();
+    let [stage, _, id] = path.as_slice() else {
+        return Ok(forbidden());
+    };
+    if stage != sockets.stage() {
+        return Ok(forbidden());
+    }
+    let connection = sockets.registry().find(id);
+    match *request.method() {
+        Method::POST => {
+            let posted = post(faults, connection.as_deref(), request.into_body()).await?;
+            if faults.strikes(Kind::LosePostReply) {
+                return Err(Unanswered);
+            }
+            Ok(posted)
+        }
+        Method::GET => Ok(connection.map_or_else(gone, |connection| describe(&connection))),
+        Method::DELETE => Ok(sockets
+            .registry()
+            .remove(id)
+            .map_or_else(gone, |connection| {
+                connection.close(Closing::new(1000, "Connection Closed Normally"));
+                server::empty(StatusCode::NO_CONTENT)
+            })),
+        _ => Ok(forbidden()),
+    }
+}
+
+/// Answers 200 when the message stands in the connection's ordered queue: as on AWS that is not delivery.
+async fn post(
+    faults: &Faults,
+    connection: Option<&Connection>,
+    body: Incoming,
+) -> Result<Answer, Unanswered> {
+    if faults.strikes(Kind::HangPost) {
+        tokio::time::sleep(HANG).await;
+        return Err(Unanswered);
+    }
+    if faults.strikes(Kind::ThrottlePost) {
+        return Ok(limit_exceeded());
+    }
+    let body = match Limited::new(body, LARGEST_POST).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = r#"{"message":"Request Entity Too Large"}"#;
+            return Ok(error_answer(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "PayloadTooLargeException",
+                message,
+            ));
+        }
+        Err(_) => return Err(Unanswered),
+    };
+    let Ok(text) = Utf8Bytes::try_from(body) else {
+        let message = r#"{"message":"The data is not UTF-8; API Gateway sends text frames only"}"#;
+        return Ok(error_answer(
+            StatusCode::BAD_REQUEST,
+            "BadRequestException",
+            message,
+        ));
+    };
+    Ok(match connection.map(|connection| connection.post(text)) {
+        Some(Ok(())) => server::empty(StatusCode::OK),
+        Some(Err(PostError::Full)) => limit_exceeded(),
+        Some(Err(PostError::Gone)) | None => gone(),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Description<'a> {
+    connected_at: String,
+    identity: &'a Identity,
+    last_active_at: String,
+}
+
+fn describe(connection: &Connection) -> Answer {
+    let description = Description {
+        connected_at: ids::iso(connection.peer.connected_at),
+        identity: &connection.peer.identity,
+        last_active_at: ids::iso(connection.last_active_ms()),
+    };
+    serde_json::to_vec(&description).map_or_else(
+        |_| server::empty(StatusCode::INTERNAL_SERVER_ERROR),
+        |body| server::json(StatusCode::OK, body),
+    )
+}
+
+/// An SDK could not parse the body of AWS's own 410 as JSON, so there is none here.
+fn gone() -> Answer {
+    error_answer(StatusCode::GONE, "GoneException", Bytes::new())
+}
+
+fn forbidden() -> Answer {
+    error_answer(
+        StatusCode::FORBIDDEN,
+        "ForbiddenException",
+        r#"{"message":"Forbidden"}"#,
+    )
+}
+
+fn limit_exceeded() -> Answer {
+    let message = r#"{"message":"Too many requests, or the client's buffer is full"}"#;
+    error_answer(
+        StatusCode::TOO_MANY_REQUESTS,
+        "LimitExceededException",
+        message,
+    )
+}
+
+fn error_answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let body: Bytes = body.into();
+    let is_empty = body.is_empty();
+    let mut answer = server::json(status, body);
+    answer
+        .headers_mut()
+        .insert(ERROR_TYPE, HeaderValue::from_static(kind));
+    if is_empty {
+        answer.headers_mut().remove(header::CONTENT_TYPE);
+    }
+    answer
+}
+
+fn segments(path: &str) -> impl Iterator<Item = String> {
+    path.split('/')
+        .skip(1)
+        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_connections_are_known_in_both_spellings() {
+        assert!(is_management("/prod/@connections/R1kmxc2VNjMCFIA%3D"));
+        assert!(is_management("/prod/%40connections/R1kmxc2VNjMCFIA="));
+        assert!(!is_management("/prod"));
+        assert!(!is_management("/@connections/x"));
+        let id = segments("/prod/@connections/R1k-_c2VNjMCFIA%3D").nth(2);
+        assert_eq!(id.unwrap(), "R1k-_c2VNjMCFIA=");
+    }
+}

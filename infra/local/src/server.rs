@@ -1,0 +1,169 @@
+//! What every listener of the front shares: binding, accepting, and answers.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+/// A whole response.
+pub type Answer = Response<Full<Bytes>>;
+
+/// The request is not answered: its TCP connection is closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is closed without an answer, as asked for by a fault")]
+pub struct Unanswered;
+
+/// Why a port cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for {purpose}: {source}. Choose another with {option}, or --port 0 for free ones."
+)]
+pub struct ListenError {
+    address: SocketAddr,
+    purpose: &'static str,
+    option: &'static str,
+    source: io::Error,
+}
+
+/// Listens on `host:port`; `option` is what chooses the port on the command line.
+///
+/// # Errors
+/// When the port is taken or the host is not this machine's.
+pub async fn listen(
+    host: IpAddr,
+    port: u16,
+    purpose: &'static str,
+    option: &'static str,
+) -> Result<TcpListener, ListenError> {
+    let address = SocketAddr::new(host, port);
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ListenError {
+            address,
+            purpose,
+            option,
+            source,
+        })
+}
+
+/// Answers requests on `listener` until the handle is aborted. Requests that were accepted before run on.
+pub fn serve<A, F>(listener: TcpListener, answer: A) -> AbortHandle
+where
+    A: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Answer, Unanswered>> + Send + 'static,
+{
+    let accepting = tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let _ = tokio::spawn(speak(stream, peer.ip(), answer.clone()));
+                }
+                // Mostly too many open files: accepting again at once would only spin.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    });
+    accepting.abort_handle()
+}
+
+async fn speak<A, F>(stream: TcpStream, peer: IpAddr, answer: A)
+where
+    A: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Answer, Unanswered>> + Send + 'static,
+{
+    // Without it a small answer may wait for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| answer(request, peer));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.with_upgrades().await {
+        tracing::debug!(%error, "an HTTP connection ended");
+    }
+}
+
+/// A response with a JSON body.
+#[must_use]
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    with_type(status, "application/json", body)
+}
+
+/// A response with a body of the given type.
+#[must_use]
+pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let value = header::HeaderValue::from_static(content_type);
+    answer.headers_mut().insert(header::CONTENT_TYPE, value);
+    answer
+}
+
+/// A response without a body.
+#[must_use]
+pub fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// Whether a page of another site may have sent this through a name that resolves to this machine (DNS rebinding).
+/// Only asked when listening on loopback, where no other name than these is honest.
+#[must_use]
+pub fn is_rebound(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    !host.is_some_and(is_loopback_authority)
+}
+
+/// Whether `authority` (a `Host` header, or what follows the scheme in an origin) names this machine.
+#[must_use]
+pub fn is_loopback_authority(authority: &str) -> bool {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    ["localhost", "127.0.0.1", "[::1]"]
+        .iter()
+        .any(|loopback| name.eq_ignore_ascii_case(loopback))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for yes in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "[::1]",
+            "LOCALHOST",
+        ] {
+            assert!(is_loopback_authority(yes), "{yes}");
+        }
+        for no in [
+            "example.com",
+            "localhost.example.com:8080",
+            "127.0.0.1.example.com",
+            "",
+            "10.0.0.1",
+        ] {
+            assert!(!is_loopback_authority(no), "{no}");
+        }
+        assert!(is_rebound(&HeaderMap::new()));
+    }
+}

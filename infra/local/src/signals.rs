@@ -1,0 +1,21 @@
+//! Ctrl-C and SIGTERM.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a shell shows for a process that ended on Ctrl-C.
+pub const EXIT_CODE: u8 = 130;
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn stop() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        // Without handlers the signals end the process themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,199 @@
+//! The life of one open connection: frames in, frames out, and how it ends.
+//!
+//! One task holds the socket and both directions, so that a connection costs little more than its read buffer.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::registry::{Closing, Command, Connection};
+use crate::ids;
+
+/// "WebSocket frame size: 32 KB", API Gateway quotas page.
+const LARGEST_FRAME: usize = 32 * 1024;
+/// "Message payload size: 128 KB", API Gateway quotas page.
+const LARGEST_MESSAGE: usize = 128 * 1024;
+/// Small, because most connections are idle most of the time.
+const BUFFER: usize = 4 * 1024;
+/// How long a client has to take the last frames.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a connection may live.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// Without any message.
+    pub idle: Duration,
+    /// In all.
+    pub max: Duration,
+}
+
+/// An open connection with its socket.
+#[derive(Debug)]
+pub struct Socket {
+    stream: WebSocketStream<TcpStream>,
+    commands: UnboundedReceiver<Command>,
+    connection: Arc<Connection>,
+    unflushed: bool,
+}
+
+enum Step {
+    Command(Command),
+    Read(Option<Result<Message, Error>>),
+    Broken,
+    TimeUp,
+}
+
+impl Socket {
+    /// Takes over a TCP connection after its 101; `early` is what the client sent right behind its request.
+    pub async fn new(
+        stream: TcpStream,
+        early: Bytes,
+        connection: Arc<Connection>,
+        commands: UnboundedReceiver<Command>,
+    ) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER)
+            .write_buffer_size(BUFFER)
+            .max_frame_size(Some(LARGEST_FRAME))
+            .max_message_size(Some(LARGEST_MESSAGE));
+        let early = early.to_vec();
+        let stream =
+            WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
+        Self {
+            stream,
+            commands,
+            connection,
+            unflushed: false,
+        }
+    }
+
+    /// Carries messages both ways until the connection ends, and says how it ended. A close frame of ours is written
+    /// but the socket still open: see [`Self::farewell`].
+    pub async fn run(&mut self, lifetime: Lifetime, mut receive: impl FnMut(Utf8Bytes)) -> Closing {
+        let mut sleep = pin!(tokio::time::sleep(lifetime.idle.min(lifetime.max)));
+        let end = Instant::now() + lifetime.max;
+        loop {
+            match poll_fn(|cx| self.poll_step(cx, sleep.as_mut())).await {
+                Step::Command(Command::Send(text)) => {
+                    self.connection.taken(text.len());
+                    if self.write(Message::Text(text)).await.is_err() {
+                        return abnormal();
+                    }
+                }
+                Step::Command(Command::Close(closing)) => return self.close(closing).await,
+                Step::Read(Some(Ok(Message::Text(text)))) => {
+                    self.connection.touch();
+                    receive(text);
+                }
+                Step::Read(Some(Ok(Message::Binary(_)))) => {
+                    return self.close(Closing::new(1003, "")).await;
+                }
+                Step::Read(Some(Ok(Message::Close(frame)))) => {
+                    self.unflushed = true;
+                    return frame.map_or_else(
+                        || Closing::new(1005, "Client-side close frame status not set"),
+                        |frame| Closing::new(frame.code.into(), &frame.reason),
+                    );
+                }
+                // A pong has been queued. Whether pings keep a connection alive on AWS is not documented; here they do not.
+                Step::Read(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {
+                    self.unflushed = true;
+                }
+                Step::Read(Some(Err(error))) => return self.fail(&error).await,
+                Step::Read(None) | Step::Broken => return abnormal(),
+                Step::TimeUp => {
+                    let left = self.time_left(lifetime.idle);
+                    if left.is_zero() || Instant::now() >= end {
+                        return self.close(Closing::new(1001, "Going away")).await;
+                    }
+                    sleep.as_mut().reset((Instant::now() + left).min(end));
+                }
+            }
+        }
+    }
+
+    /// Lets the client take the last frames, then closes the TCP connection. Reading on is needed: closing a socket
+    /// with unread data would reset it, and the client might lose the close frame.
+    pub async fn farewell(mut self) {
+        let goodbye = async {
+            let _ = self.stream.flush().await;
+            let mut stream = self.stream.into_inner();
+            let _ = stream.shutdown().await;
+            let mut rest = [0; 1024];
+            while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {}
+        };
+        let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Step> {
+        // Only a socket that takes more gets more: the rest waits in the queue, where it is counted.
+        match self.stream.poll_ready_unpin(cx) {
+            Poll::Ready(Ok(())) => {
+                if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+                    return Poll::Ready(Step::Command(command));
+                }
+            }
+            Poll::Ready(Err(_)) => return Poll::Ready(Step::Broken),
+            Poll::Pending => {}
+        }
+        if self.unflushed {
+            match self.stream.poll_flush_unpin(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(_)) => return Poll::Ready(Step::Broken),
+                Poll::Pending => {}
+            }
+        }
+        if let Poll::Ready(read) = self.stream.poll_next_unpin(cx) {
+            return Poll::Ready(Step::Read(read));
+        }
+        sleep.poll(cx).map(|()| Step::TimeUp)
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), Error> {
+        self.unflushed = true;
+        self.stream.feed(message).await
+    }
+
+    async fn close(&mut self, closing: Closing) -> Closing {
+        let frame = CloseFrame {
+            code: closing.code.into(),
+            reason: closing.reason.as_str().into(),
+        };
+        let _ = tokio::time::timeout(FAREWELL, self.write(Message::Close(Some(frame)))).await;
+        closing
+    }
+
+    async fn fail(&mut self, error: &Error) -> Closing {
+        let code = match error {
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => 1009,
+            Error::Utf8(_) => 1007,
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return abnormal(),
+            Error::Protocol(_) => 1002,
+            _ => return abnormal(),
+        };
+        self.close(Closing::new(code, "")).await
+    }
+
+    fn time_left(&self, idle: Duration) -> Duration {
+        let quiet_ms = ids::now_ms().saturating_sub(self.connection.last_active_ms());
+        idle.saturating_sub(Duration::from_millis(u64::try_from(quiet_ms).unwrap_or(0)))
+    }
+}
+
+/// The TCP connection went away without a close frame.
+fn abnormal() -> Closing {
+    Closing::new(1006, "")
+}

@@ -1,0 +1,203 @@
+//! The WebSocket API: handshakes, open connections, and the functions behind its routes.
+
+pub mod authorizer;
+pub mod connection;
+pub mod event;
+pub mod frames;
+pub mod handshake;
+pub mod headers;
+pub mod registry;
+pub mod route;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use self::connection::{Lifetime, Socket};
+use self::event::{Events, Moment, Peer, Place};
+use self::handshake::Upgraded;
+use self::registry::{Closing, Connection, Registry};
+use crate::fault::{Faults, Kind};
+use crate::ids;
+use crate::lambda::{Invocation, Lambda};
+use crate::template::WebSocketApi;
+
+/// "Integration timeout: 50 milliseconds to 29 seconds for all integration types", API Gateway quotas page.
+pub const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
+
+/// More than one machine can hold; only there to count to zero at the end.
+const MOST_CONNECTIONS: u32 = 1 << 24;
+
+/// How the WebSocket API is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The API of the template.
+    pub api: WebSocketApi,
+    /// The region, for ARNs.
+    pub region: String,
+    /// Host and port of the stage, as events carry them.
+    pub domain_name: String,
+    /// How long connections live.
+    pub lifetime: Lifetime,
+    /// Dispatch a connection's messages one after the other instead of concurrently.
+    pub in_order: bool,
+    /// Faults to inject.
+    pub faults: Faults,
+}
+
+/// The WebSocket API; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct WebSockets {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    place: Place,
+    lambda: Lambda,
+    registry: Registry,
+    /// One permit per connection, held until its `$disconnect` is done.
+    living: Arc<Semaphore>,
+}
+
+impl WebSockets {
+    /// The WebSocket API with its functions in `lambda`.
+    #[must_use]
+    pub fn new(options: Options, lambda: Lambda) -> Self {
+        let place = Place {
+            api_id: options.api.api_id.clone(),
+            stage: options.api.stage.clone(),
+            domain_name: options.domain_name.clone(),
+        };
+        let most = usize::try_from(MOST_CONNECTIONS).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                place,
+                lambda,
+                registry: Registry::default(),
+                living: Arc::new(Semaphore::new(most)),
+            }),
+        }
+    }
+
+    /// The stage's name.
+    #[must_use]
+    pub fn stage(&self) -> &str {
+        &self.inner.place.stage
+    }
+
+    /// The open connections.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// Closes all connections and waits, at most `grace`, until their `$disconnect` is done.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.registry()
+            .close_all(&Closing::new(1012, "Service restart"));
+        let all_gone = self.inner.living.acquire_many(MOST_CONNECTIONS);
+        let _ = tokio::time::timeout(grace, all_gone).await;
+    }
+
+    fn events<'a>(&'a self, peer: &'a Peer) -> Events<'a> {
+        Events {
+            place: &self.inner.place,
+            peer,
+        }
+    }
+
+    /// Serves a connection from its 101 to its `$disconnect`.
+    async fn live(&self, peer: Peer, upgraded: Result<Upgraded, hyper::Error>) {
+        let living = Arc::clone(&self.inner.living).acquire_owned().await;
+        let Ok(Upgraded { stream, early }) = upgraded else {
+            self.disconnected(&peer, &Closing::new(1006, "")).await;
+            return;
+        };
+        let (connection, commands) = Connection::new(peer);
+        self.registry().insert(Arc::clone(&connection));
+        let mut socket = Socket::new(stream, early, Arc::clone(&connection), commands).await;
+        let mut last: Option<JoinHandle<()>> = None;
+        let closing = socket
+            .run(self.inner.options.lifetime, |text| {
+                let before = last.take().filter(|_| self.inner.options.in_order);
+                let (this, connection) = (self.clone(), Arc::clone(&connection));
+                last = Some(tokio::spawn(async move {
+                    if let Some(before) = before {
+                        let _ = before.await;
+                    }
+                    this.received(&connection, &text).await;
+                }));
+            })
+            .await;
+        self.registry().remove(&connection.peer.connection_id);
+        tokio::join!(
+            socket.farewell(),
+            self.disconnected(&connection.peer, &closing)
+        );
+        drop(living);
+    }
+
+    /// Sends a message to the function of its route. Routes are one-way: the function's answer is dropped, and only
+    /// its failure is shown to the client.
+    async fn received(&self, connection: &Connection, text: &Utf8Bytes) {
+        let Inner {
+            options, lambda, ..
+        } = &*self.inner;
+        let moment = Moment::now();
+        let fail = |message| {
+            let id = &connection.peer.connection_id;
+            let frame = frames::error(message, id, &moment.request_id);
+            let _ = connection.post(frame.into());
+        };
+        let selected = route::select(&options.api.selection, &options.api.routes, text);
+        let Some((route_key, function)) = selected else {
+            return fail(frames::FORBIDDEN);
+        };
+        let events = self.events(&connection.peer);
+        let event = events.message(route_key, &ids::id(), text, &moment);
+        let begun = Instant::now();
+        match lambda
+            .invoke(function, event, Some(INTEGRATION_TIMEOUT))
+            .await
+        {
+            Invocation::Answer(_) => {}
+            // A function's own, shorter timeout is a failed function.
+            Invocation::TimedOut if begun.elapsed() >= INTEGRATION_TIMEOUT => {
+                fail(frames::TIMED_OUT);
+            }
+            _ => fail(frames::INTERNAL),
+        }
+    }
+
+    /// Best effort, as on AWS: invoked once, and what comes of it is only logged.
+    async fn disconnected(&self, peer: &Peer, closing: &Closing) {
+        let Inner {
+            options, lambda, ..
+        } = &*self.inner;
+        let Some(function) = options.api.routes.get("$disconnect") else {
+            return;
+        };
+        if options.faults.strikes(Kind::DropDisconnect) {
+            return;
+        }
+        let event = self
+            .events(peer)
+            .disconnect(closing.code, &closing.reason, &Moment::now());
+        let outcome = lambda
+            .invoke(function, event, Some(INTEGRATION_TIMEOUT))
+            .await;
+        if !matches!(outcome, Invocation::Answer(_)) {
+            tracing::warn!(
+                connection = peer.connection_id,
+                ?outcome,
+                "$disconnect failed"
+            );
+        }
+    }
+}

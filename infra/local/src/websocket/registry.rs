@@ -1,0 +1,208 @@
+//! The open connections and the ordered queue of each.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::event::Peer;
+use crate::ids;
+
+/// What may wait for a slow client, in bytes. AWS does not document its own limit.
+const LARGEST_QUEUE: usize = 1024 * 1024;
+
+/// What a short message costs in the queue beyond its text.
+const OVERHEAD: usize = 64;
+
+/// An open connection as the rest of the gateway sees it.
+#[derive(Debug)]
+pub struct Connection {
+    /// What stays the same.
+    pub peer: Peer,
+    queue: mpsc::UnboundedSender<Command>,
+    queued: AtomicUsize,
+    last_active_ms: AtomicI64,
+}
+
+/// What the task of a connection is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Send this text frame.
+    Send(Utf8Bytes),
+    /// Close with this status, after what was queued before.
+    Close(Closing),
+}
+
+/// A close status and its reason, also told to `$disconnect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// The status code of RFC 6455.
+    pub code: u16,
+    /// The reason.
+    pub reason: String,
+}
+
+impl Closing {
+    /// A status with a reason.
+    #[must_use]
+    pub fn new(code: u16, reason: &str) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Why a message was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostError {
+    /// There is no such connection.
+    Gone,
+    /// The client reads too slowly.
+    Full,
+}
+
+impl Connection {
+    /// A connection and the end of its queue that its task reads.
+    #[must_use]
+    pub fn new(peer: Peer) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+        let (queue, commands) = mpsc::unbounded_channel();
+        let connection = Self {
+            peer,
+            queue,
+            queued: AtomicUsize::new(0),
+            last_active_ms: AtomicI64::new(ids::now_ms()),
+        };
+        (Arc::new(connection), commands)
+    }
+
+    /// Queues a text frame behind those queued before.
+    ///
+    /// # Errors
+    /// When the connection has ended, or too much waits already.
+    pub fn post(&self, text: Utf8Bytes) -> Result<(), PostError> {
+        let cost = text.len() + OVERHEAD;
+        let before = self.queued.fetch_add(cost, Ordering::Relaxed);
+        if before + cost > LARGEST_QUEUE {
+            self.queued.fetch_sub(cost, Ordering::Relaxed);
+            return Err(PostError::Full);
+        }
+        self.touch();
+        self.queue
+            .send(Command::Send(text))
+            .map_err(|_| PostError::Gone)
+    }
+
+    /// Says that a frame of `length` bytes has left the queue.
+    pub fn taken(&self, length: usize) {
+        self.queued.fetch_sub(length + OVERHEAD, Ordering::Relaxed);
+    }
+
+    /// Closes the connection after what is queued.
+    pub fn close(&self, closing: Closing) {
+        let _ = self.queue.send(Command::Close(closing));
+    }
+
+    /// Notes traffic in either direction.
+    pub fn touch(&self) {
+        self.last_active_ms.store(ids::now_ms(), Ordering::Relaxed);
+    }
+
+    /// When a message last went in either direction.
+    #[must_use]
+    pub fn last_active_ms(&self) -> i64 {
+        self.last_active_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// All open connections by id.
+#[derive(Debug, Default)]
+pub struct Registry {
+    connections: RwLock<HashMap<String, Arc<Connection>>>,
+}
+
+impl Registry {
+    /// Makes a connection known to `@connections`.
+    pub fn insert(&self, connection: Arc<Connection>) {
+        let id = connection.peer.connection_id.clone();
+        let mut connections = self
+            .connections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections.insert(id, connection);
+    }
+
+    /// The connection of this id, if it is open.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<Arc<Connection>> {
+        let connections = self
+            .connections
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections.get(id).cloned()
+    }
+
+    /// Forgets a connection: from here on it is gone. The one removed is returned the first time only.
+    pub fn remove(&self, id: &str) -> Option<Arc<Connection>> {
+        let mut connections = self
+            .connections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections.remove(id)
+    }
+
+    /// Closes all connections.
+    pub fn close_all(&self, closing: &Closing) {
+        let connections = self
+            .connections
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for connection in connections.values() {
+            connection.close(closing.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_full_refuses_until_something_is_taken() {
+        let (connection, mut commands) = Connection::new(Peer::default());
+        let text = Utf8Bytes::from("x".repeat(128 * 1024));
+        let mut accepted = 0;
+        while connection.post(text.clone()).is_ok() {
+            accepted += 1;
+        }
+        assert_eq!(accepted, 7);
+        assert_eq!(connection.post(text.clone()), Err(PostError::Full));
+        let Ok(Command::Send(first)) = commands.try_recv() else {
+            panic!("the first message is queued");
+        };
+        connection.taken(first.len());
+        assert_eq!(connection.post(text.clone()), Ok(()));
+        drop(commands);
+        connection.taken(text.len());
+        assert_eq!(connection.post(text), Err(PostError::Gone));
+    }
+
+    #[test]
+    fn a_removed_connection_is_gone() {
+        let registry = Registry::default();
+        let peer = Peer {
+            connection_id: "a=".to_owned(),
+            ..Peer::default()
+        };
+        let (connection, mut commands) = Connection::new(peer);
+        assert!(registry.find("a=").is_none());
+        registry.insert(connection);
+        registry.close_all(&Closing::new(1012, ""));
+        assert!(matches!(commands.try_recv(), Ok(Command::Close(_))));
+        assert!(registry.remove("a=").is_some());
+        assert!(registry.remove("a=").is_none());
+        assert!(registry.find("a=").is_none());
+    }
+}
