@@ -49,7 +49,7 @@ where
                 let _ = stream.set_nodelay(true);
                 let handler = handler.clone();
                 connections.spawn(async move {
-                    let service = service_fn(move |request| handler(request));
+                    let service = service_fn(handler);
                     let mut http = http1::Builder::new();
                     http.timer(TokioTimer::new());
                     // It fails when a client goes away or an answer is withheld; neither is news.

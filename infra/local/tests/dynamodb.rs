@@ -1,0 +1,374 @@
+//! The engine behind our own front: the wire, the kept tables, and what the faults do.
+
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::TokioExecutor;
+use local_gateway::dynamodb::{Engine, EngineError, EngineOptions};
+use local_gateway::fault::{Fault, Faults};
+use local_gateway::template::Table;
+use serde_json::{Value, json};
+
+/// Only so that a test fails rather than hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn items_are_written_and_read_and_errors_are_dynamodb_s() {
+    within(async {
+        let engine = engine(|_| {}).await;
+        put(&engine, "a", "first").await;
+        assert_eq!(get(&engine, "a").await["text"]["S"], "first");
+        let (status, body) = call(
+            &engine,
+            "GetItem",
+            &json!({ "TableName": "Absent", "Key": key("a") }),
+        )
+        .await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(
+            body["__type"]
+                .as_str()
+                .unwrap()
+                .ends_with("#ResourceNotFoundException")
+        );
+        let condition = json!({
+            "TableName": "Things",
+            "Item": item("a", "second"),
+            "ConditionExpression": "attribute_not_exists(id)",
+        });
+        let (status, body) = call(&engine, "PutItem", &condition).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(
+            body["__type"]
+                .as_str()
+                .unwrap()
+                .ends_with("#ConditionalCheckFailedException")
+        );
+        let (_, body) = call(
+            &engine,
+            "DescribeTimeToLive",
+            &json!({ "TableName": "Things" }),
+        )
+        .await;
+        assert_eq!(body["TimeToLiveDescription"]["AttributeName"], "ttl");
+        engine.shut_down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_are_none_are_refused_as_dynamodb_refuses_them() {
+    within(async {
+        let engine = engine(|_| {}).await;
+        let (status, body) = call(&engine, "GetItem", &json!({ "TableName": 1, "Key": {} })).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(
+            body["__type"]
+                .as_str()
+                .unwrap()
+                .ends_with("#SerializationException"),
+            "{body}"
+        );
+        let (_, body) = call(&engine, "GetItem", &json!({ "Key": key("a") })).await;
+        assert!(
+            body["__type"]
+                .as_str()
+                .unwrap()
+                .ends_with("#ValidationException"),
+            "{body}"
+        );
+        let (status, _) = call(&engine, "CreateGlobalTable", &json!({})).await;
+        assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+        engine.shut_down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_repeated_transaction_token_does_not_slow_the_engine_or_replay() {
+    within(async {
+        let engine = engine(|_| {}).await;
+        let transaction = json!({
+            "ClientRequestToken": "the-same",
+            "TransactItems": [{ "Update": {
+                "TableName": "Things",
+                "Key": key("counter"),
+                "UpdateExpression": "ADD n :one",
+                "ExpressionAttributeValues": { ":one": { "N": "1" } },
+            } }],
+        });
+        for _ in 0..2 {
+            let (status, body) = call(&engine, "TransactWriteItems", &transaction).await;
+            assert_eq!(status, StatusCode::OK, "{body}");
+        }
+        assert_eq!(
+            get(&engine, "counter").await["n"]["N"],
+            "2",
+            "the token is dropped before the engine"
+        );
+        engine.shut_down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_kept_database_has_its_items_and_refuses_another_schema() {
+    within(async {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = |options: &mut EngineOptions| options.data = Some(folder.path().join("data"));
+        let first = engine(keep).await;
+        put(&first, "a", "kept").await;
+        first.shut_down().await;
+
+        let second = engine(keep).await;
+        assert_eq!(get(&second, "a").await["text"]["S"], "kept");
+        second.shut_down().await;
+
+        let mut options = options();
+        keep(&mut options);
+        options.tables[0].definition["KeySchema"] =
+            json!([{ "AttributeName": "other", "KeyType": "HASH" }]);
+        options.tables[0].definition["AttributeDefinitions"] =
+            json!([{ "AttributeName": "other", "AttributeType": "S" }]);
+        let error = Engine::start(options).await.unwrap_err();
+        assert!(
+            matches!(&error, EngineError::Changed { table, what: "keys" } if table == "Things"),
+            "{error}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    within(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut process, url) = serve_elsewhere(folder.path());
+        for number in 0..50 {
+            let request =
+                json!({ "TableName": "Things", "Item": item(&format!("item-{number}"), "x") });
+            let (status, _) = post(&url, "PutItem", &request).await.unwrap();
+            assert_eq!(status, StatusCode::OK);
+        }
+        // `Child::kill` is SIGKILL.
+        process.kill().unwrap();
+        process.wait().unwrap();
+
+        let engine = engine(|options| options.data = Some(folder.path().to_owned())).await;
+        for number in 0..50 {
+            assert_eq!(
+                get(&engine, &format!("item-{number}")).await["text"]["S"],
+                "x"
+            );
+        }
+        engine.shut_down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_reply_was_applied_and_a_failure_was_not() {
+    within(async {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |fault: &str| {
+            let fault: Fault = fault.parse().unwrap();
+            let data = Some(folder.path().to_owned());
+            move |options: &mut EngineOptions| {
+                options.data = data;
+                options.faults = Faults::new(&[fault], 3);
+            }
+        };
+        let losing = engine(with("lose-dynamodb-reply=1")).await;
+        let request = |id: &str| json!({ "TableName": "Things", "Item": item(id, "x") });
+        assert!(
+            post(&losing.url(), "PutItem", &request("lost"))
+                .await
+                .is_err(),
+            "the connection is closed instead"
+        );
+        losing.shut_down().await;
+
+        let failing = engine(with("fail-dynamodb=1")).await;
+        let mut types = Vec::new();
+        for _ in 0..20 {
+            let (status, body) = call(&failing, "PutItem", &request("failed")).await;
+            let name = body["__type"]
+                .as_str()
+                .unwrap()
+                .rsplit_once('#')
+                .unwrap()
+                .1
+                .to_owned();
+            types.push((status.as_u16(), name));
+        }
+        types.sort();
+        types.dedup();
+        let expected = [
+            (400, "ProvisionedThroughputExceededException"),
+            (500, "InternalServerError"),
+        ];
+        assert_eq!(
+            types,
+            expected.map(|(status, name)| (status, name.to_owned()))
+        );
+        failing.shut_down().await;
+
+        let conflicting = engine(with("conflict-dynamodb=1")).await;
+        let put = json!({ "Put": request("conflicted") });
+        let (_, body) = call(
+            &conflicting,
+            "TransactWriteItems",
+            &json!({ "TransactItems": [put] }),
+        )
+        .await;
+        assert_eq!(
+            body["CancellationReasons"][0]["Code"],
+            "TransactionConflict"
+        );
+        assert_eq!(get(&conflicting, "lost").await["text"]["S"], "x");
+        for absent in ["failed", "conflicted"] {
+            assert_eq!(get(&conflicting, absent).await, Value::Null);
+        }
+        conflicting.shut_down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named_with_the_way_out() {
+    within(async {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut options = options();
+        options.port = taken.local_addr().unwrap().port();
+        let error = Engine::start(options).await.unwrap_err().to_string();
+        assert!(
+            error.contains(&taken.local_addr().unwrap().to_string()),
+            "{error}"
+        );
+        assert!(error.contains("--dynamodb-port"), "{error}");
+    })
+    .await;
+}
+
+/// Not a test of its own: the process that `what_was_acknowledged_survives_kill_9` kills.
+#[tokio::test]
+async fn serve_until_killed() {
+    let Some(folder) = std::env::var_os("SERVE_DYNAMODB_FROM") else {
+        return;
+    };
+    let engine = engine(|options| options.data = Some(folder.into())).await;
+    println!("\nserving {}", engine.url());
+    tokio::time::sleep(DEADLINE).await;
+}
+
+fn serve_elsewhere(folder: &Path) -> (Child, String) {
+    let mut process = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "serve_until_killed", "--nocapture"])
+        .env("SERVE_DYNAMODB_FROM", folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let url = lines
+        .find_map(|line| line.unwrap().strip_prefix("serving ").map(str::to_owned))
+        .unwrap();
+    // The rest is read too, so that the process never blocks on what it writes.
+    std::thread::spawn(move || lines.for_each(drop));
+    (process, url)
+}
+
+fn options() -> EngineOptions {
+    let definition = json!({
+        "TableName": "Things",
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            { "AttributeName": "id", "AttributeType": "S" },
+            { "AttributeName": "shard", "AttributeType": "N" },
+        ],
+        "KeySchema": [{ "AttributeName": "id", "KeyType": "HASH" }],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "shard",
+            "KeySchema": [{ "AttributeName": "shard", "KeyType": "HASH" }],
+            "Projection": { "ProjectionType": "KEYS_ONLY" },
+        }],
+    });
+    let table = Table {
+        id: "Things".to_owned(),
+        name: "Things".to_owned(),
+        definition,
+        ttl_attribute: Some("ttl".to_owned()),
+    };
+    EngineOptions {
+        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port: 0,
+        data: None,
+        tables: vec![table],
+        faults: Faults::default(),
+    }
+}
+
+async fn engine(change: impl FnOnce(&mut EngineOptions)) -> Engine {
+    let mut options = options();
+    change(&mut options);
+    Engine::start(options).await.unwrap()
+}
+
+fn key(id: &str) -> Value {
+    json!({ "id": { "S": id } })
+}
+
+fn item(id: &str, text: &str) -> Value {
+    json!({ "id": { "S": id }, "text": { "S": text } })
+}
+
+async fn put(engine: &Engine, id: &str, text: &str) {
+    let (status, body) = call(
+        engine,
+        "PutItem",
+        &json!({ "TableName": "Things", "Item": item(id, text) }),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+}
+
+async fn get(engine: &Engine, id: &str) -> Value {
+    let (status, mut body) = call(
+        engine,
+        "GetItem",
+        &json!({ "TableName": "Things", "Key": key(id) }),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    body["Item"].take()
+}
+
+async fn call(engine: &Engine, operation: &str, request: &Value) -> (StatusCode, Value) {
+    post(&engine.url(), operation, request).await.unwrap()
+}
+
+async fn post(url: &str, operation: &str, request: &Value) -> Result<(StatusCode, Value), Error> {
+    let request = Request::post(url)
+        .header("content-type", "application/x-amz-json-1.0")
+        .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
+        .body(Full::new(Bytes::from(request.to_string())))
+        .unwrap();
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let response = client.request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+}
+
+async fn within(test: impl Future<Output = ()>) {
+    tokio::time::timeout(DEADLINE, test)
+        .await
+        .expect("the test hangs");
+}

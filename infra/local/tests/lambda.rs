@@ -1,0 +1,539 @@
+//! Lambda with real processes: invocations, concurrency, deaths, repeats, and the Invoke API's answers.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use local_gateway::fault::{Fault, Faults};
+use local_gateway::lambda::{Invocation, Lambda, LambdaOptions};
+use local_gateway::template::Function;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// Only so that a test fails rather than hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Setup {
+    lambda: Lambda,
+    folder: tempfile::TempDir,
+}
+
+#[tokio::test]
+async fn an_invocation_is_answered_and_its_instance_used_again() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let first = setup.answer(json!({ "x": 1 })).await;
+        assert_eq!(first["payload"], json!({ "x": 1 }));
+        assert!(first["deadline"].as_str().unwrap().parse::<u64>().is_ok());
+        let second = setup.answer(json!({})).await;
+        assert_eq!(first["pid"], second["pid"]);
+        assert_ne!(first["request-id"], second["request-id"]);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn concurrent_invocations_have_instances_of_their_own_up_to_the_cap() {
+    within(async {
+        let setup = setup(|options| options.max_instances = 2).await;
+        let (first, second) = (setup.wait("1"), setup.wait("2"));
+        setup.begun("1").await;
+        setup.begun("2").await;
+        let third = tokio::spawn({
+            let lambda = setup.lambda.clone();
+            async move { lambda.invoke("F", "{}".into(), None).await }
+        });
+        let instances = setup.instances().await;
+        assert_eq!(instances.len(), 2);
+        assert!(instances.iter().all(|instance| instance["busy"] == true));
+        assert!(!third.is_finished(), "a third has to wait");
+        setup.let_go("1");
+        setup.let_go("2");
+        assert_ne!(pid(first.await.unwrap()), pid(second.await.unwrap()));
+        assert!(matches!(third.await.unwrap(), Invocation::Answer(_)));
+        assert_eq!(setup.instances().await.len(), 2);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reserved_concurrency_throttles() {
+    within(async {
+        let setup = setup(|options| function(options).reserved_concurrency = Some(1)).await;
+        let first = setup.wait("1");
+        setup.begun("1").await;
+        assert_eq!(setup.invoke(json!({})).await, Invocation::Throttled);
+        let (status, headers, _) = setup.post("F", "RequestResponse", "{}").await;
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(headers["x-amzn-errortype"], "TooManyRequestsException");
+        setup.let_go("1");
+        assert!(matches!(first.await.unwrap(), Invocation::Answer(_)));
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_function_s_own_error_leaves_the_instance_alive() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let before = setup.answer(json!({})).await;
+        let error = setup.error(json!({ "do": "fail" })).await;
+        assert_eq!(error["errorMessage"], "as told");
+        assert_eq!(before["pid"], setup.answer(json!({})).await["pid"]);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_exits_fails_its_invocation_and_is_replaced() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let before = setup.answer(json!({})).await;
+        let error = setup.error(json!({ "do": "exit" })).await;
+        assert_eq!(error["errorType"], "Runtime.ExitError");
+        assert_eq!(
+            error["errorMessage"],
+            "Runtime exited with error: exit status 3"
+        );
+        assert_ne!(before["pid"], setup.answer(json!({})).await["pid"]);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_instance_fails_what_it_was_at_and_nothing_else() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let caught = setup.wait("1");
+        setup.begun("1").await;
+        let pid = setup.instances().await[0]["pid"].as_u64().unwrap();
+        kill(pid);
+        let Invocation::FunctionError(error) = caught.await.unwrap() else {
+            panic!("it should have failed")
+        };
+        assert_eq!(
+            parse(&error)["errorMessage"],
+            "Runtime exited with error: signal: killed"
+        );
+
+        // One that idles is replaced without an invocation noticing.
+        let idle = setup.answer(json!({})).await["pid"].as_u64().unwrap();
+        kill(idle);
+        setup.until_instances(0).await;
+        assert_ne!(setup.answer(json!({})).await["pid"], idle);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_crash_at_the_start_is_an_error_and_not_a_hang() {
+    within(async {
+        let crash = |options: &mut LambdaOptions| {
+            function(options)
+                .environment
+                .insert("CRASH_AT_START".to_owned(), "1".to_owned());
+        };
+        let setup = setup(crash).await;
+        let error = setup.error(json!({})).await;
+        assert_eq!(
+            error["errorMessage"],
+            "Runtime exited with error: exit status 2"
+        );
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_timeout_ends_the_instance_but_a_caller_s_limit_does_not() {
+    within(async {
+        let setup = setup(|options| function(options).timeout = Duration::from_millis(300)).await;
+        assert_eq!(setup.wait("never").await.unwrap(), Invocation::TimedOut);
+        setup.until_instances(0).await;
+        let (status, headers, body) = setup
+            .post("F", "RequestResponse", &setup.waiting("also-never"))
+            .await;
+        assert_eq!(
+            (status, &headers["x-amz-function-error"]),
+            (StatusCode::OK, &"Unhandled".parse().unwrap())
+        );
+        assert!(
+            parse(&body)["errorMessage"]
+                .as_str()
+                .unwrap()
+                .ends_with("Task timed out after 0.30 seconds")
+        );
+        setup.end().await;
+
+        let setup = self::setup(|_| {}).await;
+        let pid = setup.answer(json!({})).await["pid"].clone();
+        let payload = setup.waiting("1").into();
+        let impatient = setup
+            .lambda
+            .invoke("F", payload, Some(Duration::from_millis(50)))
+            .await;
+        assert_eq!(impatient, Invocation::TimedOut);
+        setup.begun("1").await;
+        setup.let_go("1");
+        setup.until_idle().await;
+        assert_eq!(setup.answer(json!({})).await["pid"], pid);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_is_tried_three_times_under_one_request_id() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let file = setup.folder.path().join("notes");
+        let payload = json!({ "do": "note", "file": file }).to_string();
+        let (status, _, body) = setup.post("messaging-F", "Event", &payload).await;
+        assert_eq!((status, body.len()), (StatusCode::ACCEPTED, 0));
+        let attempts = || std::fs::read_to_string(&file).unwrap_or_default();
+        until(|| async { attempts().lines().count() == 3 }).await;
+        let attempts = attempts();
+        assert!(
+            attempts
+                .lines()
+                .all(|id| Some(id) == attempts.lines().next())
+        );
+        assert!(!setup.lambda.invoke_event("Absent", Bytes::new()));
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_invoke_api_answers_as_lambda_does() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let arn = "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Amessaging-F";
+        for name in [
+            "messaging-F",
+            "123456789012:function:messaging-F:$LATEST",
+            arn,
+        ] {
+            let (status, headers, body) = setup
+                .post(name, "RequestResponse", r#"{"do":"answer","with":[1]}"#)
+                .await;
+            assert_eq!(
+                (status, body.as_ref()),
+                (StatusCode::OK, &b"[1]"[..]),
+                "{name}"
+            );
+            assert_eq!(headers["x-amz-executed-version"], "$LATEST");
+            assert!(!headers.contains_key("x-amz-function-error"));
+        }
+        let (status, headers, body) = setup.post("F", "RequestResponse", r#"{"do":"fail"}"#).await;
+        assert_eq!(
+            (status, parse(&body)["errorType"].as_str()),
+            (StatusCode::OK, Some("Fixture"))
+        );
+        assert_eq!(headers["x-amz-function-error"], "Unhandled");
+
+        let large = format!("\"{}\"", "x".repeat(6 * 1024 * 1024));
+        let medium = format!("\"{}\"", "x".repeat(1024 * 1024));
+        for (name, kind, payload, status, error) in [
+            (
+                "Absent",
+                "RequestResponse",
+                "{}",
+                404,
+                "ResourceNotFoundException",
+            ),
+            (
+                "F",
+                "RequestResponse",
+                "{",
+                400,
+                "InvalidRequestContentException",
+            ),
+            (
+                "F",
+                "RequestResponse",
+                &large,
+                413,
+                "RequestTooLargeException",
+            ),
+            ("F", "Event", &medium, 413, "RequestTooLargeException"),
+            (
+                "F",
+                "Sometimes",
+                "{}",
+                400,
+                "InvalidParameterValueException",
+            ),
+        ] {
+            let (got, headers, _) = setup.post(name, kind, payload).await;
+            assert_eq!(
+                (got.as_u16(), headers["x-amzn-errortype"].to_str().unwrap()),
+                (status, error)
+            );
+        }
+        assert_eq!(
+            setup.post("F", "DryRun", "{}").await.0,
+            StatusCode::NO_CONTENT
+        );
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_function_finds_lambda_s_variables_and_not_the_gateway_s() {
+    within(async {
+        let setup = setup(|options| {
+            options.replacements = vec![(
+                "https://aws/prod".to_owned(),
+                "http://local/prod".to_owned(),
+            )];
+            function(options)
+                .environment
+                .insert("ENDPOINT".to_owned(), "https://aws/prod".to_owned());
+        })
+        .await;
+        let variables = setup.answer(json!({ "do": "environment" })).await;
+        assert_eq!(variables["AWS_LAMBDA_FUNCTION_NAME"], "messaging-F");
+        assert_eq!(variables["AWS_LAMBDA_FUNCTION_VERSION"], "$LATEST");
+        assert_eq!(variables["AWS_ENDPOINT_URL_LAMBDA"], setup.lambda.url());
+        assert_eq!(
+            variables["AWS_ENDPOINT_URL_DYNAMODB"],
+            "http://127.0.0.1:8000"
+        );
+        assert_eq!(variables["ENDPOINT"], "http://local/prod");
+        assert!(variables.get("CARGO_MANIFEST_DIR").is_none());
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_kill_fault_loses_the_answer() {
+    within(async {
+        let setup = setup(|options| {
+            let fault: Fault = "kill-instance=1".parse().unwrap();
+            options.faults = Faults::new(&[fault], 7);
+        })
+        .await;
+        let error = setup.error(json!({})).await;
+        assert_eq!(
+            error["errorMessage"],
+            "Runtime exited with error: signal: killed"
+        );
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn shutting_down_leaves_no_process_behind() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let busy = setup.wait("never");
+        setup.begun("never").await;
+        let pid = setup.instances().await[0]["pid"].as_u64().unwrap();
+        assert!(is_running(pid));
+        setup.lambda.shut_down().await;
+        assert!(!is_running(pid));
+        assert!(matches!(busy.await.unwrap(), Invocation::FunctionError(_)));
+        assert!(
+            matches!(setup.invoke(json!({})).await, Invocation::FunctionError(_)),
+            "none starts any more"
+        );
+    })
+    .await;
+}
+
+impl Setup {
+    async fn invoke(&self, payload: Value) -> Invocation {
+        self.lambda
+            .invoke("F", payload.to_string().into(), None)
+            .await
+    }
+
+    async fn answer(&self, payload: Value) -> Value {
+        match self.invoke(payload).await {
+            Invocation::Answer(answer) => parse(&answer),
+            other => panic!("no answer but {other:?}"),
+        }
+    }
+
+    async fn error(&self, payload: Value) -> Value {
+        match self.invoke(payload).await {
+            Invocation::FunctionError(error) => parse(&error),
+            other => panic!("no error but {other:?}"),
+        }
+    }
+
+    /// The payload of an invocation that says it has begun, and goes on when let go.
+    fn waiting(&self, name: &str) -> String {
+        let path = |suffix: &str| self.folder.path().join(format!("{name}.{suffix}"));
+        json!({ "do": "wait", "begun": path("begun"), "until": path("go") }).to_string()
+    }
+
+    fn wait(&self, name: &str) -> tokio::task::JoinHandle<Invocation> {
+        let (lambda, payload) = (self.lambda.clone(), self.waiting(name));
+        tokio::spawn(async move { lambda.invoke("F", payload.into(), None).await })
+    }
+
+    async fn begun(&self, name: &str) {
+        let path = self.folder.path().join(format!("{name}.begun"));
+        until(|| async { path.exists() }).await;
+    }
+
+    fn let_go(&self, name: &str) {
+        std::fs::write(self.folder.path().join(format!("{name}.go")), "").unwrap();
+    }
+
+    async fn instances(&self) -> Vec<Value> {
+        let url = format!("{}/_local/functions", self.lambda.url());
+        let (_, _, body) = request(Method::GET, &url, None, "").await;
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    async fn until_instances(&self, count: usize) {
+        until(|| async { self.instances().await.len() == count }).await;
+    }
+
+    async fn until_idle(&self) {
+        until(|| async {
+            self.instances()
+                .await
+                .iter()
+                .all(|instance| instance["busy"] == false)
+        })
+        .await;
+    }
+
+    async fn post(&self, name: &str, kind: &str, payload: &str) -> (StatusCode, HeaderMap, Bytes) {
+        let url = format!(
+            "{}/2015-03-31/functions/{name}/invocations",
+            self.lambda.url()
+        );
+        request(Method::POST, &url, Some(kind), payload).await
+    }
+
+    async fn end(self) {
+        self.lambda.shut_down().await;
+    }
+}
+
+async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
+    let function = Function {
+        id: "F".to_owned(),
+        name: "messaging-F".to_owned(),
+        arn: "arn:aws:lambda:us-east-1:123456789012:function:messaging-F".to_owned(),
+        binary: "fixture".to_owned(),
+        timeout: Duration::from_secs(30),
+        memory_mb: 128,
+        environment: BTreeMap::new(),
+        reserved_concurrency: None,
+        event_retries: 2,
+        url: false,
+    };
+    let mut options = LambdaOptions {
+        functions: BTreeMap::from([("F".to_owned(), function)]),
+        executables: BTreeMap::from([("fixture".to_owned(), fixture())]),
+        region: "us-east-1".to_owned(),
+        dynamodb_url: "http://127.0.0.1:8000".to_owned(),
+        replacements: Vec::new(),
+        max_instances: 8,
+        retry_delay: Duration::from_millis(10),
+        verbose: false,
+        faults: Faults::default(),
+    };
+    change(&mut options);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lambda = Lambda::start(listener, options).await.unwrap();
+    Setup {
+        lambda,
+        folder: tempfile::tempdir().unwrap(),
+    }
+}
+
+fn function(options: &mut LambdaOptions) -> &mut Function {
+    options.functions.get_mut("F").unwrap()
+}
+
+/// Cargo builds the examples of a package with its tests, beside them.
+fn fixture() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("examples/function");
+    assert!(
+        path.is_file(),
+        "{} is not built; run the package's tests without --test",
+        path.display()
+    );
+    path
+}
+
+async fn request(
+    method: Method,
+    url: &str,
+    kind: Option<&str>,
+    body: &str,
+) -> (StatusCode, HeaderMap, Bytes) {
+    let mut request = Request::builder().method(method).uri(url);
+    if let Some(kind) = kind {
+        request = request.header("x-amz-invocation-type", kind);
+    }
+    let request = request
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+        .unwrap();
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let response = client.request(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    (
+        parts.status,
+        parts.headers,
+        body.collect().await.unwrap().to_bytes(),
+    )
+}
+
+async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    while !condition().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn within(test: impl Future<Output = ()>) {
+    tokio::time::timeout(DEADLINE, test)
+        .await
+        .expect("the test hangs");
+}
+
+fn kill(pid: u64) {
+    let status = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+fn is_running(pid: u64) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+fn pid(invocation: Invocation) -> Value {
+    match invocation {
+        Invocation::Answer(answer) => parse(&answer)["pid"].clone(),
+        other => panic!("no answer but {other:?}"),
+    }
+}
+
+fn parse(json: &[u8]) -> Value {
+    serde_json::from_slice(json).unwrap()
+}

@@ -1,0 +1,232 @@
+//! The project's own template, and what a template is refused for.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use local_gateway::template::Template;
+
+fn read(text: &str) -> Result<Template, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Template::read(file.path(), &BTreeMap::new()).map_err(|error| error.to_string())
+}
+
+fn project() -> Template {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
+    Template::read(&path, &BTreeMap::new()).unwrap()
+}
+
+#[test]
+fn the_project_s_template_is_understood() {
+    let template = project();
+    let api = template.web_socket.as_ref().unwrap();
+    assert_eq!(api.api_id.len(), 10, "as long as AWS's");
+    assert_eq!(api.selection, "\\$default");
+    assert_eq!(api.routes["$connect"], "ConnectFunction");
+    assert_eq!(
+        api.authorizer.as_ref().unwrap().function,
+        "AuthorizerFunction"
+    );
+    let route = &template.http_routes[0];
+    assert_eq!(
+        (route.method.as_str(), route.path.as_str()),
+        ("ANY", "/v1/{proxy+}")
+    );
+    assert_eq!(
+        (route.function.as_str(), route.stage.as_str()),
+        ("ApiFunction", "$default")
+    );
+}
+
+#[test]
+fn globals_and_intrinsic_functions_reach_the_functions() {
+    let template = project();
+    let fanout = &template.functions["FanoutFunction"];
+    assert_eq!(fanout.name, "messaging-fanout");
+    assert_eq!(fanout.timeout, Duration::from_secs(60), "its own");
+    let message = &template.functions["MessageFunction"];
+    assert_eq!(message.name, "messaging-MessageFunction");
+    assert_eq!(message.binary, "message");
+    assert_eq!(message.timeout, Duration::from_secs(29), "from Globals");
+    assert_eq!(message.environment["TOKENS_TABLE"], "messaging-Tokens");
+    assert_eq!(message.environment["FANOUT_FUNCTION"], "messaging-fanout");
+    assert_eq!(
+        message.environment["CONNECTIONS_ENDPOINT"],
+        template.connections_url().unwrap()
+    );
+}
+
+#[test]
+fn tables_keep_keys_indexes_and_expiry_and_drop_how_they_are_billed() {
+    let template = project();
+    let tokens = template
+        .tables
+        .iter()
+        .find(|table| table.id == "Tokens")
+        .unwrap();
+    assert_eq!(tokens.name, "messaging-Tokens");
+    assert_eq!(tokens.ttl_attribute.as_deref(), Some("ttl"));
+    let index = &tokens.definition["GlobalSecondaryIndexes"][0];
+    assert_eq!(index["IndexName"], "ends-minute");
+    assert!(tokens.definition.get("SSESpecification").is_none());
+}
+
+#[test]
+fn parameters_override_defaults_and_are_checked() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
+    let with = |name: &str, value: &str| {
+        let parameters = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        Template::read(&path, &parameters).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        with("StageName", "dev").unwrap().web_socket.unwrap().stage,
+        "dev"
+    );
+    assert!(
+        with("Architecture", "mips")
+            .unwrap_err()
+            .contains("arm64, x86_64")
+    );
+    assert!(
+        with("Stagename", "dev")
+            .unwrap_err()
+            .contains("no parameter `Stagename`")
+    );
+}
+
+#[test]
+fn long_forms_conditions_and_joins_are_evaluated() {
+    let template = read(
+        r#"
+Parameters: { Debug: { Type: String, Default: "yes" } }
+Conditions: { Debugging: !Equals [!Ref Debug, "yes"], Silent: !Not [!Condition Debugging] }
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: provided.al2023
+      Environment:
+        Variables:
+          LEVEL: !If [Debugging, debug, info]
+          TABLE: { "Fn::GetAtt": [T, Arn] }
+          JOINED: { "Fn::Join": ["/", [a, { Ref: T }, !Sub ["${x}-${!y}", { x: 1 }]]] }
+          ABSENT: !Ref AWS::NoValue
+  Left:
+    Type: AWS::Serverless::Function
+    Condition: Silent
+    Properties: { Runtime: provided.al2023 }
+  T:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      TableName: !Sub ${AWS::StackName}-${AWS::Region}
+      AttributeDefinitions: [{ AttributeName: a, AttributeType: S }]
+      KeySchema: [{ AttributeName: a, KeyType: HASH }]
+"#,
+    )
+    .unwrap();
+    let region = &template.region;
+    let variables = &template.functions["F"].environment;
+    assert_eq!(variables["LEVEL"], "debug");
+    assert_eq!(
+        variables["TABLE"],
+        format!("arn:aws:dynamodb:{region}:123456789012:table/messaging-{region}")
+    );
+    assert_eq!(
+        variables["JOINED"],
+        format!("a/messaging-{region}/1-${{y}}")
+    );
+    assert!(!variables.contains_key("ABSENT"));
+    assert!(
+        !template.functions.contains_key("Left"),
+        "its condition does not hold"
+    );
+    assert_eq!(
+        template.functions["F"].binary, "F",
+        "the logical id, where no binary is named"
+    );
+}
+
+#[test]
+fn schedules_of_both_kinds_are_read_unless_switched_off() {
+    let template = read(
+        r#"
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: provided.al2023
+      Events:
+        A: { Type: Schedule, Properties: { Schedule: rate(1 minute), Input: '{"a":1}' } }
+        B: { Type: ScheduleV2, Properties: { ScheduleExpression: cron(0 1 * * ? *) } }
+        C: { Type: ScheduleV2, Properties: { ScheduleExpression: rate(1 day), State: DISABLED } }
+"#,
+    )
+    .unwrap();
+    let found: Vec<_> = template
+        .schedules
+        .iter()
+        .map(|s| (s.expression.as_str(), s.input.as_deref()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("rate(1 minute)", Some("{\"a\":1}")),
+            ("cron(0 1 * * ? *)", None)
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_honoured_is_named_with_its_line() {
+    let function = |property: &str| {
+        format!(
+            "Resources:\n  Hello:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: provided.al2023\n      {property}\n"
+        )
+    };
+    for (text, expected) in [
+        (
+            "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\n".to_owned(),
+            "line 2: Bucket: the local gateway cannot stand in for AWS::S3::Bucket",
+        ),
+        (
+            function("Layers: [x]"),
+            "line 2: Hello: the local gateway cannot honour its property Layers",
+        ),
+        (
+            function("Events: { Q: { Type: SQS } }"),
+            "events of type `SQS`",
+        ),
+        (
+            function("Environment: { Variables: { A: !Ref Missing } }"),
+            "`Missing`, which the template does not have",
+        ),
+        (
+            function("Environment: { Variables: { A: !Select [0, [a]] } }"),
+            "cannot evaluate Fn::Select",
+        ),
+        (function("FunctionName: !Ref Hello"), "in a circle"),
+        (function("Timeout: soon"), "`soon` is no number"),
+    ] {
+        let error = read(&text).unwrap_err();
+        assert!(
+            error.contains(expected),
+            "{error}\nshould contain: {expected}"
+        );
+    }
+    assert!(
+        read("Resources: [")
+            .unwrap_err()
+            .contains("is not a template")
+    );
+    let absent = Template::read(Path::new("/nowhere/template.yaml"), &BTreeMap::new()).unwrap_err();
+    assert!(absent.to_string().contains("Name another with --template"));
+}
+
+#[test]
+fn what_only_aws_needs_is_passed_over() {
+    let template =
+        read("Resources:\n  Q: { Type: AWS::SQS::Queue }\n  A: { Type: AWS::CloudWatch::Alarm }\n")
+            .unwrap();
+    assert!(template.functions.is_empty());
+}
