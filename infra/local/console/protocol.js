@@ -65,7 +65,7 @@ export class Destination {
     this.unread = 0;
     this.counted = position; // up to here the service counted `unread`
     this.read = 0; // own read horizon
-    this.peer = { received: 0, displayed: 0, read: 0 };
+    this.peer = { received: 0, read: 0 };
     this.timestamp = "";
     this.members = null; // Map once listed
     this.moreMembers = undefined; // `next` of the member list
@@ -122,6 +122,7 @@ export class Session extends EventTarget {
   #requests = new Map();
   #counter = 0;
   #attempt = 0;
+  #epoch = 0;
   #timers = { retry: 0, ping: 0, open: 0, steady: 0, change: 0, lists: 0 };
   #stored;
   #versions = new Map(); // subscriber → {version, tick} of its last pushed presence
@@ -169,6 +170,7 @@ export class Session extends EventTarget {
 
   /** Ends the session for good; with `words` the page says why. */
   stop(words) {
+    this.#epoch += 1;
     this.#drop();
     clearTimeout(this.#timers.retry);
     this.#set("stopped", words ?? "");
@@ -185,14 +187,16 @@ export class Session extends EventTarget {
 
   async #connect() {
     this.#set("connecting", this.notice);
+    const epoch = ++this.#epoch;
     let token;
     try {
       token = await this.#token();
     } catch (error) {
+      if (epoch !== this.#epoch) return;
       if (error.final) return this.stop(error.message);
       return this.#later(error.message);
     }
-    if (this.state !== "connecting") return;
+    if (epoch !== this.#epoch) return;
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const address = `${scheme}://${location.host}/messaging/websocket?access_token=${encodeURIComponent(token)}`;
     const socket = new WebSocket(address);
@@ -284,8 +288,10 @@ export class Session extends EventTarget {
   }
 
   #changed() {
-    clearTimeout(this.#timers.change);
-    this.#timers.change = setTimeout(() => this.dispatchEvent(new Event("change")));
+    this.#timers.change ||= setTimeout(() => {
+      this.#timers.change = 0;
+      this.dispatchEvent(new Event("change"));
+    });
   }
 
   // --- one request, its answer and its ack ---
@@ -387,9 +393,22 @@ export class Session extends EventTarget {
     this.#set("online", "");
     this.request("announce", this.announced).catch(() => {});
     for (const destination of this.destinations.values()) this.#flush(destination);
-    await this.#lists();
-    for (const { kind, id } of this.outbox) this.#flush(this.#known(kind, id, 0));
-    if (this.#socket === socket) await this.#resume();
+    try {
+      await this.#lists();
+    } catch (error) {
+      if (!(error instanceof Rejected)) throw error;
+      return this.#listSoon(error.retryMs || 2000);
+    }
+    for (const entry of [...this.outbox]) {
+      if (entry.kind === "direct") this.direct(entry.id);
+      const destination = this.destinations.get(`${entry.kind}:${entry.id}`);
+      if (destination) this.#flush(destination);
+      else this.discard(entry); // of a channel that was left meanwhile
+    }
+    if (this.#socket !== socket) return;
+    await this.#resume();
+    // Presence changes that happened meanwhile were pushed to nobody.
+    for (const channel of this.destinations.values()) if (channel.members) await this.listMembers(channel);
   }
 
   /** Reads both lists to the end: new destinations, new names, what is unread, and where each log ends. */
@@ -499,9 +518,13 @@ export class Session extends EventTarget {
     return this.#known(kind, id, position);
   }
 
-  #listSoon() {
+  #listSoon(delay = GAP_MS) {
     clearTimeout(this.#timers.lists);
-    this.#timers.lists = setTimeout(() => this.#lists().then(() => this.#resume()).catch(() => {}), GAP_MS);
+    this.#timers.lists = setTimeout(() => {
+      this.#lists().then(() => this.#resume()).catch((error) => {
+        if (error instanceof Rejected) this.#listSoon(error.retryMs || 2000);
+      });
+    }, delay);
   }
 
   #forget(destination) {
@@ -577,13 +600,13 @@ export class Session extends EventTarget {
       return;
     }
     const destination = this.#destination(message, sequence);
-    // The same words tell the sender that the peer has read, and a reader's other pages that it has read itself.
-    const own = destination.events.find((it) => it.sequence === sequence)?.from;
-    if (destination.kind === "channel" || (own !== undefined && own !== this.subscriber)) {
-      return this.#readTo(destination, sequence, status);
-    }
-    const reached = { received: ["received"], displayed: ["received", "displayed"], read: ["received", "displayed", "read"] };
-    for (const mark of reached[status] ?? []) destination.peer[mark] = Math.max(destination.peer[mark], sequence);
+    // The same words tell a sender that the peer has read, and a reader's other pages that it has read itself:
+    // whose message it is tells which.
+    const author = destination.events.find((it) => it.sequence === sequence)?.from;
+    if (status !== "received" && author !== this.subscriber) return this.#readTo(destination, sequence, status);
+    const peer = destination.peer;
+    peer.received = Math.max(peer.received, sequence);
+    if (status === "read") peer.read = Math.max(peer.read, sequence);
   }
 
   #readTo(destination, sequence, status) {
@@ -735,6 +758,8 @@ export class Session extends EventTarget {
     Object.assign(channel, { name: answer.membership.name, administrator: answer.membership.administrator });
     channel.members = new Map();
     this.#members(channel, answer, asked);
+    channel.last = Math.max(channel.last, answer.sequence ?? 0);
+    if (channel.position < channel.last) this.#catchUp(channel);
     return channel;
   }
 
