@@ -1,6 +1,12 @@
 //! The function of the integration tests, on the real Lambda runtime. One binary plays every part: what it does is
 //! said by the event, and each event it gets is a line of `$EVENTS_DIR/events`.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "part of the tests: what cannot go on fails"
+)]
+
 use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

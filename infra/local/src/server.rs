@@ -66,7 +66,7 @@ where
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let _ = tokio::spawn(speak(stream, peer.ip(), answer.clone()));
+                    drop(tokio::spawn(speak(stream, peer.ip(), answer.clone())));
                 }
                 // Mostly too many open files: accepting again at once would only spin.
                 Err(error) => {

@@ -1,6 +1,12 @@
 //! A gateway under test: the real binary, a template of fixture functions, free ports, stopped when dropped.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,20 +22,20 @@ use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// After this long a test fails instead of hanging.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A client's end of a connection.
-pub type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// A running gateway with its folder.
-pub struct Gateway {
+pub(crate) struct Gateway {
     process: Child,
     dir: TempDir,
     urls: Value,
 }
 
 /// A template of one function for everything, with the authorizer and routes that the tests need.
-pub fn template(events_dir: &Path) -> String {
+pub(crate) fn template(events_dir: &Path) -> String {
     format!(
         r#"
 AWSTemplateFormatVersion: "2010-09-09"
@@ -78,12 +84,12 @@ Resources:
 
 impl Gateway {
     /// Starts a gateway with the usual template and waits until it is ready.
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::start_with(arguments, |dir| template(dir))
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, template)
     }
 
     /// Starts a gateway with a template of the test's own.
-    pub fn start_with(arguments: &[&str], template: impl FnOnce(&Path) -> String) -> Self {
+    pub(crate) fn start_with(arguments: &[&str], template: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("template.yaml"), template(dir.path())).unwrap();
         let process = command(dir.path()).args(arguments).spawn().unwrap();
@@ -105,35 +111,35 @@ impl Gateway {
     }
 
     /// One of the URLs of the ready file.
-    pub fn url(&self, name: &str) -> &str {
+    pub(crate) fn url(&self, name: &str) -> &str {
         self.urls[name].as_str().unwrap()
     }
 
     /// The folder of the template and of what functions wrote.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// The gateway's process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Asks the gateway to stop and waits until it has.
-    pub fn stop(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
         let pid = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         eventually("the gateway has ended", || self.process.try_wait().unwrap())
     }
 
     /// Kills the gateway without warning.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// The events that functions have got so far.
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.dir.path().join("events")).unwrap_or_default();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole
@@ -143,7 +149,7 @@ impl Gateway {
     }
 
     /// Waits for the event of this type, e.g. `DISCONNECT`.
-    pub fn event(&self, event_type: &str) -> Value {
+    pub(crate) fn event(&self, event_type: &str) -> Value {
         eventually(event_type, || {
             let is_wanted = |event: &Value| {
                 event["requestContext"]["eventType"] == event_type && event["type"].is_null()
@@ -153,7 +159,7 @@ impl Gateway {
     }
 
     /// Opens a connection on the stage with a query string and headers.
-    pub async fn try_connect(
+    pub(crate) async fn try_connect(
         &self,
         query: &str,
         headers: &[(&'static str, &str)],
@@ -162,12 +168,12 @@ impl Gateway {
     }
 
     /// Opens a connection that the fixture accepts.
-    pub async fn connect(&self) -> Socket {
+    pub(crate) async fn connect(&self) -> Socket {
         self.try_connect("token=alice", &[]).await.unwrap()
     }
 
     /// The `@connections` URL of a connection.
-    pub fn connection_url(&self, id: &str) -> String {
+    pub(crate) fn connection_url(&self, id: &str) -> String {
         format!(
             "{}/@connections/{}",
             self.url("management"),
@@ -196,7 +202,7 @@ impl Drop for Gateway {
 }
 
 /// The gateway's binary with free ports, the fixture function and a ready file in `dir`.
-pub fn command(dir: &Path) -> Command {
+pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_local-gateway"));
     command
         .current_dir(dir)
@@ -217,12 +223,15 @@ pub fn command(dir: &Path) -> Command {
 }
 
 /// Where cargo puts the fixture function.
-pub fn examples() -> PathBuf {
+pub(crate) fn examples() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_local-gateway")).with_file_name("examples")
 }
 
 /// Connects to a WebSocket URL.
-pub async fn connect_to(url: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
+pub(crate) async fn connect_to(
+    url: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<Socket, Error> {
     let mut request = url.into_client_request().unwrap();
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
@@ -234,7 +243,7 @@ pub async fn connect_to(url: &str, headers: &[(&'static str, &str)]) -> Result<S
 }
 
 /// The status of a handshake: 101 if it succeeds.
-pub fn handshake_status(result: Result<Socket, Error>) -> u16 {
+pub(crate) fn handshake_status(result: Result<Socket, Error>) -> u16 {
     match result {
         Ok(_) => 101,
         Err(Error::Http(response)) => response.status().as_u16(),
@@ -243,12 +252,12 @@ pub fn handshake_status(result: Result<Socket, Error>) -> u16 {
 }
 
 /// Sends a text message.
-pub async fn send(socket: &mut Socket, text: &str) {
+pub(crate) async fn send(socket: &mut Socket, text: &str) {
     socket.send(Message::text(text)).await.unwrap();
 }
 
 /// The next message.
-pub async fn next(socket: &mut Socket) -> Message {
+pub(crate) async fn next(socket: &mut Socket) -> Message {
     let next = tokio::time::timeout(DEADLINE, socket.next()).await;
     next.expect("a message comes")
         .expect("the connection is open")
@@ -256,12 +265,12 @@ pub async fn next(socket: &mut Socket) -> Message {
 }
 
 /// The next message, which is a text.
-pub async fn next_text(socket: &mut Socket) -> String {
+pub(crate) async fn next_text(socket: &mut Socket) -> String {
     next(socket).await.into_text().unwrap().to_string()
 }
 
 /// The code of the close frame that comes next, and its reason.
-pub async fn next_close(socket: &mut Socket) -> (u16, String) {
+pub(crate) async fn next_close(socket: &mut Socket) -> (u16, String) {
     match next(socket).await {
         Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
         other => panic!("{other:?} is no close frame"),
@@ -269,7 +278,7 @@ pub async fn next_close(socket: &mut Socket) -> (u16, String) {
 }
 
 /// The connection's id, from an event that the fixture shows.
-pub async fn connection_id(socket: &mut Socket) -> String {
+pub(crate) async fn connection_id(socket: &mut Socket) -> String {
     send(socket, r#"{"do":"show"}"#).await;
     let event: Value = serde_json::from_str(&next_text(socket).await).unwrap();
     event["requestContext"]["connectionId"]
@@ -279,7 +288,7 @@ pub async fn connection_id(socket: &mut Socket) -> String {
 }
 
 /// Waits for a condition.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(value) = condition() {
@@ -295,28 +304,28 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 
 /// An HTTP response.
 #[derive(Debug)]
-pub struct Response {
-    pub status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Response {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(sent, _)| sent == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 /// One HTTP request on a connection of its own; none if the connection ends without an answer.
-pub fn try_http(
+pub(crate) fn try_http(
     method: &str,
     url: &str,
     headers: &[(&str, &str)],
@@ -363,6 +372,6 @@ pub fn try_http(
 }
 
 /// One HTTP request that is answered.
-pub fn http(method: &str, url: &str, body: &str) -> Response {
+pub(crate) fn http(method: &str, url: &str, body: &str) -> Response {
     try_http(method, url, &[], body.as_bytes()).expect("an answer")
 }

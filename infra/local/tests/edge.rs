@@ -1,0 +1,180 @@
+//! The public port: page, raw WebSocket, HTTP API, and who is kept out; and how the command line fails.
+
+mod common;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use common::{Gateway, connect_to, connection_id, http, try_http};
+use serde_json::json;
+
+#[tokio::test]
+async fn the_page_and_its_parts_are_served() {
+    let gateway = Gateway::start(&[]);
+    let edge = gateway.url("edge");
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/app.js", "text/javascript; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+    ] {
+        let answer = http("GET", &format!("{edge}{path}"), "");
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("content-type"), Some(kind));
+        assert!(!answer.body.is_empty());
+    }
+    let greeting = http("GET", gateway.url("sockjs"), "");
+    assert_eq!(
+        (greeting.status, greeting.body.as_str()),
+        (200, "Welcome to SockJS!\n")
+    );
+    for (method, path) in [
+        ("GET", "/nothing"),
+        ("POST", "/"),
+        ("GET", "/messaging/nothing"),
+        ("GET", "/prod"),
+    ] {
+        let answer = http(method, &format!("{edge}{path}"), "");
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/problem+json")
+        );
+        assert_eq!(answer.json()["status"], 404);
+    }
+}
+
+#[tokio::test]
+async fn the_raw_websocket_leads_to_the_stage() {
+    let gateway = Gateway::start(&[]);
+    let url = format!("{}?token=alice&x=1", gateway.url("websocket"));
+    let mut socket = connect_to(&url, &[("x-tag", "t")]).await.unwrap();
+    let id = connection_id(&mut socket).await;
+    assert_eq!(http("GET", &gateway.connection_url(&id), "").status, 200);
+    let event = gateway.event("CONNECT");
+    assert_eq!(
+        event["queryStringParameters"],
+        json!({"token": "alice", "x": "1"})
+    );
+    assert_eq!(event["headers"]["X-Tag"], "t");
+    // As behind CloudFront: the stage's own host, not the public one.
+    let host = gateway
+        .url("management")
+        .strip_prefix("http://")
+        .unwrap()
+        .split('/')
+        .next();
+    assert_eq!(event["requestContext"]["domainName"].as_str(), host);
+    assert_eq!(event["headers"]["Host"].as_str(), host);
+}
+
+#[tokio::test]
+async fn requests_of_the_http_api_reach_their_function() {
+    let gateway = Gateway::start(&[]);
+    let api = gateway.url("api");
+    assert!(api.ends_with("/v1"));
+    let url = format!("{api}/domains/example/subscribers/a%20b?x=1");
+    let headers = [("content-type", "application/json"), ("cookie", "c=1")];
+    let answer = try_http("POST", &url, &headers, b"{\"a\":1}").unwrap();
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("x-one"), Some("1"));
+    let event = answer.json();
+    assert_eq!(event["version"], "2.0");
+    assert_eq!(event["routeKey"], "ANY /v1/{proxy+}");
+    assert_eq!(event["rawPath"], "/v1/domains/example/subscribers/a b");
+    assert_eq!(
+        event["pathParameters"]["proxy"],
+        "domains/example/subscribers/a b"
+    );
+    assert_eq!(event["queryStringParameters"], json!({"x": "1"}));
+    assert_eq!(event["cookies"], json!(["c=1"]));
+    assert_eq!(event["body"], "{\"a\":1}");
+    assert_eq!(event["requestContext"]["http"]["method"], "POST");
+    assert_eq!(event["requestContext"]["stage"], "$default");
+
+    let failed = http("GET", &format!("{api}/fail"), "");
+    assert_eq!(
+        (failed.status, failed.body.as_str()),
+        (500, r#"{"message":"Internal Server Error"}"#)
+    );
+    assert_eq!(http("GET", api, "").status, 404);
+    let large = "x".repeat(10 * 1024 * 1024 + 1);
+    assert_eq!(http("POST", &format!("{api}/x"), &large).status, 413);
+    // Within the HTTP API's limit, but beyond Lambda's once it is base64.
+    let large = "x".repeat(5 * 1024 * 1024);
+    assert_eq!(http("POST", &format!("{api}/x"), &large).status, 413);
+}
+
+#[tokio::test]
+async fn other_sites_and_other_names_are_kept_out() {
+    let gateway = Gateway::start(&[]);
+    let url = format!("{}/x", gateway.url("api"));
+    let status = |headers: &[(&str, &str)]| try_http("POST", &url, headers, b"").unwrap().status;
+    assert_eq!(status(&[]), 201);
+    assert_eq!(status(&[("Origin", gateway.url("edge"))]), 201);
+    assert_eq!(status(&[("Origin", "https://example.com")]), 403);
+    assert_eq!(status(&[("Origin", "null")]), 403);
+    assert_eq!(status(&[("Host", "example.com")]), 403);
+    assert_eq!(status(&[("Host", "localhost:8080")]), 201);
+}
+
+/// Runs the gateway until it ends by itself; gives its exit code and what it said.
+fn fails(dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = common::command(dir);
+    let process = command
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = process.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn what_cannot_start_says_why_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, said) = fails(dir.path(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("template.yaml") && said.contains("--template"),
+        "{said}"
+    );
+
+    fs::write(
+        dir.path().join("template.yaml"),
+        common::template(dir.path()),
+    )
+    .unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, said) = fails(dir.path(), &["--lambda-port", &port]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains(&port) && said.contains("--lambda-port"),
+        "{said}"
+    );
+
+    let (code, said) = fails(dir.path(), &["--fault", "nonsense=1"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("throttle-post"), "{said}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let functions = empty.path().to_str().unwrap();
+    let template = dir.path().join("template.yaml");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_local-gateway"))
+        .args(["--port", "0", "--functions", functions, "--template"])
+        .arg(&template)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("fixture_function") && said.lines().count() == 1,
+        "{said}"
+    );
+    assert!(!dir.path().join("ready.json").exists());
+}

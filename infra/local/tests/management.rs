@@ -1,0 +1,178 @@
+//! `@connections` as functions see it.
+
+mod common;
+
+use common::{Gateway, connection_id, eventually, http, next_close, next_text, try_http};
+
+const UNKNOWN: &str = "R1kmxc2VNjMCFIA=";
+
+#[tokio::test]
+async fn a_post_becomes_a_text_frame_and_keeps_its_order() {
+    let gateway = Gateway::start(&[]);
+    let mut socket = gateway.connect().await;
+    let url = gateway.connection_url(&connection_id(&mut socket).await);
+    for n in 0..20 {
+        let answer = http("POST", &url, &format!("message {n} é"));
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    }
+    for n in 0..20 {
+        assert_eq!(next_text(&mut socket).await, format!("message {n} é"));
+    }
+    let encoded = url.replace("/@connections", "/%40connections");
+    assert_eq!(http("POST", &encoded, "x").status, 200);
+    assert_eq!(next_text(&mut socket).await, "x");
+}
+
+#[tokio::test]
+async fn a_get_tells_about_the_connection() {
+    let gateway = Gateway::start(&[]);
+    let mut socket = gateway
+        .try_connect("token=alice", &[("user-agent", "test/1")])
+        .await
+        .unwrap();
+    let url = gateway.connection_url(&connection_id(&mut socket).await);
+    let answer = http("GET", &url, "");
+    assert_eq!(answer.status, 200);
+    let body = answer.json();
+    assert_eq!(body["identity"]["sourceIp"], "127.0.0.1");
+    assert_eq!(body["identity"]["userAgent"], "test/1");
+    for name in ["connectedAt", "lastActiveAt"] {
+        let time = body[name].as_str().unwrap();
+        assert_eq!(time.len(), "2024-02-19T07:11:42.790Z".len(), "{time}");
+    }
+    assert!(body["lastActiveAt"].as_str().unwrap() >= body["connectedAt"].as_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_delete_closes_with_1000_and_the_connection_is_gone_at_once() {
+    let gateway = Gateway::start(&[]);
+    let mut socket = gateway.connect().await;
+    let url = gateway.connection_url(&connection_id(&mut socket).await);
+    assert_eq!(http("POST", &url, "last").status, 200);
+    assert_eq!(http("DELETE", &url, "").status, 204);
+    for method in ["POST", "GET", "DELETE"] {
+        let answer = http(method, &url, "");
+        assert_eq!(answer.status, 410, "{method}");
+        assert_eq!(answer.body, "");
+        assert_eq!(answer.header("x-amzn-errortype"), Some("GoneException"));
+    }
+    assert_eq!(next_text(&mut socket).await, "last");
+    assert_eq!(next_close(&mut socket).await.0, 1000);
+    let event = gateway.event("DISCONNECT");
+    assert_eq!(event["requestContext"]["disconnectStatusCode"], 1000);
+    assert_eq!(
+        event["requestContext"]["disconnectReason"],
+        "Connection Closed Normally"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_gone_and_the_wrong_stage_is_forbidden() {
+    let gateway = Gateway::start(&[]);
+    for id in [UNKNOWN, "nonsense"] {
+        assert_eq!(http("POST", &gateway.connection_url(id), "x").status, 410);
+    }
+    let wrong = gateway.connection_url(UNKNOWN).replace("/prod/", "/dev/");
+    let answer = http("POST", &wrong, "x");
+    assert_eq!(answer.status, 403);
+    assert_eq!(
+        answer.header("x-amzn-errortype"),
+        Some("ForbiddenException")
+    );
+}
+
+#[tokio::test]
+async fn a_post_may_have_128_kb_of_text() {
+    let gateway = Gateway::start(&[]);
+    let mut socket = gateway.connect().await;
+    let url = gateway.connection_url(&connection_id(&mut socket).await);
+    let most = "x".repeat(128 * 1024);
+    assert_eq!(http("POST", &url, &most).status, 200);
+    assert_eq!(next_text(&mut socket).await, most);
+    let answer = http("POST", &url, &(most + "x"));
+    assert_eq!(answer.status, 413);
+    assert_eq!(
+        answer.header("x-amzn-errortype"),
+        Some("PayloadTooLargeException")
+    );
+    let binary = try_http("POST", &url, &[], &[0xff, 0xfe]).unwrap();
+    assert_eq!(binary.status, 400);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_fills_its_buffer() {
+    let gateway = Gateway::start(&[]);
+    let mut socket = gateway.connect().await;
+    let url = gateway.connection_url(&connection_id(&mut socket).await);
+    let body = "x".repeat(128 * 1024);
+    let mut posted = 0;
+    // The kernel's buffers of both ends come first, so that it takes a while but not forever.
+    while posted < 1_000 && http("POST", &url, &body).status == 200 {
+        posted += 1;
+    }
+    let answer = http("POST", &url, &body);
+    assert_eq!(answer.status, 429, "after {posted} posts");
+    assert_eq!(
+        answer.header("x-amzn-errortype"),
+        Some("LimitExceededException")
+    );
+    for _ in 0..posted {
+        assert_eq!(next_text(&mut socket).await.len(), body.len());
+    }
+    assert_eq!(http("POST", &url, "again").status, 200);
+    assert_eq!(next_text(&mut socket).await, "again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_gone_until_its_101_was_sent() {
+    let gateway = Gateway::start(&["--fault", "delay-upgrade=1", "--seed", "5"]);
+    let url = format!("{}?token=alice", gateway.url("stage"));
+    let connecting = tokio::spawn(async move { common::connect_to(&url, &[]).await });
+    let event = gateway.event("CONNECT");
+    let id = event["requestContext"]["connectionId"].as_str().unwrap();
+    let url = gateway.connection_url(id);
+    assert_eq!(http("POST", &url, "too early").status, 410);
+    let mut socket = connecting.await.unwrap().unwrap();
+    eventually("the connection is there", || {
+        (http("POST", &url, "now").status == 200).then_some(())
+    });
+    assert_eq!(next_text(&mut socket).await, "now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_during_the_handshake_is_disconnected() {
+    let gateway = Gateway::start(&["--fault", "delay-upgrade=1", "--seed", "5"]);
+    let connecting = tokio::spawn({
+        let url = format!("{}?token=alice", gateway.url("stage"));
+        async move { common::connect_to(&url, &[]).await.map(drop) }
+    });
+    let connect = gateway.event("CONNECT");
+    connecting.abort();
+    let disconnect = gateway.event("DISCONNECT");
+    assert_eq!(
+        disconnect["requestContext"]["connectionId"],
+        connect["requestContext"]["connectionId"]
+    );
+    assert_eq!(disconnect["requestContext"]["disconnectStatusCode"], 1006);
+}
+
+#[tokio::test]
+async fn posts_fail_on_request() {
+    let gateway = Gateway::start(&["--fault", "throttle-post=1"]);
+    let answer = http("POST", &gateway.connection_url(UNKNOWN), "x");
+    assert_eq!(answer.status, 429);
+
+    let gateway = Gateway::start(&["--fault", "lose-post-reply=1"]);
+    let mut socket = gateway.connect().await;
+    common::send(&mut socket, r#"{"do":"nothing"}"#).await;
+    let message = eventually("the message's event", || {
+        gateway
+            .events()
+            .into_iter()
+            .find(|event| event["requestContext"]["eventType"] == "MESSAGE")
+    });
+    let id = message["requestContext"]["connectionId"].as_str().unwrap();
+    let lost = try_http("POST", &gateway.connection_url(id), &[], b"sent");
+    assert!(lost.is_none(), "{lost:?}");
+    assert_eq!(next_text(&mut socket).await, "sent");
+}
