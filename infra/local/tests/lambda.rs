@@ -1,5 +1,12 @@
 //! Lambda with real processes: invocations, concurrency, deaths, repeats, and the Invoke API's answers.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands"
+)]
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -471,7 +478,11 @@ fn function(options: &mut LambdaOptions) -> &mut Function {
 /// Cargo builds the examples of a package with its tests, beside them.
 fn fixture() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("examples/function");
+    let path = test
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples/bare_function");
     assert!(
         path.is_file(),
         "{} is not built; run the package's tests without --test",

@@ -1,5 +1,12 @@
 //! The project's own template, and what a template is refused for.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

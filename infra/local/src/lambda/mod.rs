@@ -1,5 +1,6 @@
 //! Lambda: instances of functions behind the Runtime API, and the Invoke API before them.
 
+mod census;
 mod environment;
 mod events;
 mod instance;
@@ -19,8 +20,9 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use self::census::Census;
+use self::pool::Pool;
 pub(crate) use self::pool::request_id;
-use self::pool::{Census, Pool};
 use crate::fault::Faults;
 use crate::listen;
 use crate::template::Function;
@@ -82,11 +84,11 @@ impl Lambda {
     /// Serves the Invoke API on `listener`; instances start when first invoked.
     ///
     /// # Errors
-    /// When the listener's address cannot be told.
+    /// When the listener's address cannot be told, or no process can be started.
     pub async fn start(listener: TcpListener, options: LambdaOptions) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let url = listen::url(address);
-        let census = Arc::new(Census::default());
+        let census = Arc::new(Census::new()?);
         let pools = options
             .functions
             .values()

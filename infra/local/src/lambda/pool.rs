@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
+use super::census::Census;
 use super::instance::{Instance, Outcome};
 use super::{Invocation, LambdaOptions, output, process};
 use crate::fault::Faults;
@@ -28,13 +28,6 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Arc<Instance>>>,
     live: Mutex<BTreeMap<u64, Arc<Instance>>>,
     census: Arc<Census>,
-}
-
-/// Counts the processes of all functions, so that shutting down can wait for the last.
-#[derive(Debug, Default)]
-pub(super) struct Census {
-    closed: AtomicBool,
-    processes: watch::Sender<usize>,
 }
 
 /// What a developer may know about an instance.
@@ -162,14 +155,14 @@ impl Pool {
             process::start(&self.function, executable, &self.variables, self.verbose)
                 .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
         lock(&self.live).insert(instance.id(), Arc::clone(&instance));
-        self.census.count(1);
+        self.census.enter(instance.pid());
         let pool = Arc::clone(self);
-        let id = instance.id();
+        let (id, pid) = (instance.id(), instance.pid());
         tokio::spawn(async move {
             life.last(&pool.census).await;
             lock(&pool.idle).retain(|other| other.id() != id);
             lock(&pool.live).remove(&id);
-            pool.census.count(-1);
+            pool.census.leave(pid);
         });
         // Shutting down may have passed the instance by while it started.
         if self.is_closed() {
@@ -184,31 +177,6 @@ impl Pool {
         if instance.is_alive() {
             idle.push(instance);
         }
-    }
-}
-
-impl Census {
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-
-    /// Returns when no process is left.
-    pub(super) async fn empty(&self) {
-        // It fails only when the sender is gone, and that is `self`.
-        let _ = self
-            .processes
-            .subscribe()
-            .wait_for(|processes| *processes == 0)
-            .await;
-    }
-
-    fn count(&self, change: isize) {
-        self.processes
-            .send_modify(|processes| *processes = processes.saturating_add_signed(change));
     }
 }
 

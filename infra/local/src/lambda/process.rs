@@ -11,9 +11,10 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use super::census::Census;
 use super::instance::{Instance, Link, State};
 use super::output::Output;
-use super::pool::{Census, error_json};
+use super::pool::error_json;
 use super::runtime_api;
 use crate::template::Function;
 
