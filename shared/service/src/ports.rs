@@ -22,7 +22,7 @@ pub use connections::{
 };
 pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, Slice};
 pub use outside::{Environment, Job, Outcome, Probe, Pushes, Workers};
-pub use presence::{PresenceState, Presences};
+pub use presence::{PresenceState, Presences, Told};
 pub use tokens::{TokenHash, TokenRecord, TokenState, Tokens};
 
 /// Why a port could not do what it was asked.
