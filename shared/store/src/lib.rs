@@ -1,1 +1,107 @@
-//! store.
+//! The storage ports over DynamoDB.
+
+mod tokens;
+
+mod connections;
+mod presence;
+
+mod channels;
+mod logs;
+
+mod client;
+mod collections;
+mod fault;
+mod horizon;
+mod items;
+mod keys;
+mod requests;
+mod write;
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use aws_sdk_dynamodb::{Client, types::ReturnConsumedCapacity};
+
+pub use client::client;
+pub use keys::SHARDS;
+
+use keys::{Item, Table};
+
+/// The names of the tables. A function that has no business with a table has no name for it: it stays empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Tokens and the connections that they authorise.
+    pub tokens: String,
+    /// What stands with a subscriber.
+    pub subscribers: String,
+    /// What stands with a channel, and the heads of all logs.
+    pub channels: String,
+    /// The logs' events and the markers of messages.
+    pub events: String,
+}
+
+/// What is told of each request: the access pattern it belongs to and the capacity units that it consumed.
+pub type Meter = Arc<dyn Fn(&'static str, f64) + Send + Sync>;
+
+/// The DynamoDB adapter of all storage ports. Cheap to clone.
+#[derive(Clone)]
+pub struct DynamoStore {
+    client: Client,
+    tables: Arc<Tables>,
+    meter: Option<Meter>,
+}
+
+impl DynamoStore {
+    /// A store over `tables`.
+    #[must_use]
+    pub fn new(client: Client, tables: Tables) -> Self {
+        Self {
+            client,
+            tables: Arc::new(tables),
+            meter: None,
+        }
+    }
+
+    /// The same store, which tells `meter` what each request consumed. A request whose condition failed is billed too
+    /// but not told: DynamoDB does not say.
+    #[must_use]
+    pub fn with_meter(self, meter: Meter) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
+        }
+    }
+
+    fn table(&self, table: Table) -> &str {
+        match table {
+            Table::Tokens => &self.tables.tokens,
+            Table::Subscribers => &self.tables.subscribers,
+            Table::Channels => &self.tables.channels,
+            Table::Events => &self.tables.events,
+        }
+    }
+
+    /// Whether requests ask for what they consumed.
+    fn measured(&self) -> Option<ReturnConsumedCapacity> {
+        self.meter.as_ref().map(|_| ReturnConsumedCapacity::Total)
+    }
+
+    /// Whether an item's time to live is not past. DynamoDB deletes within days, readers must not notice.
+    fn is_live(&self, item: &Item) -> bool {
+        item.get("ttl")
+            .and_then(|ttl| ttl.as_n().ok())
+            .and_then(|ttl| ttl.parse::<i64>().ok())
+            .is_none_or(|ttl| seconds_now() < ttl)
+    }
+}
+
+/// Seconds since the epoch, as times to live have them.
+fn seconds_now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|it| i64::try_from(it.as_secs()).ok())
+        .unwrap_or(0)
+}

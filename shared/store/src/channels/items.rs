@@ -1,0 +1,141 @@
+//! The items of a channel, and a subscriber's of channels.
+
+use protocol::{
+    ChannelId, SubscriberId, Timestamp,
+    change::{Invitation, Member, Profile, Roster},
+};
+use serde::{Deserialize, Serialize};
+use service::ports::Fault;
+
+use super::PROFILE;
+use crate::items::{json, millis};
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct ProfileItem {
+    name: String,
+    /// As they were sent.
+    attributes: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invite_hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    creator: Option<SubscriberId>,
+    version: u64,
+}
+
+impl ProfileItem {
+    pub(super) fn new(profile: &Profile) -> Self {
+        Self {
+            name: profile.name.clone(),
+            attributes: profile.attributes.as_str().to_owned(),
+            invite_hash: profile.invite_hash.clone(),
+            creator: profile.creator.clone(),
+            version: profile.version,
+        }
+    }
+
+    pub(super) fn profile(self) -> Result<Profile, Fault> {
+        Ok(Profile {
+            name: self.name,
+            attributes: json(&self.attributes, PROFILE)?,
+            invite_hash: self.invite_hash,
+            creator: self.creator,
+            version: self.version,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RosterItem {
+    open: bool,
+    members: u64,
+    administrators: u64,
+    version: u64,
+}
+
+impl From<Roster> for RosterItem {
+    fn from(roster: Roster) -> Self {
+        Self {
+            open: roster.open,
+            members: roster.members,
+            administrators: roster.administrators,
+            version: roster.version,
+        }
+    }
+}
+
+impl From<RosterItem> for Roster {
+    fn from(item: RosterItem) -> Self {
+        Self {
+            open: item.open,
+            members: item.members,
+            administrators: item.administrators,
+            version: item.version,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MemberItem {
+    administrator: bool,
+    joined: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<u64>,
+    displayed: u64,
+    read: u64,
+}
+
+impl MemberItem {
+    /// A new member, which has displayed and read nothing.
+    pub(super) const fn new(administrator: bool, joined: u64) -> Self {
+        Self {
+            administrator,
+            joined,
+            left: None,
+            displayed: 0,
+            read: 0,
+        }
+    }
+
+    pub(super) const fn member(self, subscriber: SubscriberId) -> Member {
+        Member {
+            subscriber,
+            administrator: self.administrator,
+            joined: self.joined,
+            left: self.left,
+            displayed: self.displayed,
+            read: self.read,
+        }
+    }
+}
+
+/// A row whose key says everything but when it began.
+#[derive(Serialize)]
+pub(super) struct JoinedItem {
+    pub(super) joined: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct InvitationItem {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<SubscriberId>,
+    #[serde(with = "millis")]
+    at: Timestamp,
+}
+
+impl InvitationItem {
+    pub(super) fn new(from: Option<&SubscriberId>, at: Timestamp) -> Self {
+        Self {
+            from: from.cloned(),
+            at,
+        }
+    }
+
+    pub(super) fn invitation(self, channel: ChannelId) -> Invitation {
+        Invitation {
+            channel,
+            from: self.from,
+            at: self.at,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Reads of many items: queries in pages, and batches.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use service::ports::Fault;
+
+use crate::{
+    DynamoStore,
+    fault::fault,
+    keys::{Collection, Item, Key, Table},
+    requests::pause,
+    write::{fixed_names, text},
+};
+
+/// Keys of one BatchGetItem
+/// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html, 2026-08).
+const BATCH: usize = 100;
+/// Batches under way at the same time.
+const BATCHES_AT_ONCE: usize = 4;
+/// Rounds without any item before a batch gives up: about two seconds of nothing but throttling.
+const FRUITLESS: u32 = 8;
+
+/// A query of one partition.
+pub(crate) struct Query<'a> {
+    pub(crate) table: Table,
+    /// The index and the item to start after; such reads are eventually consistent.
+    pub(crate) index: Option<&'static str>,
+    pub(crate) condition: &'a str,
+    pub(crate) values: Vec<(&'static str, AttributeValue)>,
+    pub(crate) after: Option<Key>,
+    pub(crate) ascending: bool,
+}
+
+impl DynamoStore {
+    /// The first `limit` items that a query finds, and whether there are more. What is past its time to live is absent.
+    pub(crate) async fn query(
+        &self,
+        pattern: &'static str,
+        query: Query<'_>,
+        limit: usize,
+    ) -> Result<(Vec<Item>, bool), Fault> {
+        let wanted = limit.saturating_add(1);
+        let mut found = Vec::new();
+        let mut start = query.after.as_ref().map(Key::attributes);
+        loop {
+            let page = i32::try_from(wanted - found.len()).unwrap_or(i32::MAX);
+            let output = self
+                .client
+                .query()
+                .table_name(self.table(query.table))
+                .set_index_name(query.index.map(str::to_owned))
+                .consistent_read(query.index.is_none())
+                .key_condition_expression(query.condition)
+                .set_expression_attribute_names(Some(fixed_names(query.condition)))
+                .set_expression_attribute_values(Some(values(&query.values)))
+                .set_exclusive_start_key(start)
+                .scan_index_forward(query.ascending)
+                .limit(page)
+                .set_return_consumed_capacity(self.measured())
+                .send()
+                .await
+                .map_err(|error| fault(&error))?;
+            self.meter(pattern, output.consumed_capacity.as_slice());
+            let items = output.items.unwrap_or_default();
+            found.extend(items.into_iter().filter(|item| self.is_live(item)));
+            if found.len() >= wanted {
+                found.truncate(limit);
+                return Ok((found, true));
+            }
+            match output.last_evaluated_key {
+                Some(last) if !last.is_empty() => start = Some(last),
+                _ => return Ok((found, false)),
+            }
+        }
+    }
+
+    /// A page of a collection after the one that is named `after`.
+    pub(crate) async fn page(
+        &self,
+        pattern: &'static str,
+        collection: &Collection,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Item>, bool), Fault> {
+        let condition = begins(collection.table);
+        let query = Query {
+            table: collection.table,
+            index: None,
+            condition: &condition,
+            values: vec![
+                (":partition", text(collection.partition.as_str())),
+                (":prefix", text(collection.prefix)),
+            ],
+            after: after.map(|name| collection.at(name)),
+            ascending: true,
+        };
+        self.query(pattern, query, limit).await
+    }
+
+    /// How many items a collection has.
+    pub(crate) async fn count(
+        &self,
+        pattern: &'static str,
+        collection: &Collection,
+    ) -> Result<usize, Fault> {
+        let condition = begins(collection.table);
+        let mut count = 0_usize;
+        let mut start = None;
+        loop {
+            let output = self
+                .client
+                .query()
+                .table_name(self.table(collection.table))
+                .consistent_read(true)
+                .select(Select::Count)
+                .key_condition_expression(&condition)
+                .set_expression_attribute_names(Some(fixed_names(&condition)))
+                .expression_attribute_values(":partition", text(collection.partition.as_str()))
+                .expression_attribute_values(":prefix", text(collection.prefix))
+                .set_exclusive_start_key(start)
+                .set_return_consumed_capacity(self.measured())
+                .send()
+                .await
+                .map_err(|error| fault(&error))?;
+            self.meter(pattern, output.consumed_capacity.as_slice());
+            count = count.saturating_add(usize::try_from(output.count).unwrap_or(0));
+            match output.last_evaluated_key {
+                Some(last) if !last.is_empty() => start = Some(last),
+                _ => return Ok(count),
+            }
+        }
+    }
+
+    /// Reads many items, strongly consistent, by what they are wanted for; the absent ones are missing.
+    pub(crate) async fn batch<K: Ord + Clone>(
+        &self,
+        pattern: &'static str,
+        wanted: impl IntoIterator<Item = (K, Key)>,
+    ) -> Result<BTreeMap<K, Item>, Fault> {
+        // By key: a batch must not name one twice.
+        let wanted: BTreeMap<Key, K> = wanted.into_iter().map(|(k, key)| (key, k)).collect();
+        let Some(table) = wanted.keys().next().map(|key| key.table) else {
+            return Ok(BTreeMap::new());
+        };
+        let keys: Vec<Item> = wanted.keys().map(Key::attributes).collect();
+        let chunks: Vec<Vec<Item>> = keys.chunks(BATCH).map(<[Item]>::to_vec).collect();
+        let found: Vec<Vec<Item>> = stream::iter(chunks)
+            .map(|chunk| self.batch_of(pattern, table, chunk))
+            .buffer_unordered(BATCHES_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut items = BTreeMap::new();
+        for item in found.into_iter().flatten() {
+            let key = Key::of(table, &item).and_then(|key| wanted.get(&key));
+            let key =
+                key.ok_or_else(|| Fault::Corrupt("an item that was not asked for".to_owned()))?;
+            if self.is_live(&item) {
+                items.insert(key.clone(), item);
+            }
+        }
+        Ok(items)
+    }
+
+    /// One batch to its end: what DynamoDB left unprocessed is asked for again.
+    async fn batch_of(
+        &self,
+        pattern: &'static str,
+        table: Table,
+        mut keys: Vec<Item>,
+    ) -> Result<Vec<Item>, Fault> {
+        let name = self.table(table);
+        let mut found = Vec::new();
+        let mut fruitless = 0;
+        loop {
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .consistent_read(true)
+                .build()
+                .map_err(|_| Fault::Corrupt("a batch without keys".to_owned()))?;
+            let output = self
+                .client
+                .batch_get_item()
+                .request_items(name, request)
+                .set_return_consumed_capacity(self.measured())
+                .send()
+                .await
+                .map_err(|error| fault(&error))?;
+            self.meter(pattern, output.consumed_capacity());
+            let items: Vec<Item> = output
+                .responses
+                .unwrap_or_default()
+                .into_values()
+                .flatten()
+                .collect();
+            fruitless = if items.is_empty() { fruitless + 1 } else { 0 };
+            found.extend(items);
+            keys = output
+                .unprocessed_keys
+                .unwrap_or_default()
+                .into_values()
+                .flat_map(|rest| rest.keys)
+                .collect();
+            if keys.is_empty() {
+                return Ok(found);
+            }
+            if fruitless >= FRUITLESS {
+                return Err(Fault::Refused("UnprocessedKeys".to_owned()));
+            }
+            pause(fruitless + 1).await;
+        }
+    }
+}
+
+fn begins(table: Table) -> String {
+    let (partition, sort) = table.attributes();
+    format!("#{partition} = :partition AND begins_with(#{sort}, :prefix)")
+}
+
+fn values(
+    values: &[(&'static str, AttributeValue)],
+) -> std::collections::HashMap<String, AttributeValue> {
+    values
+        .iter()
+        .map(|(placeholder, value)| ((*placeholder).to_owned(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,124 @@
+//! The open connections of a subscriber: one item, a map with an entry for each.
+//!
+//! # Cost
+//!
+//! Units of the item are per KiB written and per 4 KiB read; it has at most 20 entries of about 200 bytes, more while
+//! something is parked.
+//!
+//! | pattern | requests | units |
+//! |---|---|---|
+//! | `connections` | GetItem | 1 read |
+//! | `connections_of` | BatchGetItem, 100 a request | 1 read each |
+//! | `register` | TransactWriteItems of 3 | 2 + 2 + 2 write; the first of a subscriber pays for one more that fails |
+//! | `forget` | UpdateItem, DeleteItem | 1 + 1 write; with an announcement 1 + 4 + 1 |
+//! | `raise_gate`, `park`, `unpark`, `lower_gate`, `take_gate` | UpdateItem | 1 write, also if the condition fails |
+
+mod forget;
+mod gates;
+mod item;
+mod register;
+
+use std::collections::BTreeMap;
+
+use protocol::{ConnectionId, Subscriber, Timestamp};
+use service::ports::{
+    Connection, Connections, Fault, Gone, ParkedOutcome, Reference, RegisterError, Registration,
+};
+
+use crate::{DynamoStore, keys::Key, requests::decode};
+
+pub(crate) use item::ConnectionsItem;
+
+const WHAT: &str = "connections";
+
+impl Connections for DynamoStore {
+    async fn connections(
+        &self,
+        subscriber: &Subscriber,
+    ) -> Result<BTreeMap<ConnectionId, Connection>, Fault> {
+        let key = Key::connections(subscriber);
+        let item: Option<ConnectionsItem> = self.get("connections", &key, WHAT).await?;
+        item.unwrap_or_default().all()
+    }
+
+    async fn connections_of(
+        &self,
+        subscribers: &[Subscriber],
+    ) -> Result<BTreeMap<Subscriber, BTreeMap<ConnectionId, Connection>>, Fault> {
+        let wanted = subscribers
+            .iter()
+            .map(|subscriber| (subscriber.clone(), Key::connections(subscriber)));
+        let items = self.batch("connections_of", wanted).await?;
+        items
+            .into_iter()
+            .map(|(subscriber, item)| {
+                let item: ConnectionsItem = decode(item, WHAT)?;
+                Ok((subscriber, item.all()?))
+            })
+            .collect()
+    }
+
+    async fn register(&self, registration: &Registration) -> Result<(), RegisterError> {
+        register::register(self, registration).await
+    }
+
+    async fn forget(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<Connection>, Fault> {
+        forget::forget(self, subscriber, id).await
+    }
+
+    async fn raise_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        deadline: Timestamp,
+    ) -> Result<Result<Connection, Gone>, Fault> {
+        gates::raise(self, subscriber, id, gate, deadline).await
+    }
+
+    async fn park(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        saw: Option<&str>,
+        references: &[Reference],
+    ) -> Result<ParkedOutcome, Fault> {
+        gates::park(self, subscriber, id, saw, references).await
+    }
+
+    async fn unpark(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        count: usize,
+        deadline: Timestamp,
+    ) -> Result<Result<Connection, Gone>, Fault> {
+        gates::unpark(self, subscriber, id, gate, count, deadline).await
+    }
+
+    async fn lower_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        other: Option<&str>,
+    ) -> Result<bool, Fault> {
+        gates::lower(self, subscriber, id, gate, other).await
+    }
+
+    async fn take_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        expired: &BTreeMap<String, Timestamp>,
+        gate: &str,
+        deadline: Timestamp,
+    ) -> Result<Option<Connection>, Fault> {
+        gates::take(self, subscriber, id, expired, gate, deadline).await
+    }
+}

@@ -1,0 +1,209 @@
+//! Gates and what is parked behind them: each step one conditional update of the subscriber's item.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use protocol::{ConnectionId, Subscriber, Timestamp};
+use service::ports::{Connection, Fault, Gone, Parked, ParkedOutcome, Reference};
+
+use super::{
+    WHAT,
+    item::{ConnectionsItem, references},
+};
+use crate::{
+    DynamoStore,
+    keys::{Item, Key},
+    requests::{Repeat, Written, decode},
+    write::{Write, number, text},
+};
+
+/// An update of one connection's entry.
+fn update(subscriber: &Subscriber, id: &ConnectionId, expression: impl Into<String>) -> Write {
+    Write::update(Key::connections(subscriber), expression).name("#id", id.as_str())
+}
+
+/// The connection as a write left it.
+fn after(item: Item, id: &ConnectionId) -> Result<Connection, Fault> {
+    decode::<ConnectionsItem>(item, WHAT)?
+        .one(id)?
+        .ok_or_else(|| Fault::Corrupt(WHAT.to_owned()))
+}
+
+pub(super) async fn raise(
+    store: &DynamoStore,
+    subscriber: &Subscriber,
+    id: &ConnectionId,
+    gate: &str,
+    deadline: Timestamp,
+) -> Result<Result<Connection, Gone>, Fault> {
+    let write = update(
+        subscriber,
+        id,
+        "SET #connections.#id.#gates.#gate = :deadline",
+    )
+    .when("attribute_exists(#connections.#id)")
+    .name("#gate", gate)
+    .value(":deadline", number(deadline.millis()));
+    let written = store
+        .write("raise_gate", &write, ReturnValue::AllNew, Repeat::Safe)
+        .await?;
+    match written {
+        Written::Done(item) => after(item, id).map(Ok),
+        Written::Stood(_) => Ok(Err(Gone)),
+    }
+}
+
+pub(super) async fn park(
+    store: &DynamoStore,
+    subscriber: &Subscriber,
+    id: &ConnectionId,
+    saw: Option<&str>,
+    parked: &[Reference],
+) -> Result<ParkedOutcome, Fault> {
+    let parked = references(parked)?.into_iter().map(text).collect();
+    let mut write = update(
+        subscriber,
+        id,
+        "SET #connections.#id.#parked = list_append(#connections.#id.#parked, :references)",
+    )
+    .value(":references", AttributeValue::L(parked))
+    .value(":none", number(0));
+    let something = "size(#connections.#id.#parked) > :none";
+    write = match saw {
+        Some(saw) => write
+            .when(format!(
+                "attribute_exists(#connections.#id.#gates.#saw) OR {something}"
+            ))
+            .name("#saw", saw),
+        None => write.when(something),
+    };
+    // Repeated it would park everything twice.
+    let written = store
+        .write("park", &write, ReturnValue::AllOld, Repeat::Never)
+        .await?;
+    match written {
+        Written::Done(old) => {
+            let is_first = after(old, id)?.parked.is_empty();
+            Ok(ParkedOutcome::Parked(if is_first {
+                Parked::First
+            } else {
+                Parked::Further
+            }))
+        }
+        Written::Stood(stood) => {
+            let there = ConnectionsItem::stood(stood.as_ref())?;
+            Ok(if there.connections.contains_key(id.as_str()) {
+                ParkedOutcome::Changed
+            } else {
+                ParkedOutcome::NotRegistered
+            })
+        }
+    }
+}
+
+pub(super) async fn unpark(
+    store: &DynamoStore,
+    subscriber: &Subscriber,
+    id: &ConnectionId,
+    gate: &str,
+    count: usize,
+    deadline: Timestamp,
+) -> Result<Result<Connection, Gone>, Fault> {
+    let first: Vec<String> = (0..count)
+        .map(|index| format!("#connections.#id.#p[{index}]"))
+        .collect();
+    let removed = if first.is_empty() {
+        String::new()
+    } else {
+        format!(" REMOVE {}", first.join(", "))
+    };
+    let mut write = update(
+        subscriber,
+        id,
+        format!("SET #connections.#id.#gates.#gate = :deadline{removed}"),
+    )
+    .when("attribute_exists(#connections.#id.#gates.#gate)")
+    .name("#gate", gate)
+    .value(":deadline", number(deadline.millis()));
+    if count > 0 {
+        write = write.name("#p", "parked");
+    }
+    // Repeated it would remove what was parked since.
+    let written = store
+        .write("unpark", &write, ReturnValue::AllNew, Repeat::Never)
+        .await?;
+    match written {
+        Written::Done(item) => after(item, id).map(Ok),
+        Written::Stood(_) => Ok(Err(Gone)),
+    }
+}
+
+pub(super) async fn lower(
+    store: &DynamoStore,
+    subscriber: &Subscriber,
+    id: &ConnectionId,
+    gate: &str,
+    other: Option<&str>,
+) -> Result<bool, Fault> {
+    let mut write = update(subscriber, id, "REMOVE #connections.#id.#gates.#gate")
+        .name("#gate", gate)
+        .value(":none", number(0));
+    let nothing = "size(#connections.#id.#parked) = :none";
+    write = match other {
+        Some(other) => write
+            .when(format!(
+                "{nothing} OR attribute_exists(#connections.#id.#gates.#other)"
+            ))
+            .name("#other", other),
+        None => write.when(nothing),
+    };
+    let written = store
+        .write("lower_gate", &write, ReturnValue::None, Repeat::Safe)
+        .await?;
+    match written {
+        Written::Done(_) => Ok(true),
+        Written::Stood(stood) => {
+            let there = ConnectionsItem::stood(stood.as_ref())?.one(id)?;
+            Ok(there.is_none_or(|connection| !connection.gates.contains_key(gate)))
+        }
+    }
+}
+
+pub(super) async fn take(
+    store: &DynamoStore,
+    subscriber: &Subscriber,
+    id: &ConnectionId,
+    expired: &BTreeMap<String, Timestamp>,
+    gate: &str,
+    deadline: Timestamp,
+) -> Result<Option<Connection>, Fault> {
+    let mut conditions = vec!["attribute_exists(#connections.#id)".to_owned()];
+    let mut removed = Vec::new();
+    for (index, name) in expired.keys().enumerate() {
+        conditions.push(format!("#connections.#id.#gates.#e{index} = :e{index}"));
+        // What is raised anew cannot be removed by the same update.
+        if name != gate {
+            removed.push(format!("#connections.#id.#gates.#e{index}"));
+        }
+    }
+    let mut expression = "SET #connections.#id.#gates.#gate = :deadline".to_owned();
+    if !removed.is_empty() {
+        expression = format!("{expression} REMOVE {}", removed.join(", "));
+    }
+    let mut write = update(subscriber, id, expression)
+        .when(conditions.join(" AND "))
+        .name("#gate", gate)
+        .value(":deadline", number(deadline.millis()));
+    for (index, (name, until)) in expired.iter().enumerate() {
+        write = write
+            .name(format!("#e{index}"), name.as_str())
+            .value(format!(":e{index}"), number(until.millis()));
+    }
+    let written = store
+        .write("take_gate", &write, ReturnValue::AllNew, Repeat::Never)
+        .await?;
+    match written {
+        Written::Done(item) => after(item, id).map(Some),
+        Written::Stood(_) => Ok(None),
+    }
+}

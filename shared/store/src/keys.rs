@@ -1,0 +1,362 @@
+//! Keys: the only place that formats or splits one. `#` is in no id, so it separates them.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use protocol::{
+    ChannelId, ChannelKey, ConnectionId, Domain, LogId, MessageId, Subscriber, SubscriberId,
+};
+use service::ports::TokenHash;
+
+/// Partitions of the index of undrained logs, which spread its writes.
+pub const SHARDS: u32 = 16;
+
+/// The attributes of an item.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// Which table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    Tokens,
+    Subscribers,
+    Channels,
+    Events,
+}
+
+impl Table {
+    /// The names of the two key attributes, as the template has them.
+    pub(crate) const fn attributes(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tokens => ("token", "item"),
+            Self::Subscribers => ("subscriber", "item"),
+            Self::Channels => ("channel", "item"),
+            Self::Events => ("channel", "sequence"),
+        }
+    }
+}
+
+/// The second half of a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sort {
+    Text(String),
+    Number(u64),
+}
+
+/// The key of one item, and the table that it is in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) table: Table,
+    partition: String,
+    sort: Sort,
+}
+
+impl Key {
+    pub(crate) fn token(hash: &TokenHash) -> Self {
+        Self::text(Table::Tokens, hash.as_str().to_owned(), "token".to_owned())
+    }
+
+    pub(crate) fn token_connection(hash: &TokenHash, connection: &ConnectionId) -> Self {
+        Collection::token_connections(hash).at(connection.as_str())
+    }
+
+    pub(crate) fn subscriber_token(subscriber: &Subscriber, hash: &TokenHash) -> Self {
+        Collection::tokens_of(subscriber).at(hash.as_str())
+    }
+
+    pub(crate) fn connections(of: &Subscriber) -> Self {
+        Self::text(Table::Subscribers, subscriber(of), "connections".to_owned())
+    }
+
+    pub(crate) fn presence(of: &Subscriber) -> Self {
+        Self::text(Table::Subscribers, subscriber(of), "presence".to_owned())
+    }
+
+    pub(crate) fn membership(subscriber: &Subscriber, channel: &ChannelId) -> Self {
+        Collection::memberships(subscriber).at(channel.as_str())
+    }
+
+    pub(crate) fn conversation(subscriber: &Subscriber, peer: &SubscriberId) -> Self {
+        Collection::conversations(subscriber).at(peer.as_str())
+    }
+
+    pub(crate) fn invitation(subscriber: &Subscriber, channel: &ChannelId) -> Self {
+        Collection::invitations(subscriber).at(channel.as_str())
+    }
+
+    pub(crate) fn head(log: &LogId) -> Self {
+        Self::text(Table::Channels, log.to_string(), "head".to_owned())
+    }
+
+    pub(crate) fn profile(channel: &ChannelKey) -> Self {
+        Self::text(
+            Table::Channels,
+            self::channel(channel),
+            "profile".to_owned(),
+        )
+    }
+
+    pub(crate) fn roster(channel: &ChannelKey) -> Self {
+        Self::text(Table::Channels, self::channel(channel), "roster".to_owned())
+    }
+
+    pub(crate) fn member(channel: &ChannelKey, subscriber: &SubscriberId) -> Self {
+        Collection::members(channel).at(subscriber.as_str())
+    }
+
+    pub(crate) fn seniority(channel: &ChannelKey, joined: u64, subscriber: &SubscriberId) -> Self {
+        Collection::seniors(channel).at(&format!("{joined:016}#{subscriber}"))
+    }
+
+    pub(crate) fn event(log: &LogId, sequence: u64) -> Self {
+        Self {
+            table: Table::Events,
+            partition: log.to_string(),
+            sort: Sort::Number(sequence),
+        }
+    }
+
+    pub(crate) fn marker(log: &LogId, sender: &SubscriberId, message: &MessageId) -> Self {
+        Self {
+            table: Table::Events,
+            partition: format!("{log}#message-id#{sender}#{message}"),
+            sort: Sort::Number(0),
+        }
+    }
+
+    const fn text(table: Table, partition: String, item: String) -> Self {
+        Self {
+            table,
+            partition,
+            sort: Sort::Text(item),
+        }
+    }
+
+    /// The key as attributes.
+    pub(crate) fn attributes(&self) -> Item {
+        let (partition, sort) = self.table.attributes();
+        let value = match &self.sort {
+            Sort::Text(text) => AttributeValue::S(text.clone()),
+            Sort::Number(number) => AttributeValue::N(number.to_string()),
+        };
+        Item::from([
+            (
+                partition.to_owned(),
+                AttributeValue::S(self.partition.clone()),
+            ),
+            (sort.to_owned(), value),
+        ])
+    }
+
+    /// The key that `item` of `table` has.
+    pub(crate) fn of(table: Table, item: &Item) -> Option<Self> {
+        let (partition, sort) = table.attributes();
+        let sort = match item.get(sort)? {
+            AttributeValue::S(text) => Sort::Text(text.clone()),
+            AttributeValue::N(number) => Sort::Number(number.parse().ok()?),
+            _ => return None,
+        };
+        let partition = item.get(partition)?.as_s().ok()?.clone();
+        Some(Self {
+            table,
+            partition,
+            sort,
+        })
+    }
+}
+
+/// Items of one partition whose sort keys begin alike and then name something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Collection {
+    pub(crate) table: Table,
+    pub(crate) partition: String,
+    pub(crate) prefix: &'static str,
+}
+
+impl Collection {
+    pub(crate) fn token_connections(hash: &TokenHash) -> Self {
+        Self {
+            table: Table::Tokens,
+            partition: hash.as_str().to_owned(),
+            prefix: "connection#",
+        }
+    }
+
+    pub(crate) fn tokens_of(subscriber: &Subscriber) -> Self {
+        Self::of_subscriber(subscriber, "token#")
+    }
+
+    pub(crate) fn memberships(subscriber: &Subscriber) -> Self {
+        Self::of_subscriber(subscriber, "channel#")
+    }
+
+    pub(crate) fn conversations(subscriber: &Subscriber) -> Self {
+        Self::of_subscriber(subscriber, "conversation#")
+    }
+
+    pub(crate) fn invitations(subscriber: &Subscriber) -> Self {
+        Self::of_subscriber(subscriber, "invitation#")
+    }
+
+    pub(crate) fn members(channel: &ChannelKey) -> Self {
+        Self::of_channel(channel, "subscriber#")
+    }
+
+    /// In the order of joining: the sequence is padded so that text sorts as numbers do.
+    pub(crate) fn seniors(channel: &ChannelKey) -> Self {
+        Self::of_channel(channel, "joined#")
+    }
+
+    fn of_subscriber(of: &Subscriber, prefix: &'static str) -> Self {
+        Self {
+            table: Table::Subscribers,
+            partition: subscriber(of),
+            prefix,
+        }
+    }
+
+    fn of_channel(of: &ChannelKey, prefix: &'static str) -> Self {
+        Self {
+            table: Table::Channels,
+            partition: channel(of),
+            prefix,
+        }
+    }
+
+    /// The key of what `name` names here.
+    pub(crate) fn at(&self, name: &str) -> Key {
+        let Self {
+            table,
+            partition,
+            prefix,
+        } = self;
+        Key::text(*table, partition.clone(), format!("{prefix}{name}"))
+    }
+
+    /// What the sort key of `item` names.
+    pub(crate) fn name<'a>(&self, item: &'a Item) -> Option<&'a str> {
+        let text = item.get(self.table.attributes().1)?.as_s().ok()?;
+        text.strip_prefix(self.prefix)
+    }
+}
+
+/// Whose seniority row a [`Collection::seniors`] name stands for.
+pub(crate) fn senior(name: &str) -> Option<SubscriberId> {
+    let (_, id) = name.split_once('#')?;
+    SubscriberId::parse(id).ok()
+}
+
+/// The log that the partition key of a head names.
+pub(crate) fn log(partition: &str) -> Option<LogId> {
+    let parts: Vec<&str> = partition.split('#').collect();
+    match parts.as_slice() {
+        [domain, channel] => Some(LogId::Channel(ChannelKey {
+            domain: Domain::parse(domain).ok()?,
+            id: ChannelId::parse(channel).ok()?,
+        })),
+        [domain, "", low, high] => Some(LogId::Direct {
+            domain: Domain::parse(domain).ok()?,
+            low: SubscriberId::parse(low).ok()?,
+            high: SubscriberId::parse(high).ok()?,
+        }),
+        _ => None,
+    }
+}
+
+/// The shard of the index of undrained logs that a log is in: FNV-1a of its key.
+pub(crate) fn shard(log: &LogId) -> u32 {
+    let hash = log.to_string().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash % SHARDS
+}
+
+fn subscriber(of: &Subscriber) -> String {
+    format!("{}#{}", of.domain, of.id)
+}
+
+fn channel(of: &ChannelKey) -> String {
+    format!("{}#{}", of.domain, of.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id() -> impl Strategy<Value = String> {
+        "[A-Za-z0-9._~+@:-]{1,128}"
+    }
+
+    fn any_log() -> impl Strategy<Value = LogId> {
+        (id(), id(), id(), any::<bool>()).prop_map(|(domain, one, other, direct)| {
+            let domain = Domain::parse(&domain).unwrap();
+            if direct {
+                let id = SubscriberId::parse(&one).unwrap();
+                LogId::direct(
+                    &Subscriber { domain, id },
+                    &SubscriberId::parse(&other).unwrap(),
+                )
+            } else {
+                let id = ChannelId::parse(&one).unwrap();
+                LogId::Channel(ChannelKey { domain, id })
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_log_survives_its_key(log in any_log()) {
+            prop_assert_eq!(super::log(&log.to_string()), Some(log.clone()));
+            prop_assert!(shard(&log) < SHARDS);
+        }
+
+        #[test]
+        fn keys_of_two_logs_differ(one in any_log(), other in any_log()) {
+            prop_assume!(one != other);
+            prop_assert_ne!(Key::head(&one), Key::head(&other));
+        }
+
+        #[test]
+        fn a_key_survives_as_attributes(log in any_log(), sequence in 0..1_u64 << 53, sender in id(), message in id()) {
+            let sender = SubscriberId::parse(&sender).unwrap();
+            let message = MessageId::parse(&message).unwrap();
+            let event = Key::event(&log, sequence);
+            let marker = Key::marker(&log, &sender, &message);
+            for key in [Key::head(&log), event.clone(), marker.clone()] {
+                prop_assert_eq!(Key::of(key.table, &key.attributes()), Some(key));
+            }
+            prop_assert_ne!(event.partition, marker.partition.clone());
+            prop_assert_eq!(super::log(&marker.partition), None);
+        }
+
+        #[test]
+        fn a_name_survives_in_its_collection(domain in id(), subscriber in id(), name in id()) {
+            let subscriber = Subscriber {
+                domain: Domain::parse(&domain).unwrap(),
+                id: SubscriberId::parse(&subscriber).unwrap(),
+            };
+            let channel = ChannelId::parse(&name).unwrap();
+            let peer = SubscriberId::parse(&name).unwrap();
+            for (collection, key) in [
+                (Collection::memberships(&subscriber), Key::membership(&subscriber, &channel)),
+                (Collection::invitations(&subscriber), Key::invitation(&subscriber, &channel)),
+                (Collection::conversations(&subscriber), Key::conversation(&subscriber, &peer)),
+            ] {
+                let attributes = key.attributes();
+                prop_assert_eq!(collection.name(&attributes), Some(name.as_str()));
+            }
+        }
+
+        #[test]
+        fn seniority_sorts_as_joining_did(one in 0..1_u64 << 53, other in 0..1_u64 << 53, a in id(), b in id()) {
+            let channel = ChannelKey { domain: Domain::parse("d").unwrap(), id: ChannelId::parse("c").unwrap() };
+            let (a, b) = (SubscriberId::parse(&a).unwrap(), SubscriberId::parse(&b).unwrap());
+            let (first, second) = (Key::seniority(&channel, one, &a), Key::seniority(&channel, other, &b));
+            prop_assert_eq!(first.cmp(&second), (one, a.as_str()).cmp(&(other, b.as_str())));
+            let attributes = first.attributes();
+            let name = Collection::seniors(&channel).name(&attributes).unwrap();
+            prop_assert_eq!(senior(name), Some(a));
+        }
+    }
+}

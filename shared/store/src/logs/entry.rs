@@ -1,0 +1,276 @@
+//! The entries of a log: written once, read one by one or in slices.
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use protocol::{
+    ConnectionId, Event, EventBody, LeaveReason, LogId, MessageId, SubscriberId, Timestamp,
+    change::LogEntry, limits,
+};
+use serde::{Deserialize, Serialize};
+use service::ports::{Fault, Slice};
+
+use crate::{
+    DynamoStore,
+    collections::Query,
+    items::{json, millis},
+    keys::{Item, Key, Table},
+    requests::{Repeat, Written, decode},
+    seconds_now,
+    write::{Write, number, text},
+};
+
+const WHAT: &str = "an event";
+
+#[derive(Serialize, Deserialize)]
+struct EntryItem {
+    sequence: u64,
+    #[serde(with = "millis")]
+    at: Timestamp,
+    nonce: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<ConnectionId>,
+    ttl: i64,
+    #[serde(flatten)]
+    body: BodyItem,
+}
+
+/// What happened, by its `kind`. JSON of clients is text, as it was sent.
+#[derive(Serialize, Deserialize)]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
+enum BodyItem {
+    Message {
+        message_id: MessageId,
+        from: SubscriberId,
+        content: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attributes: Option<String>,
+    },
+    SubscriberJoined {
+        subscriber: SubscriberId,
+        administrator: bool,
+    },
+    SubscriberLeft {
+        subscriber: SubscriberId,
+        reason: LeaveReason,
+    },
+    AdministratorChanged {
+        subscriber: SubscriberId,
+        administrator: bool,
+    },
+    ChannelUpdated {
+        name: String,
+        attributes: String,
+    },
+    ChannelDeleted,
+    Void,
+}
+
+/// The write of an entry at its place, where nothing stands yet.
+pub(crate) fn put(log: &LogId, entry: &LogEntry) -> Result<Write, Fault> {
+    let item = EntryItem::new(entry);
+    Ok(Write::put(Key::event(log, entry.event.sequence), &item)?
+        .when("attribute_not_exists(#channel) OR #ttl <= :now")
+        .value(":now", number(seconds_now())))
+}
+
+pub(super) async fn put_unless_there(
+    store: &DynamoStore,
+    log: &LogId,
+    entry: &LogEntry,
+) -> Result<Result<(), LogEntry>, Fault> {
+    let written = store
+        .write(
+            "put_entry",
+            &put(log, entry)?,
+            ReturnValue::None,
+            Repeat::Safe,
+        )
+        .await?;
+    match written {
+        Written::Done(_) => Ok(Ok(())),
+        Written::Stood(Some(item)) => Ok(Err(entry_of(item)?)),
+        Written::Stood(None) => Err(Fault::Conflict),
+    }
+}
+
+pub(super) async fn read(
+    store: &DynamoStore,
+    log: &LogId,
+    sequence: u64,
+) -> Result<Option<LogEntry>, Fault> {
+    let item: Option<EntryItem> = store.get("entry", &Key::event(log, sequence), WHAT).await?;
+    item.map(EntryItem::entry).transpose()
+}
+
+pub(super) async fn after(
+    store: &DynamoStore,
+    log: &LogId,
+    after: u64,
+    until: u64,
+    limit: usize,
+) -> Result<Slice, Fault> {
+    // DynamoDB refuses a range whose end is before its beginning.
+    if until <= after {
+        return Ok(Slice {
+            entries: Vec::new(),
+            more: false,
+        });
+    }
+    let range = vec![
+        (":first", number(after.saturating_add(1))),
+        (":last", number(until)),
+    ];
+    let condition = "#channel = :log AND #sequence BETWEEN :first AND :last";
+    slice(store, "entries_after", log, condition, range, true, limit).await
+}
+
+pub(super) async fn before(
+    store: &DynamoStore,
+    log: &LogId,
+    before: u64,
+    limit: usize,
+) -> Result<Slice, Fault> {
+    let range = vec![(":before", number(before))];
+    let condition = "#channel = :log AND #sequence < :before";
+    let mut slice = slice(store, "entries_before", log, condition, range, false, limit).await?;
+    slice.entries.reverse();
+    Ok(slice)
+}
+
+async fn slice(
+    store: &DynamoStore,
+    pattern: &'static str,
+    log: &LogId,
+    condition: &str,
+    mut values: Vec<(&'static str, AttributeValue)>,
+    ascending: bool,
+    limit: usize,
+) -> Result<Slice, Fault> {
+    values.push((":log", text(log.to_string())));
+    let query = Query {
+        table: Table::Events,
+        index: None,
+        condition,
+        values,
+        after: None,
+        ascending,
+    };
+    let (found, more) = store.query(pattern, query, limit).await?;
+    let entries = found.into_iter().map(entry_of).collect::<Result<_, _>>()?;
+    Ok(Slice { entries, more })
+}
+
+fn entry_of(item: Item) -> Result<LogEntry, Fault> {
+    decode::<EntryItem>(item, WHAT)?.entry()
+}
+
+/// When an item that was made at `at` and is kept for `days` goes.
+pub(super) fn ttl(at: Timestamp, days: i64) -> i64 {
+    at.plus_seconds(days.saturating_mul(24 * 60 * 60))
+        .seconds_up()
+}
+
+impl EntryItem {
+    fn new(entry: &LogEntry) -> Self {
+        let body = match &entry.event.body {
+            EventBody::Message {
+                message_id,
+                from,
+                content,
+                attributes,
+            } => BodyItem::Message {
+                message_id: message_id.clone(),
+                from: from.clone(),
+                content: content.as_str().to_owned(),
+                attributes: attributes.as_ref().map(|it| it.as_str().to_owned()),
+            },
+            EventBody::SubscriberJoined {
+                subscriber_id,
+                administrator,
+            } => BodyItem::SubscriberJoined {
+                subscriber: subscriber_id.clone(),
+                administrator: *administrator,
+            },
+            EventBody::SubscriberLeft {
+                subscriber_id,
+                reason,
+            } => BodyItem::SubscriberLeft {
+                subscriber: subscriber_id.clone(),
+                reason: *reason,
+            },
+            EventBody::AdministratorChanged {
+                subscriber_id,
+                administrator,
+            } => BodyItem::AdministratorChanged {
+                subscriber: subscriber_id.clone(),
+                administrator: *administrator,
+            },
+            EventBody::ChannelUpdated { name, attributes } => BodyItem::ChannelUpdated {
+                name: name.clone(),
+                attributes: attributes.as_str().to_owned(),
+            },
+            EventBody::ChannelDeleted => BodyItem::ChannelDeleted,
+            EventBody::Void => BodyItem::Void,
+        };
+        Self {
+            sequence: entry.event.sequence,
+            at: entry.event.timestamp,
+            nonce: entry.nonce.clone(),
+            origin: entry.origin.clone(),
+            ttl: ttl(entry.event.timestamp, limits::HISTORY_DAYS),
+            body,
+        }
+    }
+
+    fn entry(self) -> Result<LogEntry, Fault> {
+        let body = match self.body {
+            BodyItem::Message {
+                message_id,
+                from,
+                content,
+                attributes,
+            } => EventBody::Message {
+                message_id,
+                from,
+                content: json(&content, WHAT)?,
+                attributes: attributes.map(|it| json(&it, WHAT)).transpose()?,
+            },
+            BodyItem::SubscriberJoined {
+                subscriber,
+                administrator,
+            } => EventBody::SubscriberJoined {
+                subscriber_id: subscriber,
+                administrator,
+            },
+            BodyItem::SubscriberLeft { subscriber, reason } => EventBody::SubscriberLeft {
+                subscriber_id: subscriber,
+                reason,
+            },
+            BodyItem::AdministratorChanged {
+                subscriber,
+                administrator,
+            } => EventBody::AdministratorChanged {
+                subscriber_id: subscriber,
+                administrator,
+            },
+            BodyItem::ChannelUpdated { name, attributes } => EventBody::ChannelUpdated {
+                name,
+                attributes: json(&attributes, WHAT)?,
+            },
+            BodyItem::ChannelDeleted => EventBody::ChannelDeleted,
+            BodyItem::Void => EventBody::Void,
+        };
+        Ok(LogEntry {
+            event: Event {
+                sequence: self.sequence,
+                timestamp: self.at,
+                body,
+            },
+            nonce: self.nonce,
+            origin: self.origin,
+        })
+    }
+}

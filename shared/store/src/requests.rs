@@ -1,0 +1,284 @@
+//! Single-item requests and transactions: what every access pattern is made of.
+
+use core::time::Duration;
+
+use aws_sdk_dynamodb::{
+    config::{Config, retry::RetryConfig},
+    operation::{
+        delete_item::DeleteItemError, put_item::PutItemError,
+        transact_write_items::TransactWriteItemsError, update_item::UpdateItemError,
+    },
+    types::{ConsumedCapacity, ReturnValue},
+};
+use serde::de::DeserializeOwned;
+use service::ports::Fault;
+
+use crate::{
+    DynamoStore,
+    fault::fault,
+    keys::{Item, Key},
+    write::{Action, Write},
+};
+
+/// How often something is tried again that another write got in the way of, and that certainly did not take place.
+pub(crate) const TURNS: u32 = 5;
+
+/// What became of a conditional write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It took place; the attributes that were asked for.
+    Done(Item),
+    /// Its condition did not hold; what stood there.
+    Stood(Option<Item>),
+}
+
+/// Whether the SDK may repeat a request whose answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Twice is the same as once.
+    Safe,
+    /// Twice would be wrong, or the second answer would hide what the first did.
+    Never,
+}
+
+/// Why a transaction did not take place, part by part: whether the part's condition failed, and what stood there.
+#[derive(Debug)]
+pub(crate) struct Cancelled(Vec<(bool, Option<Item>)>);
+
+impl Cancelled {
+    /// What stood where the condition of the part at `index` failed; none if it held.
+    pub(crate) fn stood(&self, index: usize) -> Option<Option<&Item>> {
+        let (failed, item) = self.0.get(index)?;
+        failed.then_some(item.as_ref())
+    }
+}
+
+impl DynamoStore {
+    /// Reads one item, strongly consistent. Past its time to live it is absent.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        pattern: &'static str,
+        key: &Key,
+        what: &'static str,
+    ) -> Result<Option<T>, Fault> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(self.table(key.table))
+            .set_key(Some(key.attributes()))
+            .consistent_read(true)
+            .set_return_consumed_capacity(self.measured())
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
+        self.meter(pattern, output.consumed_capacity.as_slice());
+        output
+            .item
+            .filter(|item| self.is_live(item))
+            .map(|item| decode(item, what))
+            .transpose()
+    }
+
+    /// Carries out one write.
+    pub(crate) async fn write(
+        &self,
+        pattern: &'static str,
+        write: &Write,
+        returns: ReturnValue,
+        repeat: Repeat,
+    ) -> Result<Written, Fault> {
+        let mut turn = 0;
+        loop {
+            turn += 1;
+            match self.write_once(pattern, write, &returns, repeat).await {
+                // The condition of a single write is told apart before; what is left is a transaction in the way.
+                Err(Fault::Conflict) if turn < TURNS => pause(turn).await,
+                done => return done,
+            }
+        }
+    }
+
+    async fn write_once(
+        &self,
+        pattern: &'static str,
+        write: &Write,
+        returns: &ReturnValue,
+        repeat: Repeat,
+    ) -> Result<Written, Fault> {
+        let table = self.table(write.key.table);
+        let retries = match repeat {
+            Repeat::Safe => Config::builder(),
+            Repeat::Never => Config::builder().retry_config(RetryConfig::disabled()),
+        };
+        let (attributes, consumed) = match &write.action {
+            Action::Put(item) => {
+                let sent = self
+                    .client
+                    .put_item()
+                    .table_name(table)
+                    .set_item(Some(item.clone()))
+                    .set_condition_expression(write.condition.clone())
+                    .set_expression_attribute_names(write.names())
+                    .set_expression_attribute_values(write.values())
+                    .set_return_values_on_condition_check_failure(write.on_failure())
+                    .set_return_consumed_capacity(self.measured())
+                    .customize()
+                    .config_override(retries)
+                    .send()
+                    .await;
+                match sent {
+                    Ok(output) => (output.attributes, output.consumed_capacity),
+                    Err(error) => {
+                        return match error.as_service_error() {
+                            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                                Ok(Written::Stood(failed.item.clone()))
+                            }
+                            _ => Err(fault(&error)),
+                        };
+                    }
+                }
+            }
+            Action::Update(update) => {
+                let sent = self
+                    .client
+                    .update_item()
+                    .table_name(table)
+                    .set_key(Some(write.key.attributes()))
+                    .update_expression(update)
+                    .set_condition_expression(write.condition.clone())
+                    .set_expression_attribute_names(write.names())
+                    .set_expression_attribute_values(write.values())
+                    .set_return_values_on_condition_check_failure(write.on_failure())
+                    .return_values(returns.clone())
+                    .set_return_consumed_capacity(self.measured())
+                    .customize()
+                    .config_override(retries)
+                    .send()
+                    .await;
+                match sent {
+                    Ok(output) => (output.attributes, output.consumed_capacity),
+                    Err(error) => {
+                        return match error.as_service_error() {
+                            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                                Ok(Written::Stood(failed.item.clone()))
+                            }
+                            _ => Err(fault(&error)),
+                        };
+                    }
+                }
+            }
+            Action::Delete | Action::Check => {
+                let sent = self
+                    .client
+                    .delete_item()
+                    .table_name(table)
+                    .set_key(Some(write.key.attributes()))
+                    .set_condition_expression(write.condition.clone())
+                    .set_expression_attribute_names(write.names())
+                    .set_expression_attribute_values(write.values())
+                    .set_return_values_on_condition_check_failure(write.on_failure())
+                    .set_return_consumed_capacity(self.measured())
+                    .customize()
+                    .config_override(retries)
+                    .send()
+                    .await;
+                match sent {
+                    Ok(output) => (output.attributes, output.consumed_capacity),
+                    Err(error) => {
+                        return match error.as_service_error() {
+                            Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
+                                Ok(Written::Stood(failed.item.clone()))
+                            }
+                            _ => Err(fault(&error)),
+                        };
+                    }
+                }
+            }
+        };
+        self.meter(pattern, consumed.as_slice());
+        Ok(Written::Done(attributes.unwrap_or_default()))
+    }
+
+    /// Carries out all writes or none. The SDK's repeats carry the same token, with which DynamoDB carries it out once.
+    pub(crate) async fn transact(
+        &self,
+        pattern: &'static str,
+        writes: &[Write],
+    ) -> Result<Result<(), Cancelled>, Fault> {
+        let parts = writes
+            .iter()
+            .map(|write| write.in_transaction(self.table(write.key.table)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| Fault::Corrupt("a transaction that cannot be written".to_owned()))?;
+        let mut turn = 0;
+        loop {
+            turn += 1;
+            let sent = self
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(parts.clone()))
+                .set_return_consumed_capacity(self.measured())
+                .send()
+                .await;
+            let error = match sent {
+                Ok(output) => {
+                    self.meter(pattern, output.consumed_capacity());
+                    return Ok(Ok(()));
+                }
+                Err(error) => error,
+            };
+            let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+                error.as_service_error()
+            else {
+                return Err(fault(&error));
+            };
+            let mut in_the_way = false;
+            let mut refused = None;
+            let mut parts = Vec::new();
+            for reason in cancelled.cancellation_reasons() {
+                let failed = match reason.code() {
+                    Some("ConditionalCheckFailed") => true,
+                    Some("TransactionConflict") => {
+                        in_the_way = true;
+                        false
+                    }
+                    None | Some("None") => false,
+                    Some(other) => {
+                        refused = Some(other.to_owned());
+                        false
+                    }
+                };
+                parts.push((failed, reason.item.clone()));
+            }
+            if parts.iter().any(|(failed, _)| *failed) {
+                return Ok(Err(Cancelled(parts)));
+            }
+            if let Some(code) = refused {
+                return Err(Fault::Refused(code));
+            }
+            if !in_the_way || turn >= TURNS {
+                return Err(Fault::Conflict);
+            }
+            pause(turn).await;
+        }
+    }
+
+    /// Tells the meter, if there is one, what a request consumed.
+    pub(crate) fn meter(&self, pattern: &'static str, consumed: &[ConsumedCapacity]) {
+        if let Some(meter) = &self.meter {
+            let units = consumed.iter().filter_map(|it| it.capacity_units).sum();
+            meter(pattern, units);
+        }
+    }
+}
+
+/// Waits before another attempt: 10, 20, 40 … ms, not longer than half a second.
+pub(crate) async fn pause(turn: u32) {
+    let millis = 10_u64.saturating_mul(1 << turn.saturating_sub(1).min(6));
+    tokio::time::sleep(Duration::from_millis(millis.min(500))).await;
+}
+
+/// The struct that an item is; what it is called is all that a fault tells of it.
+pub(crate) fn decode<T: DeserializeOwned>(item: Item, what: &'static str) -> Result<T, Fault> {
+    serde_dynamo::aws_sdk_dynamodb_1::from_item(item).map_err(|_| Fault::Corrupt(what.to_owned()))
+}

@@ -1,0 +1,195 @@
+//! Tokens, the connections that each authorises, and the tokens of each subscriber.
+//!
+//! # Cost
+//!
+//! | pattern | requests | units |
+//! |---|---|---|
+//! | `put_token` | PutItem on Subscribers, then on Tokens | 1 + 1, and 1 for the index: 3 write |
+//! | `token` | GetItem | 1 read |
+//! | `invalidate_token` | UpdateItem | 1 write, and 2 for the index, whose key moves |
+//! | `tokens_of` | Query | 1 read per 4 KiB, about 20 tokens |
+//! | `token_connections` | Query | 1 read per 4 KiB, about 20 connections |
+//! | `forget_token_connection` | DeleteItem | 1 write |
+
+use aws_sdk_dynamodb::types::ReturnValue;
+use protocol::{ConnectionId, Domain, Subscriber, SubscriberId, Timestamp};
+use serde::{Deserialize, Serialize};
+use service::ports::{Fault, Page, TokenHash, TokenRecord, TokenState, Tokens};
+
+use crate::{
+    DynamoStore,
+    items::{self, millis},
+    keys::{Collection, Key},
+    requests::{Repeat, Written, decode},
+    write::{Write, map, number},
+};
+
+/// How long an item outlives what it stands for: a late reader still learns how it ended.
+const KEPT_SECONDS: i64 = 24 * 60 * 60;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct TokenItem {
+    domain: Domain,
+    subscriber: SubscriberId,
+    state: TokenState,
+    #[serde(with = "millis")]
+    issued: Timestamp,
+    #[serde(with = "millis")]
+    expires: Timestamp,
+    /// The minute in which its connections have to end.
+    ends_minute: i64,
+    ttl: i64,
+}
+
+/// A connection under the token that authorises it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct TokenConnectionItem {
+    domain: Domain,
+    subscriber: SubscriberId,
+    #[serde(with = "millis")]
+    ends_at: Timestamp,
+    ttl: i64,
+}
+
+impl TokenConnectionItem {
+    pub(crate) fn new(subscriber: &Subscriber, ends_at: Timestamp) -> Self {
+        Self {
+            domain: subscriber.domain.clone(),
+            subscriber: subscriber.id.clone(),
+            ends_at,
+            ttl: ttl(ends_at),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SubscriberTokenItem {
+    ttl: i64,
+}
+
+impl Tokens for DynamoStore {
+    async fn put_token(&self, hash: &TokenHash, token: &TokenRecord) -> Result<(), Fault> {
+        // The subscriber's row first: a crash in between leaves a row without a token, never a token nobody can find.
+        let row = SubscriberTokenItem {
+            ttl: ttl(token.expires),
+        };
+        let row = Write::put(Key::subscriber_token(&token.subscriber, hash), &row)?;
+        self.write("put_token", &row, ReturnValue::None, Repeat::Safe)
+            .await?;
+        let item = TokenItem {
+            domain: token.subscriber.domain.clone(),
+            subscriber: token.subscriber.id.clone(),
+            state: token.state,
+            issued: token.issued,
+            expires: token.expires,
+            ends_minute: minute(token.expires),
+            ttl: ttl(token.expires),
+        };
+        let item = Write::put(Key::token(hash), &item)?;
+        self.write("put_token", &item, ReturnValue::None, Repeat::Safe)
+            .await?;
+        Ok(())
+    }
+
+    async fn token(&self, hash: &TokenHash) -> Result<Option<TokenRecord>, Fault> {
+        let item: Option<TokenItem> = self.get("token", &Key::token(hash), "a token").await?;
+        Ok(item.map(TokenRecord::from))
+    }
+
+    async fn invalidate_token(
+        &self,
+        hash: &TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<TokenRecord>, Fault> {
+        let write = Write::update(
+            Key::token(hash),
+            "SET #state = :invalidated, #ends_minute = :minute",
+        )
+        .when("attribute_exists(#token)")
+        .value(":invalidated", map(&TokenState::Invalidated)?)
+        .value(":minute", number(minute(now)));
+        let written = self
+            .write(
+                "invalidate_token",
+                &write,
+                ReturnValue::AllOld,
+                Repeat::Safe,
+            )
+            .await?;
+        match written {
+            Written::Done(old) if self.is_live(&old) => {
+                decode::<TokenItem>(old, "a token").map(|item| Some(item.into()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn tokens_of(
+        &self,
+        subscriber: &Subscriber,
+        after: Option<&TokenHash>,
+        limit: usize,
+    ) -> Result<Page<TokenHash>, Fault> {
+        let rows = Collection::tokens_of(subscriber);
+        let after = after.map(TokenHash::as_str);
+        let (found, more) = self.page("tokens_of", &rows, after, limit).await?;
+        let hash = |name: &str| Some(TokenHash::from_stored(name.to_owned()));
+        let items = items::names(&rows, &found, hash)?;
+        Ok(Page { items, more })
+    }
+
+    async fn token_connections(
+        &self,
+        hash: &TokenHash,
+        after: Option<&ConnectionId>,
+        limit: usize,
+    ) -> Result<Page<ConnectionId>, Fault> {
+        let rows = Collection::token_connections(hash);
+        let after = after.map(ConnectionId::as_str);
+        let (found, more) = self.page("token_connections", &rows, after, limit).await?;
+        let id = |name: &str| Some(ConnectionId(name.to_owned()));
+        let items = items::names(&rows, &found, id)?;
+        Ok(Page { items, more })
+    }
+
+    async fn forget_token_connection(
+        &self,
+        hash: &TokenHash,
+        connection: &ConnectionId,
+    ) -> Result<(), Fault> {
+        let write = Write::delete(Key::token_connection(hash, connection));
+        self.write(
+            "forget_token_connection",
+            &write,
+            ReturnValue::None,
+            Repeat::Safe,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+impl From<TokenItem> for TokenRecord {
+    fn from(item: TokenItem) -> Self {
+        Self {
+            subscriber: Subscriber {
+                domain: item.domain,
+                id: item.subscriber,
+            },
+            state: item.state,
+            issued: item.issued,
+            expires: item.expires,
+        }
+    }
+}
+
+/// When an item goes that stands for what ends then.
+fn ttl(end: Timestamp) -> i64 {
+    end.plus_seconds(KEPT_SECONDS).seconds_up()
+}
+
+fn minute(time: Timestamp) -> i64 {
+    time.millis().div_euclid(60_000)
+}
