@@ -2,9 +2,11 @@
 //! adapter of the storage ports keeps.
 
 pub mod clock;
+pub mod contract;
 pub mod fault;
 pub mod jobs;
 pub mod memory;
 pub mod random;
+pub mod sim;
 pub mod sockets;
 pub mod surroundings;

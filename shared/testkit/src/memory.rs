@@ -169,3 +169,6 @@ fn beyond<K: Clone + Ord>(after: Option<&K>) -> (core::ops::Bound<K>, core::ops:
         Unbounded,
     )
 }
+
+#[cfg(test)]
+mod tests;

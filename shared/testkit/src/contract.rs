@@ -1,0 +1,74 @@
+//! What every adapter of the storage ports keeps: one suite for each guarantee of the traits.
+//!
+//! A suite panics where the store breaks its word. Each works in domains of its own, so that all of them can share one
+//! database, at the wall clock's time, so that times to live mean the same to the store. [`each_suite`](crate::each_suite)
+//! makes a test of each.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the suites are tests: they panic"
+)]
+
+mod change;
+mod channels;
+mod connections;
+mod direct;
+mod fixtures;
+mod gates;
+mod identity;
+mod leases;
+mod logs;
+mod markers;
+mod presence;
+mod tokens;
+
+pub use self::{
+    change::{change_is_atomic, change_moves_members, changes_exclude_each_other, tombstones_end},
+    channels::{
+        channels_in_batches, created_channel, horizons_of_members, invitations, members_in_pages,
+        memberships_in_pages, seniors,
+    },
+    connections::{
+        connections_in_batches, forgetting, refused_registration, registration, replacement,
+    },
+    direct::{conversations_in_pages, direct_conversation, direct_horizons},
+    fixtures::now,
+    gates::{gate_races, gates_lowered, gates_raised, gates_taken_over, parking, unparking},
+    identity::{awkward_ids, content_byte_for_byte, domains_never_mix},
+    leases::{lease_race, leases, undrained_logs},
+    logs::{
+        allocation, closed_log, concurrent_allocation, entries, entries_in_pages, entry_race,
+        expired_entries, heads_in_batches, heavy_pages,
+    },
+    markers::{marker_race, markers},
+    presence::{announcements, presence_leases, presences_in_batches},
+    tokens::{token_connections, tokens, tokens_in_pages},
+};
+
+/// Hands the names of all suites to the macro `$callback`, separated by spaces.
+///
+/// Each `name` is an `async fn testkit::contract::name(&store)` that is generic over the ports it needs:
+///
+/// ```
+/// macro_rules! count { ($($suite:ident)*) => { [$(stringify!($suite)),*].len() } }
+/// assert!(testkit::each_suite!(count) > 30);
+/// ```
+#[macro_export]
+macro_rules! each_suite {
+    ($callback:ident) => {
+        $callback! {
+            tokens tokens_in_pages token_connections
+            registration refused_registration replacement forgetting connections_in_batches
+            gates_raised parking unparking gates_lowered gates_taken_over gate_races
+            announcements presence_leases presences_in_batches
+            allocation concurrent_allocation closed_log heads_in_batches
+            entries entries_in_pages heavy_pages expired_entries entry_race
+            markers marker_race leases lease_race undrained_logs
+            direct_conversation direct_horizons conversations_in_pages
+            created_channel members_in_pages seniors memberships_in_pages invitations
+            channels_in_batches horizons_of_members
+            change_moves_members change_is_atomic changes_exclude_each_other tombstones_end
+            domains_never_mix awkward_ids content_byte_for_byte
+        }
+    };
+}

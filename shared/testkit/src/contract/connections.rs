@@ -1,0 +1,241 @@
+//! Connections: registered, replaced, forgotten.
+
+use futures::future::join_all;
+use protocol::{
+    Announcement, Availability, ConnectionId, DeliveryStatus, Subscriber,
+    limits::CONNECTIONS_PER_SUBSCRIBER,
+};
+use service::ports::{
+    Connection, Connections, Framing, Presences, Reference, RegisterError, Registration, TokenHash,
+    Tokens,
+};
+
+use super::fixtures::{
+    Tenant, active_token, connected, connection, contended, ids, json, message_id, now, registered,
+    registration as registration_of, token, unique,
+};
+
+/// One reference of each kind.
+pub(super) fn references(tenant: &Tenant) -> Vec<Reference> {
+    let channel = tenant.channel("a.Z-0_~+@:").log();
+    let direct = tenant.direct("ada", "b.o~b");
+    vec![
+        Reference::Event {
+            log: channel.clone(),
+            sequence: protocol::limits::SEQUENCE,
+        },
+        Reference::Resync {
+            log: direct.clone(),
+        },
+        Reference::Delivery {
+            log: direct,
+            message_id: message_id("m:1"),
+            sequence: 7,
+            status: DeliveryStatus::Displayed,
+            timestamp: now(),
+        },
+        Reference::Presence {
+            subscriber: tenant.subscriber("bob"),
+        },
+        Reference::Invitation { log: channel },
+    ]
+}
+
+/// What is registered is read back as it was; a repetition changes nothing of what happened since.
+pub async fn registration<S: Tokens + Connections>(store: &S) {
+    let tenant = Tenant::new();
+    let ada = tenant.subscriber("ada");
+    assert!(store.connections(&ada).await.unwrap().is_empty());
+    let hash = token(store, &ada).await;
+    let first = Connection {
+        framing: Framing::Sockjs,
+        gates: [
+            ("connect".to_owned(), now().plus_seconds(30)),
+            ("Kf3_a-9=.#b".to_owned(), now()),
+        ]
+        .into(),
+        parked: references(&tenant),
+        ..connection(&hash)
+    };
+    let first = registration_of(&ada, "Lc.1x-9_d=", &first);
+    for _ in 0..2 {
+        registered(store.register(&first).await).unwrap();
+        let found = store.connections(&ada).await.unwrap();
+        assert_eq!(found, [(first.id.clone(), first.connection.clone())].into());
+        let authorised = store.token_connections(&hash, None, 10).await.unwrap();
+        assert_eq!(
+            authorised.items.as_slice(),
+            core::slice::from_ref(&first.id)
+        );
+    }
+
+    let until = now().plus_seconds(5);
+    let later = store.raise_gate(&ada, &first.id, "request", until).await;
+    let later = later.unwrap().unwrap();
+    registered(store.register(&first).await).unwrap();
+    assert_eq!(store.connections(&ada).await.unwrap()[&first.id], later);
+
+    let second = registration_of(&ada, "second", &connection(&hash));
+    registered(store.register(&second).await).unwrap();
+    let found = store.connections(&ada).await.unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&first.id, &second.id]);
+
+    // All at once, into an entry that is made by whoever is first.
+    let bob = tenant.subscriber("bob");
+    let at_once = (0..CONNECTIONS_PER_SUBSCRIBER)
+        .map(async |n| connected(store, &bob, &format!("c{n}")).await);
+    let mut expected = join_all(at_once).await;
+    expected.sort();
+    let found = store.connections(&bob).await.unwrap();
+    assert!(found.keys().eq(&expected), "{:?}", found.keys());
+}
+
+/// A token that is unknown, invalidated or expired at the connection's beginning registers nothing.
+pub async fn refused_registration<S: Tokens + Connections>(store: &S) {
+    let ada = Tenant::new().subscriber("ada");
+    let unknown = TokenHash::of(&unique());
+    let invalidated = token(store, &ada).await;
+    store.invalidate_token(&invalidated, now()).await.unwrap();
+    let ends = TokenHash::of(&unique());
+    let record = active_token(&ada);
+    store.put_token(&ends, &record).await.unwrap();
+
+    let at_its_end = Connection {
+        since: record.expires,
+        ..connection(&ends)
+    };
+    for bad in [connection(&unknown), connection(&invalidated), at_its_end] {
+        let refused = store.register(&registration_of(&ada, "c", &bad)).await;
+        assert!(matches!(refused, Err(RegisterError::Token)), "{refused:?}");
+        assert!(store.connections(&ada).await.unwrap().is_empty());
+        let authorised = store.token_connections(&bad.token, None, 10).await.unwrap();
+        assert!(authorised.items.is_empty());
+    }
+    let just_before = Connection {
+        since: record.expires.plus_seconds(-1),
+        ..connection(&ends)
+    };
+    let registration = registration_of(&ada, "c", &just_before);
+    registered(store.register(&registration).await).unwrap();
+
+    // Who is refused replaces nobody.
+    let refused = Registration {
+        replaces: Some(registration.id.clone()),
+        ..registration_of(&ada, "d", &connection(&invalidated))
+    };
+    let refused = store.register(&refused).await;
+    assert!(matches!(refused, Err(RegisterError::Token)), "{refused:?}");
+    let found = store.connections(&ada).await.unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&registration.id]);
+}
+
+/// The replaced connection goes with the write that registers the new one, and its announcement with it.
+pub async fn replacement<S: Tokens + Connections + Presences>(store: &S) {
+    let ada = Tenant::new().subscriber("ada");
+    let hash = token(store, &ada).await;
+    let (old, stays) = (
+        connected(store, &ada, "old").await,
+        connected(store, &ada, "stays").await,
+    );
+    announce(store, &ada, &stays).await;
+    announce(store, &ada, &old).await;
+    let before = store.presence(&ada).await.unwrap();
+
+    let new = Registration {
+        replaces: Some(old),
+        ..registration_of(&ada, "new", &connection(&hash))
+    };
+    for _ in 0..2 {
+        registered(store.register(&new).await).unwrap();
+        let found = store.connections(&ada).await.unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&new.id, &stays]);
+        let after = store.presence(&ada).await.unwrap();
+        assert_eq!(after.announcements.keys().collect::<Vec<_>>(), [&stays]);
+        assert!(after.version > before.version, "others are to be told");
+    }
+    let of_nobody = Registration {
+        replaces: Some(ConnectionId("never there".to_owned())),
+        ..registration_of(&ada, "newer", &connection(&hash))
+    };
+    registered(store.register(&of_nobody).await).unwrap();
+    assert_eq!(store.connections(&ada).await.unwrap().len(), 3);
+}
+
+async fn announce<S: Presences>(store: &S, subscriber: &Subscriber, id: &ConnectionId) -> u64 {
+    let announcement = Announcement {
+        availability: Availability::Available,
+        status: "here".to_owned(),
+        attributes: json("{}"),
+        at: now(),
+    };
+    let announced = store.announce(subscriber, id, &announcement).await;
+    announced.unwrap().unwrap()
+}
+
+/// Forgetting gives the entry as it was, once; its announcement and what its token says of it go too.
+pub async fn forgetting<S: Tokens + Connections + Presences>(store: &S) {
+    let tenant = Tenant::new();
+    let ada = tenant.subscriber("ada");
+    let hash = token(store, &ada).await;
+    let entry = Connection {
+        gates: [("g".to_owned(), now())].into(),
+        parked: references(&tenant),
+        ..connection(&hash)
+    };
+    let gone = registration_of(&ada, "gone", &entry);
+    registered(store.register(&gone).await).unwrap();
+    let stays = connected(store, &ada, "stays").await;
+    announce(store, &ada, &stays).await;
+    let version = announce(store, &ada, &gone.id).await;
+
+    let forgotten = store.forget(&ada, &gone.id).await.unwrap().unwrap();
+    let expected = Connection {
+        announced: true,
+        ..entry
+    };
+    assert_eq!(forgotten, expected);
+    let presence = store.presence(&ada).await.unwrap();
+    assert_eq!(presence.announcements.keys().collect::<Vec<_>>(), [&stays]);
+    assert!(presence.version > version, "others are to be told");
+    for _ in 0..2 {
+        assert_eq!(store.forget(&ada, &gone.id).await.unwrap(), None);
+        assert_eq!(store.presence(&ada).await.unwrap(), presence);
+        let found = store.connections(&ada).await.unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&stays]);
+        let authorised = store.token_connections(&hash, None, 10).await.unwrap();
+        assert!(authorised.items.is_empty());
+    }
+
+    let silent = connected(store, &ada, "silent").await;
+    assert!(store.forget(&ada, &silent).await.unwrap().is_some());
+    let unchanged = store.presence(&ada).await.unwrap();
+    assert_eq!(unchanged, presence, "who announced nothing changes nothing");
+
+    let stranger = tenant.subscriber("stranger");
+    assert_eq!(store.forget(&stranger, &gone.id).await.unwrap(), None);
+
+    // Of many that forget it at once one sees the entry.
+    let at_once = (0..8).map(|_| contended(async || store.forget(&ada, &stays).await));
+    let seen = join_all(at_once).await;
+    assert_eq!(seen.iter().flatten().count(), 1);
+}
+
+/// More subscribers than one batch takes, in any order, some twice, most of them not connected.
+pub async fn connections_in_batches<S: Tokens + Connections>(store: &S) {
+    let tenant = Tenant::new();
+    let people: Vec<Subscriber> = ids(230).iter().map(|id| tenant.subscriber(id)).collect();
+    for subscriber in people.iter().step_by(10) {
+        connected(store, subscriber, "one").await;
+        connected(store, subscriber, "two").await;
+    }
+    let asked: Vec<Subscriber> = people.iter().rev().chain(&people[..30]).cloned().collect();
+    let found = store.connections_of(&asked).await.unwrap();
+    for (n, subscriber) in people.iter().enumerate() {
+        let connections = found.get(subscriber).cloned().unwrap_or_default();
+        assert_eq!(connections.len(), if n % 10 == 0 { 2 } else { 0 });
+        if n % 50 == 0 {
+            assert_eq!(connections, store.connections(subscriber).await.unwrap());
+        }
+    }
+    assert!(store.connections_of(&[]).await.unwrap().is_empty());
+}
