@@ -156,7 +156,7 @@ pub struct Faults {
     dice: Arc<[Die]>,
 }
 
-/// Each kind throws its own die, so that calls of one kind do not change what another does.
+/// Each kind throws a die of its own.
 #[derive(Debug)]
 struct Die {
     fault: Fault,
@@ -164,15 +164,18 @@ struct Die {
 }
 
 impl Faults {
-    /// The faults of the command line; the same seed gives the same throws.
+    /// The faults of the command line; the same seed gives the same throws. Of two rates of a kind the last holds.
     #[must_use]
     pub fn new(faults: &[Fault], seed: u64) -> Self {
-        let dice = faults
-            .iter()
-            .zip(seed..)
-            .map(|(fault, seed)| Die {
-                fault: *fault,
-                rng: Mutex::new(StdRng::seed_from_u64(seed)),
+        let rate = |kind| faults.iter().rev().find(|fault| fault.kind == kind);
+        let dice = Kind::ALL
+            .into_iter()
+            .zip(0..)
+            .filter_map(|(kind, number)| Some((*rate(kind)?, number)))
+            .map(|(fault, number)| Die {
+                fault,
+                // By the kind, so that another fault beside does not change what this one does.
+                rng: Mutex::new(StdRng::seed_from_u64(seed ^ (number << 32))),
             })
             .collect();
         Self { dice }
@@ -207,5 +210,60 @@ impl Faults {
 
     fn die(&self, kind: Kind) -> Option<&Die> {
         self.dice.iter().find(|die| die.fault.kind == kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn throws(faults: &[&str], seed: u64, kind: Kind) -> Vec<bool> {
+        let faults: Vec<Fault> = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+        let faults = Faults::new(&faults, seed);
+        (0..1000).map(|_| faults.strikes(kind)).collect()
+    }
+
+    #[test]
+    fn a_seed_repeats_itself_whatever_other_faults_there_are() {
+        let alone = throws(&["throttle-post=0.3"], 7, Kind::ThrottlePost);
+        let beside = throws(
+            &["hang-post=0.5", "throttle-post=0.3"],
+            7,
+            Kind::ThrottlePost,
+        );
+        assert_eq!(alone, beside);
+        assert_ne!(alone, throws(&["throttle-post=0.3"], 8, Kind::ThrottlePost));
+    }
+
+    #[test]
+    fn rates_are_kept() {
+        let struck = |fault: &str| {
+            throws(&[fault], 1, Kind::HangPost)
+                .iter()
+                .filter(|struck| **struck)
+                .count()
+        };
+        assert_eq!(struck("hang-post=0"), 0);
+        assert_eq!(struck("hang-post=1"), 1000);
+        assert!((200..300).contains(&struck("hang-post=0.25")));
+        assert_eq!(struck("throttle-post=1"), 0, "another kind");
+    }
+
+    #[test]
+    fn what_is_no_fault_says_how_to_write_one() {
+        let refusal = |text: &str| text.parse::<Fault>().unwrap_err().to_string();
+        assert!(refusal("hang-post").contains("KIND=RATE"));
+        assert!(refusal("hang=1").contains("hang-post, lose-post-reply"));
+        for rate in [
+            "hang-post=1.1",
+            "hang-post=-0.1",
+            "hang-post=NaN",
+            "hang-post=often",
+        ] {
+            assert!(
+                refusal(rate).contains("from 0 (never) to 1 (always)"),
+                "{rate}"
+            );
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::cli::Options;
 use crate::dynamodb::{Engine, EngineError, EngineOptions};
 use crate::edge::Edge;
 use crate::fault::Faults;
+use crate::function_url::FunctionUrls;
 use crate::http_api::HttpApi;
 use crate::lambda::{Lambda, LambdaOptions};
 use crate::management;
@@ -124,6 +125,9 @@ impl Gateway {
             .web_socket
             .as_ref()
             .map(|api| format!("http://{stage_address}/{}", api.stage));
+        let function_urls = FunctionUrls::listen(&template)
+            .await
+            .map_err(StartError::Address)?;
         let lambda = Lambda::start(
             ports.lambda,
             LambdaOptions {
@@ -135,6 +139,7 @@ impl Gateway {
                     .connections_url()
                     .into_iter()
                     .zip(management)
+                    .chain(function_urls.replacements())
                     .collect(),
                 max_instances: options.max_instances,
                 retry_delay: options.retry_delay(),
@@ -150,7 +155,7 @@ impl Gateway {
             .web_socket
             .as_ref()
             .map(|api| sockets(options, &template, api, stage_address, &faults, &lambda));
-        let mut fronts = Vec::new();
+        let mut fronts = function_urls.serve(&lambda);
         if let Some(sockets) = &sockets {
             fronts.push(serve_stage(ports.stage, sockets.clone(), faults));
         }

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod dynamodb;
 pub mod edge;
 pub mod fault;
+pub mod function_url;
 pub mod gateway;
 pub mod http_api;
 pub mod ids;

@@ -192,4 +192,15 @@ impl Template {
             api.api_id, self.region, api.stage
         ))
     }
+
+    /// The URL of the function `id` as the template's functions know it, with a slash at its end.
+    #[must_use]
+    pub fn function_url(&self, id: &str) -> String {
+        function_url(id, &self.region)
+    }
+}
+
+/// On AWS the host is random; here it only has to be told apart.
+fn function_url(id: &str, region: &str) -> String {
+    format!("https://{}.lambda-url.{region}.on.aws/", id.to_lowercase())
 }

@@ -195,8 +195,7 @@ impl<'a> Scope<'a> {
             && attribute == "FunctionUrl"
             && self.resources.contains_key(function)
         {
-            let host = function.to_lowercase();
-            return Ok(format!("https://{host}.lambda-url.{}.on.aws/", self.region).into());
+            return Ok(super::function_url(function, self.region).into());
         }
         let physical = self.physical_id(id)?;
         let kind = self.resources.get(id).map_or("", resource_type);
