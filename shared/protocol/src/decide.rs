@@ -255,6 +255,18 @@ impl ClientMessage {
     }
 }
 
+impl ClientMessage {
+    /// The log and the id by which a repeat of this message can be told.
+    #[must_use]
+    pub fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
+        match self {
+            Self::ChannelMessage(it) => it.idempotency(subscriber),
+            Self::DirectMessage(it) => it.idempotency(subscriber),
+            _ => None,
+        }
+    }
+}
+
 /// Decides a message. Total over what was found: it may be called again with fresher knowledge.
 ///
 /// # Errors
@@ -399,7 +411,6 @@ pub(crate) mod tests {
             context.now,
             "nonce",
             Some(&context.connection),
-            &context.subscriber.id,
         );
         assert_eq!(plan.places(), u64::try_from(change.entries.len()).unwrap());
         (

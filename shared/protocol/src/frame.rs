@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     ChannelId, ChannelSubscriber, Conversation, DeliveryStatus, Destination, Domain, Event,
-    EventBody, Json, LeaveReason, LogId, Membership, MessageId, Rejection, SubscriberId, Timestamp,
+    EventBody, Json, LeaveReason, Membership, MessageId, Rejection, SubscriberId, Timestamp,
     limits, limits::Limits, model::Presence,
 };
 
@@ -286,12 +286,12 @@ pub struct PushedEvent {
 }
 
 impl PushedEvent {
-    /// The event of `log` as `receiver` gets it. A void entry is no event to push: none.
+    /// The event as who names its log `destination` gets it. A void entry is no event to push: none.
     #[must_use]
-    pub fn new(log: &LogId, receiver: &SubscriberId, event: WireEvent) -> Option<Self> {
-        let message_type = match (&event.body, log) {
-            (WireBody::Message { .. }, LogId::Channel(_)) => "channel-message",
-            (WireBody::Message { .. }, LogId::Direct { .. }) => "direct-message",
+    pub fn new(destination: Destination, event: WireEvent) -> Option<Self> {
+        let message_type = match (&event.body, &destination) {
+            (WireBody::Message { .. }, Destination::Channel(_)) => "channel-message",
+            (WireBody::Message { .. }, Destination::Subscriber(_)) => "direct-message",
             (WireBody::SubscriberJoined { .. }, _) => "subscriber-joined",
             (WireBody::SubscriberLeft { .. }, _) => "subscriber-left",
             (WireBody::AdministratorChanged { .. }, _) => "administrator-changed",
@@ -301,7 +301,7 @@ impl PushedEvent {
         };
         Some(Self {
             message_type,
-            destination: log.destination_for(receiver),
+            destination,
             event,
         })
     }
@@ -444,7 +444,6 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::ChannelKey;
 
     fn id(text: &str) -> SubscriberId {
         SubscriberId::parse(text).unwrap()
@@ -465,21 +464,14 @@ mod tests {
             },
             |id| Presence::of(id, None),
         );
-        let direct = LogId::Direct {
-            domain: Domain::parse("d").unwrap(),
-            low: id("a"),
-            high: id("b"),
-        };
-        let pushed = PushedEvent::new(&direct, &id("b"), event.clone()).unwrap();
+        let peer = Destination::Subscriber(id("a"));
+        let pushed = PushedEvent::new(peer, event.clone()).unwrap();
         assert_eq!(
             ServerMessage::Event(pushed).encode(None),
             r#"{"type":"direct-message","subscriber-id":"a","kind":"message","message-id":"m","from":"a","content":{ "n":1e400, "n":2 },"sequence":7,"timestamp":"1970-01-01T00:00:00.000Z"}"#
         );
-        let channel = LogId::Channel(ChannelKey {
-            domain: Domain::parse("d").unwrap(),
-            id: ChannelId::parse("c").unwrap(),
-        });
-        let pushed = PushedEvent::new(&channel, &id("b"), event).unwrap();
+        let channel = Destination::Channel(ChannelId::parse("c").unwrap());
+        let pushed = PushedEvent::new(channel, event).unwrap();
         assert!(
             ServerMessage::Event(pushed)
                 .encode(None)

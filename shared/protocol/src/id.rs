@@ -1,6 +1,6 @@
 //! Ids as types: nothing that is no id gets past these parsers.
 
-use alloc::{borrow::ToOwned, string::String};
+use alloc::{borrow::ToOwned, string::String, vec, vec::Vec};
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -179,6 +179,18 @@ impl LogId {
             Self::Direct { low, high, .. } => {
                 Destination::Subscriber(if low == subscriber { high } else { low }.clone())
             }
+        }
+    }
+
+    /// How those who take part in it name this log: all members of a channel alike, the two sides of a conversation each
+    /// by the other.
+    #[must_use]
+    pub fn sides(&self) -> Vec<(Option<SubscriberId>, Destination)> {
+        match self {
+            Self::Channel(key) => vec![(None, Destination::Channel(key.id.clone()))],
+            Self::Direct { low, high, .. } => [(low, high), (high, low)]
+                .map(|(side, peer)| (Some(side.clone()), Destination::Subscriber(peer.clone())))
+                .into(),
         }
     }
 

@@ -3,8 +3,8 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    ChannelKey, ChannelSubscriber, ConnectionId, Event, EventBody, Membership, ServerMessage,
-    SubscriberId, Timestamp,
+    ChannelKey, ChannelSubscriber, ConnectionId, Destination, Event, EventBody, Membership,
+    ServerMessage, Timestamp,
     change::{Change, LogEntry, Profile, Replace, Roster, RowChange},
     frame::{PushedEvent, WireEvent},
     model::Presence,
@@ -64,7 +64,6 @@ impl Plan {
         at: Timestamp,
         nonce: &str,
         origin: Option<&ConnectionId>,
-        actor: &SubscriberId,
     ) -> (Change, Option<ServerMessage>) {
         let entries: Vec<LogEntry> = (first..)
             .zip(&self.events)
@@ -78,7 +77,7 @@ impl Plan {
                 origin: origin.cloned(),
             })
             .collect();
-        let answer = self.answer(first, entries.first(), actor);
+        let answer = self.answer(first, entries.first());
         let change = Change {
             channel: self.channel.clone(),
             at,
@@ -91,12 +90,7 @@ impl Plan {
         (change, answer)
     }
 
-    fn answer(
-        &self,
-        first: u64,
-        entry: Option<&LogEntry>,
-        actor: &SubscriberId,
-    ) -> Option<ServerMessage> {
+    fn answer(&self, first: u64, entry: Option<&LogEntry>) -> Option<ServerMessage> {
         match &self.answer {
             Answer::Nothing => None,
             Answer::Ready(message) => Some(message.clone()),
@@ -117,7 +111,8 @@ impl Plan {
             }),
             Answer::Event => {
                 let event = WireEvent::new(&entry?.event, |id| Presence::of(id, None));
-                PushedEvent::new(&self.channel.log(), actor, event).map(ServerMessage::Event)
+                PushedEvent::new(Destination::Channel(self.channel.id.clone()), event)
+                    .map(ServerMessage::Event)
             }
         }
     }

@@ -1,3 +1,89 @@
-//! Ports, and the one loop that reads, decides, commits and sends.
+//! The service: ports to the outside, and the one loop that reads, decides, commits and sends.
+//!
+//! Each file owns one flow. Bounds on each say which ports it uses, so that a function that has no gateway cannot post.
+//!
+//! A flow may die at every `await`. What then lies half done is said beside the write it follows, with who finishes it.
 
 pub mod ports;
+
+mod append;
+mod change;
+mod connect;
+mod drain;
+mod gate;
+mod history;
+mod jobs;
+mod load;
+mod message;
+mod mint;
+mod presence;
+mod push;
+mod received;
+mod revoke;
+
+use core::time::Duration;
+
+use protocol::{Subscriber, Timestamp};
+
+pub use connect::{ConnectError, Incoming as IncomingConnection};
+pub use message::Incoming as IncomingMessage;
+pub use mint::Minted;
+
+use ports::{Channels, Connections, Framing, Logs, Presences, TokenHash, Tokens};
+
+/// Everything that is stored.
+pub trait Store: Tokens + Connections + Presences + Logs + Channels {}
+
+impl<T: Tokens + Connections + Presences + Logs + Channels> Store for T {}
+
+/// Who a connection speaks for, as the authorizer found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The subscriber.
+    pub subscriber: Subscriber,
+    /// The token that the connection began with.
+    pub token: TokenHash,
+    /// When that token ends.
+    pub token_expires: Timestamp,
+    /// How frames are written.
+    pub framing: Framing,
+}
+
+/// The service over its ports.
+#[derive(Clone, Debug)]
+pub struct Service<S, G, W, E> {
+    /// What is stored.
+    pub store: S,
+    /// The way to clients; `()` where a function cannot post.
+    pub gateway: G,
+    /// The way to the worker.
+    pub workers: W,
+    /// Time and randomness.
+    pub environment: E,
+}
+
+/// How long a post may take (`Pushes`), and so how much of a lease or a gate must be left to begin one.
+pub(crate) const POST: Duration = Duration::from_secs(2);
+/// How long a gate holds.
+pub(crate) const GATE: Duration = Duration::from_secs(5);
+/// How long a connection that was registered may take to come up; pushes to it are parked that long.
+pub(crate) const COMING_UP: Duration = Duration::from_secs(35);
+/// How long a lease holds.
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
+/// How much of a lease must be left to begin a post.
+pub(crate) const LEASE_LEFT: Duration = Duration::from_secs(3);
+/// How long after its end a lease is taken over: what the clocks of two functions may differ.
+pub(crate) const LEASE_GRACE: Duration = Duration::from_secs(1);
+/// How long a place without an event is waited for.
+pub(crate) const HOLE: Duration = Duration::from_secs(1);
+/// How often a conflict is decided again.
+pub(crate) const ATTEMPTS: u32 = 8;
+
+/// The pause before attempt `attempt`, from 5 ms up; `salt` keeps two that collided from doing so again.
+pub(crate) fn backoff(attempt: u32, salt: &str) -> Duration {
+    let spread = salt
+        .bytes()
+        .fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000);
+    let base = 5_u64 << attempt.min(6);
+    Duration::from_millis(base + base * spread / 1_000)
+}

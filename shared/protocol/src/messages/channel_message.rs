@@ -4,7 +4,7 @@
 
 use super::{Fields, Refusal, attributes, content};
 use crate::{
-    ChannelId, ChannelKey, Json, MessageId, Subscriber,
+    ChannelId, ChannelKey, Json, LogId, MessageId, Subscriber,
     decide::{Commit, Context, Decision, Draft, Known, Needs},
     error::Rejection,
 };
@@ -38,6 +38,11 @@ impl ChannelMessage {
             domain: subscriber.domain.clone(),
             id: self.channel_id.clone(),
         }
+    }
+
+    pub(crate) fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
+        let log = self.channel(subscriber).log();
+        self.message_id.as_ref().map(|id| (log, id))
     }
 
     pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {

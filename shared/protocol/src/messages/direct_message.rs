@@ -4,7 +4,7 @@
 
 use super::{Fields, Refusal, attributes, content};
 use crate::{
-    Json, LogId, MessageId, SubscriberId,
+    Json, LogId, MessageId, Subscriber, SubscriberId,
     decide::{Commit, Context, Decision, Draft, Needs},
     error::Rejection,
 };
@@ -31,6 +31,11 @@ impl DirectMessage {
             message_id: message_id.as_deref().map(MessageId::parse).transpose()?,
             attributes: attributes(object)?,
         })
+    }
+
+    pub(crate) fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
+        let log = LogId::direct(subscriber, &self.subscriber_id);
+        self.message_id.as_ref().map(|id| (log, id))
     }
 
     pub(crate) fn needs(&self) -> Needs {

@@ -1,0 +1,126 @@
+//! A connection begins, and a connection ends.
+
+use std::collections::BTreeMap;
+
+use protocol::{ConnectionId, Subscriber, limits};
+
+use crate::{
+    ATTEMPTS, COMING_UP, Identity, Service, backoff,
+    ports::{
+        Connection, Connections, Environment, Fault, Job, RegisterError, Registration, Workers,
+    },
+};
+
+/// The gate that every connection begins with. It holds back pushes until the connection is up, which it is not before
+/// this function has returned; so the young connection loses nothing, and nobody mistakes its 410 for its end.
+pub(crate) const CONNECT_GATE: &str = "connect";
+
+/// A connection that wants to begin.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Who the authorizer found.
+    pub identity: Identity,
+    /// Its id.
+    pub connection: ConnectionId,
+}
+
+/// Why a connection does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The token was invalidated or ended between the authorizer and here.
+    #[error("the token authorises nothing")]
+    Token,
+    /// Another fault; the client may try again.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl<S: Connections, G, W: Workers, E: Environment> Service<S, G, W, E> {
+    /// Registers a connection and has the worker see to it once it is up.
+    ///
+    /// If this dies before the worker was started, API Gateway refuses the connection; its entry then ends with the
+    /// connection's age, and what was parked for it goes with it.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    ///
+    /// # Cost
+    /// A transaction of three items: 2 units for each KiB of each.
+    pub async fn connect(&self, incoming: &Incoming) -> Result<(), ConnectError> {
+        let Identity {
+            subscriber,
+            token,
+            token_expires,
+            framing,
+        } = &incoming.identity;
+        let since = self.environment.now();
+        let ends_at = since
+            .plus_seconds(limits::CONNECTION_SECONDS)
+            .min(*token_expires);
+        let registration = Registration {
+            subscriber: subscriber.clone(),
+            id: incoming.connection.clone(),
+            connection: Connection {
+                token: token.clone(),
+                framing: *framing,
+                since,
+                ends_at,
+                gates: BTreeMap::from([(CONNECT_GATE.to_owned(), since.plus(COMING_UP))]),
+                parked: Vec::new(),
+                announced: false,
+            },
+        };
+        let mut attempt = 0;
+        loop {
+            match self.store.register(&registration).await {
+                Ok(()) => break,
+                Err(RegisterError::Token) => return Err(ConnectError::Token),
+                // Registering is idempotent: after a lost answer it is simply done again.
+                Err(RegisterError::Fault(Fault::Corrupt(what))) => {
+                    return Err(Fault::Corrupt(what).into());
+                }
+                Err(RegisterError::Fault(fault)) if attempt == ATTEMPTS => return Err(fault.into()),
+                Err(RegisterError::Fault(_)) => {
+                    self.environment
+                        .sleep(backoff(attempt, incoming.connection.as_str()))
+                        .await;
+                    attempt += 1;
+                }
+            }
+        }
+        let job = Job::Connected {
+            subscriber: subscriber.clone(),
+            connection: incoming.connection.clone(),
+        };
+        if let Err(fault) = self.workers.start(&job).await {
+            // Refused below, so it will never come up.
+            self.store.forget(subscriber, &incoming.connection).await?;
+            return Err(fault.into());
+        }
+        Ok(())
+    }
+
+    /// Forgets a connection that ended, and has others told if that changes how its subscriber is seen.
+    ///
+    /// # Errors
+    /// A fault of the store; whoever next posts to the connection finds it gone and forgets it.
+    ///
+    /// # Cost
+    /// One read of half a unit for each 4 KiB, one write of the connections (a transaction of two if it had announced),
+    /// and one delete under its token.
+    pub async fn disconnect(
+        &self,
+        subscriber: &Subscriber,
+        connection: &ConnectionId,
+    ) -> Result<(), Fault> {
+        let forgotten = self.store.forget(subscriber, connection).await?;
+        if forgotten.is_some_and(|it| it.announced) {
+            let job = Job::Presence {
+                subscriber: subscriber.clone(),
+                grace: true,
+            };
+            self.workers.start(&job).await?;
+        }
+        Ok(())
+    }
+}

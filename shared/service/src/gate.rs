@@ -1,0 +1,304 @@
+//! Gates: a required response comes before what was caused after its request.
+//!
+//! Whoever handles a message with a required response raises a gate on its own connection. A sender that sees a gate, or
+//! that something is parked, parks a reference at the end instead of posting. The gate's owner answers, posts what is
+//! parked, in order, and lowers the gate once nothing is. So nothing overtakes anything.
+//!
+//! If the owner dies, the gate ends by itself. What is parked then is taken over by whoever meets it, and becomes a
+//! `resync` for each log, because nobody knows how much of it was posted.
+
+use std::collections::BTreeSet;
+
+use protocol::{
+    ConnectionId, Event, EventBody, ServerMessage, Subscriber, change::LogEntry,
+    frame::PushedEvent, model::Presence,
+};
+
+use crate::{
+    GATE, POST, Service, Store,
+    connect::CONNECT_GATE,
+    ports::{
+        Connection, Environment, Fault, Job, Outcome, Parked, ParkedOutcome, Pushes, Reference,
+        Workers,
+    },
+    push::{Item, Target, loud},
+};
+
+/// References at most that wait for one connection; beyond that one `resync` for each log.
+const PARKED: usize = 200;
+/// How often a throttled post is tried again before the rest is left to the worker.
+const THROTTLED: u32 = 5;
+
+/// What became of items that had to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parking {
+    /// Somebody will post them, or the connection is gone.
+    Done,
+    /// The gate is gone meanwhile: read the connection again.
+    Changed,
+}
+
+impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
+    /// Parks items behind the gate that was seen, or takes over from gates whose owners are late.
+    pub(crate) async fn park(&self, target: &Target, items: &[Item<'_>]) -> Result<Parking, Fault> {
+        let Target {
+            subscriber,
+            id,
+            connection,
+            ..
+        } = target;
+        let references: Vec<Reference> =
+            items.iter().filter_map(|it| it.reference.clone()).collect();
+        let Some(saw) = connection.standing_gate(self.environment.now(), None) else {
+            return self.take_over(target, &references).await;
+        };
+        if references.is_empty() {
+            return Ok(Parking::Done);
+        }
+        let references = if connection.parked.len() + references.len() > PARKED {
+            loud(references)
+                .into_iter()
+                .filter(|it| !connection.parked.contains(it))
+                .collect()
+        } else {
+            references
+        };
+        match self
+            .store
+            .park(subscriber, id, Some(saw), &references)
+            .await?
+        {
+            // A young connection's worker sees to it anyway, and is tried again if it dies.
+            ParkedOutcome::Parked(Parked::First) if saw != CONNECT_GATE => {
+                let job = Job::Release {
+                    subscriber: subscriber.clone(),
+                    connection: id.clone(),
+                };
+                self.workers.start(&job).await?;
+                Ok(Parking::Done)
+            }
+            ParkedOutcome::Parked(_) | ParkedOutcome::NotRegistered => Ok(Parking::Done),
+            ParkedOutcome::Changed => Ok(Parking::Changed),
+        }
+    }
+
+    /// Something is parked, and no gate stands any more.
+    async fn take_over(&self, target: &Target, references: &[Reference]) -> Result<Parking, Fault> {
+        let Target {
+            subscriber,
+            id,
+            connection,
+            ..
+        } = target;
+        let gate = self.environment.fresh_id();
+        let deadline = self.environment.now().plus(GATE);
+        let taken = self
+            .store
+            .take_gate(subscriber, id, &connection.gates, &gate, deadline)
+            .await?;
+        let Some(mut taken) = taken else {
+            return Ok(Parking::Changed);
+        };
+        let late = taken.parked.len();
+        if !references.is_empty() {
+            self.store
+                .park(subscriber, id, Some(&gate), references)
+                .await?;
+            taken.parked.extend_from_slice(references);
+        }
+        self.release(subscriber, id, &gate, taken, late).await?;
+        Ok(Parking::Done)
+    }
+
+    /// Posts what is parked behind the own gate, in order, until nothing is, and lowers the gate. The first `late`
+    /// references were taken over: they become a `resync` for each log. While another gate stands, its owner goes on.
+    ///
+    /// If this dies, the gate ends by itself and is taken over; what was posted and not yet removed is then told again.
+    pub(crate) async fn release(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        mut connection: Connection,
+        mut late: usize,
+    ) -> Result<(), Fault> {
+        loop {
+            let now = self.environment.now();
+            let other = connection.standing_gate(now, Some(gate));
+            if connection.parked.is_empty() || other.is_some() {
+                if self.store.lower_gate(subscriber, id, gate, other).await? {
+                    return Ok(());
+                }
+                let mut connections = self.store.connections(subscriber).await?;
+                match connections
+                    .remove(id)
+                    .filter(|it| it.gates.contains_key(gate))
+                {
+                    Some(read) => connection = read,
+                    None => return Ok(()),
+                }
+                continue;
+            }
+            let target = Target {
+                subscriber: subscriber.clone(),
+                id: id.clone(),
+                connection,
+                read_at: now,
+            };
+            let Some(done) = self.post_parked(&target, gate, late).await? else {
+                return Ok(());
+            };
+            late = late.saturating_sub(done);
+            let deadline = self.environment.now().plus(GATE);
+            match self
+                .store
+                .unpark(subscriber, id, gate, done, deadline)
+                .await?
+            {
+                Ok(read) => connection = read,
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Posts what is parked as long as the own gate certainly holds; how many are done, or none if there is nothing more
+    /// to do here.
+    async fn post_parked(
+        &self,
+        target: &Target,
+        gate: &str,
+        late: usize,
+    ) -> Result<Option<usize>, Fault> {
+        let mut resynced = BTreeSet::new();
+        let mut done = 0;
+        for reference in &target.connection.parked {
+            let reference = match reference {
+                Reference::Event { log, .. } | Reference::Resync { log } if done < late => {
+                    if !resynced.insert(log.clone()) {
+                        done += 1;
+                        continue;
+                    }
+                    Reference::Resync { log: log.clone() }
+                }
+                other => other.clone(),
+            };
+            let Some(frame) = self.frame_of(target, &reference).await? else {
+                done += 1;
+                continue;
+            };
+            let holds = target.connection.gates.get(gate);
+            if holds.is_none_or(|deadline| *deadline <= self.environment.now().plus(POST)) {
+                // Renewed before the next post.
+                return Ok(Some(done));
+            }
+            match self.post_patiently(target, &frame).await {
+                Outcome::Delivered => self.note_received(target, &reference).await?,
+                Outcome::Gone => {
+                    self.lose(target).await?;
+                    return Ok(None);
+                }
+                Outcome::Throttled => {
+                    // The gate is left to end; the worker takes over then, and says `resync`.
+                    self.store
+                        .unpark(
+                            &target.subscriber,
+                            &target.id,
+                            gate,
+                            done,
+                            self.environment.now().plus(GATE),
+                        )
+                        .await?
+                        .ok();
+                    let job = Job::Release {
+                        subscriber: target.subscriber.clone(),
+                        connection: target.id.clone(),
+                    };
+                    self.workers.start(&job).await?;
+                    return Ok(None);
+                }
+                Outcome::TooLarge | Outcome::Unknown => {
+                    if let Reference::Event { log, .. } = &reference
+                        && let Some(frame) = self.resync_frame(target, log).await?
+                    {
+                        let _ = self.post(target, &frame).await;
+                    }
+                }
+            }
+            done += 1;
+        }
+        Ok(Some(done))
+    }
+
+    /// Posts, and again after a pause if the client reads too slowly: a throttled post was certainly not taken.
+    pub(crate) async fn post_patiently(&self, target: &Target, frame: &str) -> Outcome {
+        let mut attempt = 0;
+        loop {
+            let outcome = self.post(target, frame).await;
+            if outcome != Outcome::Throttled || attempt == THROTTLED {
+                return outcome;
+            }
+            self.environment
+                .sleep(crate::backoff(attempt + 3, target.id.as_str()))
+                .await;
+            attempt += 1;
+        }
+    }
+
+    /// What a reference stands for now; none if it stands for nothing any more.
+    async fn frame_of(
+        &self,
+        target: &Target,
+        reference: &Reference,
+    ) -> Result<Option<String>, Fault> {
+        match reference {
+            Reference::Resync { log } => self.resync_frame(target, log).await,
+            Reference::Event { log, sequence } => match self.store.entry(log, *sequence).await? {
+                Some(LogEntry {
+                    event:
+                        Event {
+                            body: EventBody::Void,
+                            ..
+                        },
+                    ..
+                })
+                | None => self.resync_frame(target, log).await,
+                Some(entry) => Ok(self
+                    .on_the_wire(log, std::slice::from_ref(&entry))
+                    .await?
+                    .pop()
+                    .and_then(|event| {
+                        PushedEvent::new(log.destination_for(&target.subscriber.id), event)
+                    })
+                    .map(|it| ServerMessage::Event(it).encode(None))),
+            },
+            Reference::Delivery {
+                log,
+                message_id,
+                sequence,
+                status,
+                timestamp,
+            } => Ok(Some(
+                ServerMessage::Delivery {
+                    message_id: message_id.clone(),
+                    status: *status,
+                    destination: log.destination_for(&target.subscriber.id),
+                    sequence: *sequence,
+                    timestamp: *timestamp,
+                    duplicate: false,
+                }
+                .encode(None),
+            )),
+            Reference::Presence { subscriber } => {
+                let state = self.store.presence(subscriber).await?;
+                Ok(Some(
+                    ServerMessage::Presence {
+                        subscriber: Presence::of(&subscriber.id, state.effective()),
+                        version: state.told.map_or(0, |it| it.version),
+                    }
+                    .encode(None),
+                ))
+            }
+            Reference::Invitation { log } => self.invitation_frame(&target.subscriber, log).await,
+        }
+    }
+}

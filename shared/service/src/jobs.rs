@@ -1,0 +1,134 @@
+//! The worker's jobs: what nobody should wait for. Each is safe twice.
+
+use core::time::Duration;
+
+use protocol::{ConnectionId, LogId, Subscriber, frame::DisconnectCode, limits};
+
+use crate::{
+    COMING_UP, Service, Store,
+    connect::CONNECT_GATE,
+    ports::{Environment, Fault, Job, Probe, Pushes, Reference, Workers},
+};
+
+/// How long the worker drains before it hands on to another invocation of itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The first pause before asking again whether a connection is up; it doubles up to the last.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
+    /// Carries out a job.
+    ///
+    /// # Errors
+    /// A fault; Lambda then repeats the job.
+    pub async fn work(&self, job: &Job) -> Result<(), Fault> {
+        match job {
+            Job::Connected {
+                subscriber,
+                connection,
+            } => self.connected(subscriber, connection).await,
+            Job::Drain { log, holder } => self.drain_job(log, holder.as_deref(), PATIENCE).await,
+            Job::Presence { subscriber, grace } => self.tell_presence(subscriber, *grace).await,
+            Job::Release {
+                subscriber,
+                connection,
+            } => self.release_late(subscriber, connection).await,
+            Job::Invited { subscriber, log } => self.tell_invitation(subscriber, log).await,
+        }
+    }
+
+    /// A connection was registered: once it is up, what waited behind its first gate goes, pending invitations after it;
+    /// the oldest goes if there is one too many. One that never comes up is forgotten.
+    async fn connected(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<(), Fault> {
+        let started = self.environment.now();
+        let mut pause = FIRST_LOOK;
+        while self.gateway.probe(id).await != Probe::Up {
+            if self.environment.now() > started.plus(COMING_UP) {
+                return self.disconnect(subscriber, id).await;
+            }
+            self.environment.sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+        let mut connections = self.store.connections(subscriber).await?;
+        let Some(connection) = connections.get(id).cloned() else {
+            // Dropped while it came up, when nobody could tell it so.
+            let framing = crate::ports::Framing::Raw;
+            self.drop_connection(subscriber, id, framing, DisconnectCode::TokenInvalidated)
+                .await?;
+            return Ok(());
+        };
+        self.release(subscriber, id, CONNECT_GATE, connection, 0)
+            .await?;
+        while connections.len() > limits::CONNECTIONS_PER_SUBSCRIBER {
+            let oldest = connections
+                .iter()
+                .min_by_key(|(id, it)| (it.since, (*id).clone()))
+                .map(|(id, it)| (id.clone(), it.framing));
+            let Some((oldest, framing)) = oldest else {
+                break;
+            };
+            self.drop_connection(
+                subscriber,
+                &oldest,
+                framing,
+                DisconnectCode::ConnectionLimit,
+            )
+            .await?;
+            connections.remove(&oldest);
+        }
+        self.tell_invitations(subscriber).await
+    }
+
+    async fn tell_invitations(&self, subscriber: &Subscriber) -> Result<(), Fault> {
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .invitations(subscriber, after.as_ref(), limits::PAGE)
+                .await?;
+            after = page.items.last().map(|it| it.channel.clone());
+            for invitation in page.items {
+                let log = LogId::Channel(protocol::ChannelKey {
+                    domain: subscriber.domain.clone(),
+                    id: invitation.channel,
+                });
+                self.tell_invitation(subscriber, &log).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells every connection of a subscriber that it is invited, as long as it is.
+    async fn tell_invitation(&self, subscriber: &Subscriber, log: &LogId) -> Result<(), Fault> {
+        let Some(frame) = self.invitation_frame(subscriber, log).await? else {
+            return Ok(());
+        };
+        let reference = Reference::Invitation { log: log.clone() };
+        self.push_to_all(subscriber, &frame, &reference).await
+    }
+
+    /// Something was parked: waits for the gates' ends and takes over what is left then.
+    async fn release_late(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<(), Fault> {
+        loop {
+            let now = self.environment.now();
+            let mut connections = self.store.connections(subscriber).await?;
+            let Some(connection) = connections.remove(id).filter(|it| !it.parked.is_empty()) else {
+                return Ok(());
+            };
+            match connection.gates.values().max() {
+                Some(end) if now < *end => self.environment.sleep(now.until(*end)).await,
+                _ => {
+                    let target = crate::push::Target {
+                        subscriber: subscriber.clone(),
+                        id: id.clone(),
+                        connection,
+                        read_at: now,
+                    };
+                    self.park(&target, &[]).await?;
+                }
+            }
+        }
+    }
+}

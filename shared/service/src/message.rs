@@ -1,0 +1,433 @@
+//! One client message: read, decide, commit, answer, tell the others.
+
+use core::time::Duration;
+
+use futures::join;
+use protocol::{
+    ClientMessage, ConnectionId, Context, Decision, Decoded, DeliveryStatus, Known, LogId,
+    Rejection, RequestId, ServerMessage, Subscriber,
+    change::LogEntry,
+    decide::{Commit, Draft, Then},
+    frame::DisconnectCode,
+    limits,
+};
+
+use crate::{
+    ATTEMPTS, GATE, Identity, Service, Store,
+    append::{Allocated, NotAppended},
+    backoff,
+    change::{Changed, Held},
+    ports::{Connection, Environment, Fault, Job, Marker, Outcome, Pushes, Workers},
+    push::Target,
+};
+
+/// How long a handler drains before it hands on to the worker: its client waits for nothing, but the next one of this
+/// function does.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A text frame of a client.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Who the authorizer found when the connection began.
+    pub identity: Identity,
+    /// Over which connection.
+    pub connection: ConnectionId,
+    /// The invocation: names the gate.
+    pub request: RequestId,
+    /// The text.
+    pub body: String,
+}
+
+/// What is to be answered, and what lies in a log to be pushed.
+#[derive(Debug, Default)]
+struct Handled {
+    response: Option<ServerMessage>,
+    rejection: Option<Rejection>,
+    log: Option<(LogId, Option<Allocated>, Vec<LogEntry>)>,
+    then: Option<Then>,
+}
+
+impl Handled {
+    fn rejected(rejection: Rejection) -> Self {
+        Self {
+            rejection: Some(rejection),
+            ..Self::default()
+        }
+    }
+}
+
+impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
+    /// Handles one text frame. A malformed one is ignored; any other is answered by exactly one `ack`.
+    ///
+    /// # Errors
+    /// A fault of the store after the answer. Before it, the client is told `unavailable`.
+    pub async fn message(&self, incoming: &Incoming) -> Result<(), Fault> {
+        let (id, decoded) = match protocol::decode(&incoming.body) {
+            Decoded::Ignored => return Ok(()),
+            Decoded::Rejected { id, rejection } => (id, Err(rejection)),
+            Decoded::Message { id, message } => (id, Ok(message)),
+        };
+        match decoded {
+            Err(rejection) => {
+                let Some(target) = self.admit(incoming).await? else {
+                    return Ok(());
+                };
+                self.answer(&target, id.as_deref(), &Handled::rejected(rejection))
+                    .await
+            }
+            Ok(message) => self.handle(incoming, id, &message).await,
+        }
+    }
+
+    async fn handle(
+        &self,
+        incoming: &Incoming,
+        id: Option<String>,
+        message: &ClientMessage,
+    ) -> Result<(), Fault> {
+        let subscriber = &incoming.identity.subscriber;
+        let needs = message.needs(subscriber);
+        let gate = needs.response.then(|| incoming.request.as_str());
+        let (admitted, known, marker) = join!(
+            self.admit_behind(incoming, gate),
+            self.load(subscriber, &needs),
+            self.marker_of(subscriber, message),
+        );
+        let Some(target) = admitted? else {
+            return Ok(());
+        };
+        let context = self.context(incoming, &target.connection, id.clone());
+        let holder = self.environment.fresh_id();
+        let handled = match (known, marker) {
+            (Ok(known), Ok(marker)) => {
+                self.carry_out(message, context, known, marker, &holder)
+                    .await
+            }
+            (Err(fault), _) | (_, Err(fault)) => Err(fault),
+        };
+        let handled = handled.unwrap_or_else(|fault| {
+            tracing::error!(%fault, message = message.message_type(), "not honoured");
+            Handled::rejected(Rejection::busy())
+        });
+        // The origin is no receiver of its event, so answering and draining do not wait for each other.
+        let (answered, drained) = join!(
+            self.answer_and_lower(&target, id.as_deref(), &handled, gate),
+            self.drain_handled(&handled, &holder),
+        );
+        answered?;
+        drained?;
+        self.follow(subscriber, handled.then).await
+    }
+
+    async fn marker_of(
+        &self,
+        subscriber: &Subscriber,
+        message: &ClientMessage,
+    ) -> Result<Option<Marker>, Fault> {
+        match message.idempotency(subscriber) {
+            Some((log, id)) => self.store.marker(&log, &subscriber.id, id).await,
+            None => Ok(None),
+        }
+    }
+
+    fn context(
+        &self,
+        incoming: &Incoming,
+        connection: &Connection,
+        reply_to: Option<String>,
+    ) -> Context {
+        let identity = &incoming.identity;
+        let ends = connection.since.plus_seconds(limits::CONNECTION_SECONDS);
+        Context {
+            subscriber: identity.subscriber.clone(),
+            connection: incoming.connection.clone(),
+            reply_to,
+            now: self.environment.now(),
+            since: connection.since,
+            token_expires_at: if connection.token == identity.token {
+                Some(identity.token_expires)
+            } else {
+                Some(connection.ends_at).filter(|it| *it < ends)
+            },
+            fresh_id: self.environment.fresh_id(),
+        }
+    }
+
+    /// Decides and commits, and again with fresh knowledge as long as another writer was first.
+    async fn carry_out(
+        &self,
+        message: &ClientMessage,
+        context: Context,
+        mut known: Known,
+        marker: Option<Marker>,
+        holder: &str,
+    ) -> Result<Handled, Fault> {
+        let mut held: Option<Held> = None;
+        for attempt in 0..=ATTEMPTS {
+            let decision = match protocol::decide(message, &context, &known) {
+                Ok(decision) => decision,
+                Err(rejection) => return self.reject(rejection, held).await,
+            };
+            let Decision {
+                commit,
+                response,
+                then,
+            } = decision;
+            let mut handled = Handled {
+                response,
+                then: Some(then),
+                ..Handled::default()
+            };
+            match commit {
+                Commit::Nothing => {
+                    return self.without_places(handled, held).await;
+                }
+                Commit::Append(draft) => {
+                    return self
+                        .carry_out_append(&context, &draft, marker, holder)
+                        .await;
+                }
+                Commit::Announce(announcement) => {
+                    // A connection that was dropped meanwhile is told so with its next message.
+                    let _ = self
+                        .store
+                        .announce(&context.subscriber, &context.connection, &announcement)
+                        .await?;
+                    return Ok(handled);
+                }
+                Commit::Unannounce => {
+                    let _ = self
+                        .store
+                        .unannounce(&context.subscriber, &context.connection)
+                        .await?;
+                    return Ok(handled);
+                }
+                Commit::Change(plan) => {
+                    let origin = Some(&context.connection);
+                    match self.try_change(&plan, origin, holder, &mut held).await? {
+                        Ok(Some(Changed { entries, answer })) => {
+                            handled.response = handled.response.or(answer);
+                            if !entries.is_empty() {
+                                let allocated = held.map(|it| it.allocated);
+                                handled.log = Some((plan.channel.log(), allocated, entries));
+                            }
+                            return Ok(handled);
+                        }
+                        Ok(None) => {
+                            self.environment.sleep(backoff(attempt, holder)).await;
+                            let needs = message.needs(&context.subscriber);
+                            known = self.load(&context.subscriber, &needs).await?;
+                        }
+                        Err(rejection) => return self.reject(rejection, held).await,
+                    }
+                }
+            }
+        }
+        self.reject(Rejection::busy(), held).await
+    }
+
+    /// Places that were taken for nothing are closed, and drained if the lease came with them.
+    async fn without_places(
+        &self,
+        mut handled: Handled,
+        held: Option<Held>,
+    ) -> Result<Handled, Fault> {
+        if let Some(held) = held {
+            handled.log = Some((held.log().clone(), Some(held.allocated.clone()), Vec::new()));
+            self.give_up(held).await?;
+        }
+        Ok(handled)
+    }
+
+    async fn reject(&self, rejection: Rejection, held: Option<Held>) -> Result<Handled, Fault> {
+        self.without_places(Handled::rejected(rejection), held)
+            .await
+    }
+
+    async fn carry_out_append(
+        &self,
+        context: &Context,
+        draft: &Draft,
+        marker: Option<Marker>,
+        holder: &str,
+    ) -> Result<Handled, Fault> {
+        let mut allocated = None;
+        let appended = self
+            .append(
+                &context.subscriber,
+                Some(&context.connection),
+                draft,
+                marker,
+                holder,
+                &mut allocated,
+            )
+            .await;
+        let entries = allocated.iter().filter_map(|it| it.entry.clone()).collect();
+        let log = allocated.map(|it| (draft.log.clone(), Some(it), entries));
+        let mut handled = match appended {
+            Ok(appended) => Handled {
+                response: Some(ServerMessage::Delivery {
+                    message_id: appended.message_id,
+                    status: DeliveryStatus::Stored,
+                    destination: draft.log.destination_for(&context.subscriber.id),
+                    sequence: appended.sequence,
+                    timestamp: appended.timestamp,
+                    duplicate: appended.duplicate,
+                }),
+                ..Handled::default()
+            },
+            Err(NotAppended::Rejected(rejection)) => Handled::rejected(rejection),
+            Err(NotAppended::Fault(fault)) => {
+                tracing::error!(%fault, "not appended");
+                Handled::rejected(Rejection::busy())
+            }
+        };
+        handled.log = log;
+        Ok(handled)
+    }
+
+    /// Posts the response and the `ack`, then lets go what waited behind the gate.
+    async fn answer_and_lower(
+        &self,
+        target: &Target,
+        id: Option<&str>,
+        handled: &Handled,
+        gate: Option<&str>,
+    ) -> Result<(), Fault> {
+        self.answer(target, id, handled).await?;
+        let Some(gate) = gate else {
+            return Ok(());
+        };
+        let Target {
+            subscriber,
+            id,
+            connection,
+            ..
+        } = target;
+        self.release(subscriber, id, gate, connection.clone(), 0)
+            .await
+    }
+
+    /// Posts the response and then the `ack`.
+    async fn answer(
+        &self,
+        target: &Target,
+        id: Option<&str>,
+        handled: &Handled,
+    ) -> Result<(), Fault> {
+        let ack = ServerMessage::Ack {
+            id: id.map(str::to_owned),
+            status: handled.rejection.is_none(),
+            error: handled.rejection.clone(),
+        };
+        for message in handled.response.iter().chain([&ack]) {
+            if self.post_patiently(target, &message.encode(id)).await == Outcome::Gone {
+                return self.lose(target).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain_handled(&self, handled: &Handled, holder: &str) -> Result<(), Fault> {
+        match &handled.log {
+            None => Ok(()),
+            Some((log, Some(allocated), entries)) => {
+                self.drain_after(log, holder, &allocated.head, entries.clone(), PATIENCE)
+                    .await
+            }
+            // A log that was just made: nobody holds its lease.
+            Some((log, None, _)) => self.drain_job(log, None, PATIENCE).await,
+        }
+    }
+
+    async fn follow(&self, subscriber: &Subscriber, then: Option<Then>) -> Result<(), Fault> {
+        match then {
+            None | Some(Then::Nothing) => Ok(()),
+            Some(Then::TellPresence) => {
+                let job = Job::Presence {
+                    subscriber: subscriber.clone(),
+                    grace: false,
+                };
+                self.workers.start(&job).await
+            }
+            Some(Then::Received(log, sequence)) => {
+                self.received(&log, &subscriber.id, sequence).await
+            }
+        }
+    }
+
+    /// The sender's connection, if it is registered and not past its end. Otherwise it is told so and dropped: nothing is
+    /// accepted from a token that no longer holds, also before the drop.
+    async fn admit(&self, incoming: &Incoming) -> Result<Option<Target>, Fault> {
+        self.admit_behind(incoming, None).await
+    }
+
+    /// The same, with a gate raised in the same step if there will be a response.
+    async fn admit_behind(
+        &self,
+        incoming: &Incoming,
+        gate: Option<&str>,
+    ) -> Result<Option<Target>, Fault> {
+        let subscriber = &incoming.identity.subscriber;
+        let id = &incoming.connection;
+        let now = self.environment.now();
+        let connection = match gate {
+            Some(gate) => {
+                let mut attempt = 0;
+                loop {
+                    match self
+                        .store
+                        .raise_gate(subscriber, id, gate, now.plus(GATE))
+                        .await
+                    {
+                        Ok(raised) => break raised.ok(),
+                        Err(fault) => self.again(&mut attempt, gate, fault).await?,
+                    }
+                }
+            }
+            None => self.store.connections(subscriber).await?.remove(id),
+        };
+        match connection {
+            Some(connection) if now < connection.ends_at => Ok(Some(Target {
+                subscriber: subscriber.clone(),
+                id: id.clone(),
+                connection,
+                read_at: now,
+            })),
+            Some(connection) => {
+                let ends = connection.since.plus_seconds(limits::CONNECTION_SECONDS);
+                let code = if connection.ends_at < ends {
+                    DisconnectCode::TokenExpired
+                } else {
+                    DisconnectCode::ConnectionExpired
+                };
+                self.drop_connection(subscriber, id, connection.framing, code)
+                    .await?;
+                Ok(None)
+            }
+            None => {
+                self.turn_away(incoming).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A message over a connection that is not registered: it was dropped, and this may be the last it hears of us.
+    async fn turn_away(&self, incoming: &Incoming) -> Result<(), Fault> {
+        let Identity {
+            token,
+            subscriber,
+            framing,
+            ..
+        } = &incoming.identity;
+        let now = self.environment.now();
+        let code = match self.store.token(token).await? {
+            Some(record) if record.is_good(now) => DisconnectCode::ConnectionLimit,
+            Some(record) if now >= record.expires => DisconnectCode::TokenExpired,
+            _ => DisconnectCode::TokenInvalidated,
+        };
+        self.drop_connection(subscriber, &incoming.connection, *framing, code)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Pushes: what nobody asked for, to one connection, in order and behind its gates.
+
+use std::collections::BTreeSet;
+
+use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
+
+use crate::{
+    GATE, POST, Service, Store,
+    gate::Parking,
+    ports::{Connection, Environment, Fault, Job, Outcome, Pushes, Reference, Workers},
+};
+
+/// A connection as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Whose.
+    pub(crate) subscriber: Subscriber,
+    /// Which.
+    pub(crate) id: ConnectionId,
+    /// What was read.
+    pub(crate) connection: Connection,
+    /// When.
+    pub(crate) read_at: Timestamp,
+}
+
+/// One frame, and what stands for it if it has to wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Item<'a> {
+    /// The frame.
+    pub(crate) frame: &'a str,
+    /// What is parked instead; none for what is not worth it.
+    pub(crate) reference: Option<Reference>,
+}
+
+/// How far [`Service::push`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// How many of the items are done with: posted, parked, or given up with the connection.
+    pub(crate) done: usize,
+    /// The last one that the gateway took.
+    pub(crate) delivered: Option<usize>,
+}
+
+impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
+    /// Pushes `items` to a connection, one after the other. Begins no post after `until`; the rest is then not done.
+    pub(crate) async fn push(
+        &self,
+        target: &Target,
+        items: &[Item<'_>],
+        until: Option<Timestamp>,
+    ) -> Result<Pushed, Fault> {
+        let mut target = target.clone();
+        let mut pushed = Pushed {
+            done: 0,
+            delivered: None,
+        };
+        let all = Pushed {
+            done: items.len(),
+            ..pushed
+        };
+        while let Some(rest @ [item, ..]) = items.get(pushed.done..) {
+            let now = self.environment.now();
+            if until.is_some_and(|until| until <= now) {
+                return Ok(pushed);
+            }
+            // A gate may have been raised since the connection was read; two seconds is what the contract allows.
+            if target.read_at.plus(POST) < now && !self.refresh(&mut target).await? {
+                return Ok(all);
+            }
+            if target.connection.is_gated(now) {
+                match self.park(&target, rest).await? {
+                    Parking::Done => {
+                        return Ok(Pushed {
+                            done: items.len(),
+                            ..pushed
+                        });
+                    }
+                    Parking::Changed if self.refresh(&mut target).await? => continue,
+                    Parking::Changed => return Ok(all),
+                }
+            }
+            match self.post(&target, item.frame).await {
+                Outcome::Delivered => pushed.delivered = Some(pushed.done),
+                Outcome::Gone => {
+                    self.lose(&target).await?;
+                    return Ok(all);
+                }
+                Outcome::Throttled => {
+                    self.hold_back(&target, rest).await?;
+                    return Ok(Pushed {
+                        done: items.len(),
+                        ..pushed
+                    });
+                }
+                Outcome::TooLarge | Outcome::Unknown => self.resync(&target, item).await?,
+            }
+            pushed.done += 1;
+        }
+        Ok(pushed)
+    }
+
+    /// Hands a frame to a connection.
+    pub(crate) async fn post(&self, target: &Target, frame: &str) -> Outcome {
+        self.gateway
+            .post(&target.id, target.connection.framing, frame)
+            .await
+    }
+
+    /// Reads the connection again; whether it is still there.
+    pub(crate) async fn refresh(&self, target: &mut Target) -> Result<bool, Fault> {
+        let read_at = self.environment.now();
+        let mut connections = self.store.connections(&target.subscriber).await?;
+        match connections.remove(&target.id) {
+            Some(connection) => {
+                target.connection = connection;
+                target.read_at = read_at;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// The connection is gone: forgets it, and it alone.
+    pub(crate) async fn lose(&self, target: &Target) -> Result<(), Fault> {
+        self.disconnect(&target.subscriber, &target.id).await
+    }
+
+    /// After a post of unknown outcome: it is not repeated, the client is told to look for itself.
+    async fn resync(&self, target: &Target, item: &Item<'_>) -> Result<(), Fault> {
+        if let Some(Reference::Event { log, .. } | Reference::Resync { log }) = &item.reference
+            && let Some(frame) = self.resync_frame(target, log).await?
+        {
+            // If this is lost too, the connection is as good as dead, and resuming closes the gap.
+            let _ = self.post(target, &frame).await;
+        }
+        Ok(())
+    }
+
+    /// The `resync` frame of a log.
+    pub(crate) async fn resync_frame(
+        &self,
+        target: &Target,
+        log: &LogId,
+    ) -> Result<Option<String>, Fault> {
+        let Some(head) = self.store.head(log).await? else {
+            return Ok(None);
+        };
+        let message = ServerMessage::Resync {
+            destination: log.destination_for(&target.subscriber.id),
+            last_sequence: self.contiguous_end(log, &head).await?,
+        };
+        Ok(Some(message.encode(None)))
+    }
+
+    /// The client reads too slowly: what is left waits behind a gate as references, of logs one `resync` each, and the
+    /// worker tries again.
+    async fn hold_back(&self, target: &Target, rest: &[Item<'_>]) -> Result<(), Fault> {
+        let gate = format!("throttled-{}", self.environment.fresh_id());
+        let deadline = self.environment.now().plus(GATE);
+        let Target { subscriber, id, .. } = target;
+        if self
+            .store
+            .raise_gate(subscriber, id, &gate, deadline)
+            .await?
+            .is_err()
+        {
+            return Ok(());
+        }
+        let references = loud(rest.iter().filter_map(|it| it.reference.clone()));
+        self.store
+            .park(subscriber, id, Some(&gate), &references)
+            .await?;
+        let job = Job::Release {
+            subscriber: subscriber.clone(),
+            connection: id.clone(),
+        };
+        self.workers.start(&job).await
+    }
+}
+
+/// `references` with those to events replaced by one `resync` for each log.
+pub(crate) fn loud(references: impl IntoIterator<Item = Reference>) -> Vec<Reference> {
+    let mut seen = BTreeSet::new();
+    references
+        .into_iter()
+        .filter_map(|reference| match reference {
+            Reference::Event { log, .. } | Reference::Resync { log } => seen
+                .insert(log.clone())
+                .then_some(Reference::Resync { log }),
+            other => Some(other),
+        })
+        .collect()
+}
