@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -10,6 +9,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::fault::{Faults, Kind};
 use crate::ids;
+use crate::listen::{self, BodyError};
 use crate::server::{self, Answer, Unanswered};
 use crate::websocket::WebSockets;
 use crate::websocket::event::Identity;
@@ -94,9 +94,9 @@ async fn post(
     if faults.strikes(Kind::ThrottlePost) {
         return Ok(limit_exceeded());
     }
-    let body = match Limited::new(body, LARGEST_POST).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
+    let body = match listen::body(body, LARGEST_POST).await {
+        Ok(body) => body,
+        Err(BodyError::TooLarge) => {
             let message = r#"{"message":"Request Entity Too Large"}"#;
             return Ok(error_answer(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -104,7 +104,7 @@ async fn post(
                 message,
             ));
         }
-        Err(_) => return Err(Unanswered),
+        Err(BodyError::Broken) => return Err(Unanswered),
     };
     let Ok(text) = Utf8Bytes::try_from(body) else {
         let message = r#"{"message":"The data is not UTF-8; API Gateway sends text frames only"}"#;

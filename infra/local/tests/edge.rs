@@ -1,5 +1,7 @@
 //! The public port: page, raw WebSocket, HTTP API, and who is kept out; and how the command line fails.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::fs;
@@ -16,6 +18,7 @@ async fn the_page_and_its_parts_are_served() {
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
+        ("/protocol.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
     ] {
         let answer = http("GET", &format!("{edge}{path}"), "");

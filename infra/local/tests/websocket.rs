@@ -432,3 +432,17 @@ async fn a_stopping_gateway_closes_connections_and_tells_disconnect() {
     );
     assert!(!gateway.dir().join("ready.json").exists());
 }
+
+#[tokio::test]
+async fn a_function_that_takes_longer_than_29_seconds_has_timed_out() {
+    let gateway = Gateway::start_with(&[], |dir| {
+        common::template(dir).replace("    Timeout: 20\n", "    Timeout: 60\n")
+    });
+    let mut socket = gateway.connect().await;
+    send(&mut socket, r#"{"do":"await","file":"never"}"#).await;
+    let frame = next_text(&mut socket).await;
+    let start = r#"{"message": "Endpoint request timed out", "connectionId":""#;
+    assert!(frame.starts_with(start), "{frame}");
+    // The connection stays.
+    connection_id(&mut socket).await;
+}

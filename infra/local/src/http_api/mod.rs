@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use crate::lambda::{Invocation, Lambda};
+use crate::listen::{self, BodyError};
 use crate::server::{self, Answer};
 use crate::template::HttpRoute;
 
@@ -44,10 +44,10 @@ impl HttpApi {
     pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Option<Answer> {
         let (parts, body) = request.into_parts();
         let matched = route::find(&self.routes, &parts.method, parts.uri.path())?;
-        let body = match Limited::new(body, LARGEST_BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Some(too_large()),
-            Err(_) => return Some(message(StatusCode::BAD_REQUEST, "Bad Request")),
+        let body = match listen::body(body, LARGEST_BODY).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => return Some(too_large()),
+            Err(BodyError::Broken) => return Some(message(StatusCode::BAD_REQUEST, "Bad Request")),
         };
         let event = event::encode(&matched, &parts, &body, source);
         if event.len() > LARGEST_EVENT {

@@ -61,10 +61,14 @@ impl WebSockets {
         tokio::spawn(async move {
             let mut peer = this.peer(&parts.headers, source);
             let moment = Moment::now();
-            match this.open(&mut peer, &parts, source, &moment).await {
+            // The request goes with it: its headers would keep the HTTP connection's buffer alive.
+            let opened = this.open(&mut peer, parts, source, &moment).await;
+            match opened {
                 Ok(protocol) => {
                     let _ = tell.send(switching(&accept, protocol));
-                    this.live(peer, taken_over(on_upgrade).await).await;
+                    let upgraded = taken_over(on_upgrade).await;
+                    // A task of its own, because this one's memory is as large as what its handshake needed.
+                    tokio::spawn(async move { this.live(peer, upgraded).await });
                 }
                 Err(refusal) => {
                     let _ = tell.send(refusal.answer(&peer.connection_id, &moment.request_id));
@@ -91,7 +95,7 @@ impl WebSockets {
     async fn open(
         &self,
         peer: &mut Peer,
-        parts: &Parts,
+        parts: Parts,
         source: IpAddr,
         moment: &Moment,
     ) -> Result<Option<HeaderValue>, Refusal> {
@@ -100,6 +104,7 @@ impl WebSockets {
             headers: headers::of_event(&parts.headers, domain_name, source, peer.connected_at),
             query: query::parse(parts.uri.query().unwrap_or_default()),
         };
+        drop(parts);
         self.authorize(peer, &asked, moment).await?;
         let options = &self.inner.options;
         let Some(function) = options.api.routes.get("$connect") else {

@@ -116,29 +116,34 @@ impl WebSockets {
     async fn live(&self, peer: Peer, upgraded: Result<Upgraded, hyper::Error>) {
         let living = Arc::clone(&self.inner.living).acquire_owned().await;
         let Ok(Upgraded { stream, early }) = upgraded else {
-            self.disconnected(&peer, &Closing::new(1006, "")).await;
+            let closing = Closing::new(1006, "");
+            Box::pin(self.disconnected(&peer, &closing)).await;
             return;
         };
         let (connection, commands) = Connection::new(peer);
         self.registry().insert(Arc::clone(&connection));
         let mut socket = Socket::new(stream, early, Arc::clone(&connection), commands).await;
+
+        let in_order = self.inner.options.in_order;
         let mut last: Option<JoinHandle<()>> = None;
         let closing = socket
             .run(self.inner.options.lifetime, |text| {
-                let before = last.take().filter(|_| self.inner.options.in_order);
+                let before = last.take();
                 let (this, connection) = (self.clone(), Arc::clone(&connection));
-                last = Some(tokio::spawn(async move {
+                let receiving = tokio::spawn(async move {
                     if let Some(before) = before {
                         let _ = before.await;
                     }
                     this.received(&connection, &text).await;
-                }));
+                });
+                last = in_order.then_some(receiving);
             })
             .await;
         self.registry().remove(&connection.peer.connection_id);
+        // Boxed, so that an open connection does not hold the memory that its end will need.
         tokio::join!(
-            socket.farewell(),
-            self.disconnected(&connection.peer, &closing)
+            Box::pin(socket.farewell()),
+            Box::pin(self.disconnected(&connection.peer, &closing))
         );
         drop(living);
     }
