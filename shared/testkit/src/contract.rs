@@ -28,9 +28,7 @@ pub use self::{
         channels_in_batches, created_channel, horizons_of_members, invitations, members_in_pages,
         memberships_in_pages, seniors,
     },
-    connections::{
-        connections_in_batches, forgetting, refused_registration, registration, replacement,
-    },
+    connections::{connections_in_batches, forgetting, refused_registration, registration},
     direct::{conversations_in_pages, direct_conversation, direct_horizons},
     fixtures::now,
     gates::{gate_races, gates_lowered, gates_raised, gates_taken_over, parking, unparking},
@@ -58,7 +56,7 @@ macro_rules! each_suite {
     ($callback:ident) => {
         $callback! {
             tokens tokens_in_pages token_connections
-            registration refused_registration replacement forgetting connections_in_batches
+            registration refused_registration forgetting connections_in_batches
             gates_raised parking unparking gates_lowered gates_taken_over gate_races
             announcements presence_leases presences_in_batches
             allocation concurrent_allocation closed_log heads_in_batches

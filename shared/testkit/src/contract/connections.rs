@@ -6,8 +6,7 @@ use protocol::{
     limits::CONNECTIONS_PER_SUBSCRIBER,
 };
 use service::ports::{
-    Connection, Connections, Framing, Presences, Reference, RegisterError, Registration, TokenHash,
-    Tokens,
+    Connection, Connections, Framing, Presences, Reference, RegisterError, TokenHash, Tokens,
 };
 
 use super::fixtures::{
@@ -117,48 +116,6 @@ pub async fn refused_registration<S: Tokens + Connections>(store: &S) {
     };
     let registration = registration_of(&ada, "c", &just_before);
     registered(store.register(&registration).await).unwrap();
-
-    // Who is refused replaces nobody.
-    let refused = Registration {
-        replaces: Some(registration.id.clone()),
-        ..registration_of(&ada, "d", &connection(&invalidated))
-    };
-    let refused = store.register(&refused).await;
-    assert!(matches!(refused, Err(RegisterError::Token)), "{refused:?}");
-    let found = store.connections(&ada).await.unwrap();
-    assert_eq!(found.keys().collect::<Vec<_>>(), [&registration.id]);
-}
-
-/// The replaced connection goes with the write that registers the new one, and its announcement with it.
-pub async fn replacement<S: Tokens + Connections + Presences>(store: &S) {
-    let ada = Tenant::new().subscriber("ada");
-    let hash = token(store, &ada).await;
-    let (old, stays) = (
-        connected(store, &ada, "old").await,
-        connected(store, &ada, "stays").await,
-    );
-    announce(store, &ada, &stays).await;
-    announce(store, &ada, &old).await;
-    let before = store.presence(&ada).await.unwrap();
-
-    let new = Registration {
-        replaces: Some(old),
-        ..registration_of(&ada, "new", &connection(&hash))
-    };
-    for _ in 0..2 {
-        registered(store.register(&new).await).unwrap();
-        let found = store.connections(&ada).await.unwrap();
-        assert_eq!(found.keys().collect::<Vec<_>>(), [&new.id, &stays]);
-        let after = store.presence(&ada).await.unwrap();
-        assert_eq!(after.announcements.keys().collect::<Vec<_>>(), [&stays]);
-        assert!(after.version > before.version, "others are to be told");
-    }
-    let of_nobody = Registration {
-        replaces: Some(ConnectionId("never there".to_owned())),
-        ..registration_of(&ada, "newer", &connection(&hash))
-    };
-    registered(store.register(&of_nobody).await).unwrap();
-    assert_eq!(store.connections(&ada).await.unwrap().len(), 3);
 }
 
 async fn announce<S: Presences>(store: &S, subscriber: &Subscriber, id: &ConnectionId) -> u64 {

@@ -122,7 +122,6 @@ pub(super) fn registration(
         subscriber: subscriber.clone(),
         id: ConnectionId(id.to_owned()),
         connection: connection.clone(),
-        replaces: None,
     }
 }
 

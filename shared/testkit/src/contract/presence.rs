@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use protocol::{Announcement, Availability, ConnectionId, Subscriber};
-use service::ports::{Connections, Gone, PresenceState, Presences, Tokens};
+use service::ports::{Connections, Gone, PresenceState, Presences, Tokens, Told};
 
 use super::fixtures::{Tenant, connected, contended, ids, json, now};
 
@@ -96,23 +96,39 @@ pub async fn presence_leases<S: Tokens + Connections + Presences>(store: &S) {
         announced.unwrap().unwrap()
     };
 
+    let release = async |holder: &str, version, told: Option<&Told>| {
+        contended(async || store.release_presence(&ada, holder, version, told).await).await
+    };
+    let told = |version| Told {
+        digest: format!("5feceb66{version}"),
+        version,
+    };
+
     let version = announce("here").await;
     let state = lease("one", 0).await.unwrap();
     assert_eq!((state.version, state.pushed < version), (version, true));
+    assert_eq!(state.told, None);
     assert_eq!(state, store.presence(&ada).await.unwrap());
     assert_eq!(lease("two", 9).await, None);
-    assert!(store.release_presence(&ada, "two", version).await.unwrap());
-    let pushed = store.presence(&ada).await.unwrap().pushed;
-    assert_eq!(pushed, state.pushed, "who has no right notes nothing");
+    assert!(release("two", version, Some(&told(1))).await);
+    let unchanged = store.presence(&ada).await.unwrap();
+    assert_eq!(unchanged, state, "who has no right notes nothing");
     assert_eq!(lease("two", 9).await, None, "nor does it give it back");
 
     assert!(lease("two", 11).await.is_some(), "it ends by itself");
     let newer = announce("still here").await;
-    assert!(!store.release_presence(&ada, "two", version).await.unwrap());
-    assert_eq!(store.presence(&ada).await.unwrap().pushed, version);
+    assert!(!release("two", version, Some(&told(1))).await);
+    let noted = store.presence(&ada).await.unwrap();
+    assert_eq!((noted.pushed, noted.told), (version, Some(told(1))));
     assert_eq!(lease("three", 11).await.unwrap().version, newer);
-    assert!(store.release_presence(&ada, "three", newer).await.unwrap());
-    assert_eq!(store.presence(&ada).await.unwrap().pushed, newer);
+    assert!(release("three", newer, None).await);
+    let noted = store.presence(&ada).await.unwrap();
+    let same = (newer, Some(told(1)));
+    assert_eq!(
+        (noted.pushed, noted.told),
+        same,
+        "it looked the same to others"
+    );
     assert_eq!(lease("four", 60).await, None, "everything is told");
 
     let newest = announce("away").await;

@@ -41,7 +41,6 @@ impl Connections for Memory {
             subscriber,
             id,
             connection,
-            replaces,
         } = registration;
         let registered = self.write("register", |state, now| {
             let token = state.tokens.get_mut(&connection.token);
@@ -55,9 +54,6 @@ impl Connections for Memory {
             let ttl = Ttl::after(connection.ends_at, DAY_SECONDS);
             token.connections.insert(id.clone(), ttl);
             let person = state.person_mut(subscriber);
-            if let Some(old) = replaces {
-                person.forget(old);
-            }
             // What was repeated may have taken place before, and things may have happened to it since.
             person
                 .connections

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{Announcement, ConnectionId, Subscriber, Timestamp};
-use service::ports::{Fault, Gone, PresenceState, Presences};
+use service::ports::{Fault, Gone, PresenceState, Presences, Told};
 
 use super::Memory;
 
@@ -95,12 +95,16 @@ impl Presences for Memory {
         subscriber: &Subscriber,
         holder: &str,
         version: u64,
+        told: Option<&Told>,
     ) -> Result<bool, Fault> {
         self.write("release_presence", |state, _| {
             let presence = &mut state.person_mut(subscriber).presence;
             if presence.lease.as_ref().is_some_and(|(it, _)| it == holder) {
                 presence.lease = None;
-                presence.state.pushed = presence.state.pushed.max(version);
+                presence.state.pushed = version;
+                if let Some(told) = told {
+                    presence.state.told = Some(told.clone());
+                }
             }
             presence.state.version == version
         })
