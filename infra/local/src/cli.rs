@@ -16,19 +16,19 @@ EXAMPLES
   Keep the tables between runs, and use ports that are free:
       local-gateway --data .local --port 0
   Run ready-made functions with some trouble, the same trouble each time:
-      local-gateway --functions target/debug --fault throttle-post=0.1 --fault kill-instance=0.02 --seed 7
+      local-gateway --functions target/debug --fault throttle-post=0.1 --seed 7
   Let connections go idle after 6 seconds instead of 10 minutes:
       local-gateway --clock-scale 100
 
 WHAT IS WHERE
-  The public port (--port) has the console page at /, the raw WebSocket at /messaging/websocket and the
-  HTTP API under /v1/. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on
-  AWS. DynamoDB and Lambda have ports of their own; the AWS CLI works with them:
+The public port (--port) has the console page at /, the raw WebSocket at /messaging/websocket and the HTTP API under \
+/v1/. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on AWS. DynamoDB and Lambda have \
+ports of their own, and the AWS CLI works with them:
       aws dynamodb list-tables --endpoint-url http://127.0.0.1:8083
 
 WHAT DIFFERS FROM AWS
-  Signatures are not checked. A failed asynchronous invocation is repeated twice as on AWS, but after
-  --retry-delay instead of one and two minutes. Secondary indexes are up to date at once.";
+Signatures are not checked. A failed asynchronous invocation is repeated twice as on AWS, but after --retry-delay \
+instead of one and two minutes. Secondary indexes are up to date at once.";
 
 /// Runs a WebSocket API, an HTTP API, their functions and tables on this machine, from the template that deploys them.
 ///
@@ -62,7 +62,7 @@ pub struct Options {
     pub dynamodb_endpoint: Option<String>,
 
     /// The public port; 0 picks free ports for everything
-    #[arg(long, value_name = "PORT", default_value_t = 8080, env = "PORT")]
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
 
     /// The address of the public port. The HTTP API is open: beyond loopback everybody who reaches it can use it

@@ -1,14 +1,12 @@
 //! Starts everything in order, says where it is, and stops it again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
@@ -21,6 +19,7 @@ use crate::function_url::FunctionUrls;
 use crate::http_api::HttpApi;
 use crate::lambda::{Lambda, LambdaOptions};
 use crate::management;
+use crate::ready::Urls;
 use crate::schedule::{ScheduleError, Schedules};
 use crate::server::{self, Answer, ListenError, Unanswered};
 use crate::template::{Template, TemplateError, WebSocketApi};
@@ -44,31 +43,6 @@ pub struct Gateway {
     schedules: Schedules,
     engine: Option<Engine>,
     ready_file: Option<PathBuf>,
-}
-
-/// Where everything is; the content of the ready file.
-#[derive(Clone, Debug, Serialize)]
-pub struct Urls {
-    /// The public port.
-    pub edge: String,
-    /// The raw WebSocket through the public port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub websocket: Option<String>,
-    /// The base URL for SockJS clients.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sockjs: Option<String>,
-    /// The HTTP API.
-    pub api: String,
-    /// The WebSocket API's own URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
-    /// The endpoint of `@connections`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub management: Option<String>,
-    /// DynamoDB.
-    pub dynamodb: String,
-    /// Lambda's Invoke API.
-    pub lambda: String,
 }
 
 /// Why the gateway does not start.
@@ -181,10 +155,13 @@ impl Gateway {
             ready_file: options.ready_file.clone(),
         };
         if let Some(path) = &gateway.ready_file {
-            write_whole(path, &gateway.urls).map_err(|source| StartError::ReadyFile {
-                path: path.clone(),
-                source,
-            })?;
+            gateway
+                .urls
+                .write(path)
+                .map_err(|source| StartError::ReadyFile {
+                    path: path.clone(),
+                    source,
+                })?;
         }
         Ok(gateway)
     }
@@ -231,33 +208,6 @@ impl Ports {
             stage: server::listen(local, stage, "the WebSocket API", "--websocket-port").await?,
             lambda: server::listen(local, lambda, "Lambda", "--lambda-port").await?,
         })
-    }
-}
-
-impl Urls {
-    fn new(
-        edge: SocketAddr,
-        stage: SocketAddr,
-        api: Option<&WebSocketApi>,
-        dynamodb: String,
-        lambda: String,
-    ) -> Self {
-        // All addresses are reached through this machine's own.
-        let edge = if edge.ip().is_unspecified() {
-            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), edge.port())
-        } else {
-            edge
-        };
-        Self {
-            edge: format!("http://{edge}"),
-            websocket: api.map(|_| format!("ws://{edge}/messaging/websocket")),
-            sockjs: api.map(|_| format!("http://{edge}/messaging")),
-            api: format!("http://{edge}/v1"),
-            stage: api.map(|api| format!("ws://{stage}/{}", api.stage)),
-            management: api.map(|api| format!("http://{stage}/{}", api.stage)),
-            dynamodb,
-            lambda,
-        }
     }
 }
 
@@ -368,14 +318,4 @@ fn find_upwards(template: &Path) -> PathBuf {
         Some(path) if template.is_relative() => path,
         _ => template.to_owned(),
     }
-}
-
-/// Whoever waits for the file sees it whole or not at all.
-fn write_whole(path: &Path, urls: &Urls) -> std::io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")))?;
-    serde_json::to_writer_pretty(&mut file, urls)?;
-    file.write_all(b"\n")?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -1,10 +1,82 @@
-//! What is printed when everything can serve.
+//! What is told when everything can serve: the URLs, printed and in the ready file.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
-use crate::gateway::Urls;
+use serde::Serialize;
 
-/// The URLs, and lines to paste.
+use crate::template::WebSocketApi;
+
+/// Where everything is; the content of the ready file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Urls {
+    /// The public port.
+    pub edge: String,
+    /// The raw WebSocket through the public port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<String>,
+    /// The base URL for SockJS clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sockjs: Option<String>,
+    /// The HTTP API.
+    pub api: String,
+    /// The WebSocket API's own URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// The endpoint of `@connections`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub management: Option<String>,
+    /// DynamoDB.
+    pub dynamodb: String,
+    /// Lambda's Invoke API.
+    pub lambda: String,
+}
+
+impl Urls {
+    /// The URLs of a gateway that listens at these addresses.
+    #[must_use]
+    pub fn new(
+        edge: SocketAddr,
+        stage: SocketAddr,
+        api: Option<&WebSocketApi>,
+        dynamodb: String,
+        lambda: String,
+    ) -> Self {
+        // All addresses are reached through this machine's own.
+        let edge = if edge.ip().is_unspecified() {
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), edge.port())
+        } else {
+            edge
+        };
+        Self {
+            edge: format!("http://{edge}"),
+            websocket: api.map(|_| format!("ws://{edge}/messaging/websocket")),
+            sockjs: api.map(|_| format!("http://{edge}/messaging")),
+            api: format!("http://{edge}/v1"),
+            stage: api.map(|api| format!("ws://{stage}/{}", api.stage)),
+            management: api.map(|api| format!("http://{stage}/{}", api.stage)),
+            dynamodb,
+            lambda,
+        }
+    }
+
+    /// Writes them as JSON. Whoever waits for the file sees it whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")))?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.write_all(b"\n")?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+/// What is printed: the URLs, and lines to paste.
 #[must_use]
 pub fn text(urls: &Urls) -> String {
     let mut text = String::from("\nReady. Ctrl-C stops everything.\n\n");
