@@ -1,12 +1,14 @@
-//! The HTTP listener behind which Lambda and DynamoDB are served.
+//! The HTTP listener behind which Lambda and DynamoDB are served. Unlike the front's, its connections end with it: what
+//! an instance left open must not outlive the instance.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,13 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// An answer, held whole.
-pub(crate) type Answer = Response<Full<Bytes>>;
-
-/// The handler wants the connection closed without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is withheld")]
-pub(crate) struct Withheld;
+use crate::server::{self, Answer, Unanswered};
 
 /// Why a body could not be read.
 #[derive(Debug)]
@@ -35,15 +31,15 @@ pub(crate) enum BodyError {
 pub(crate) async fn serve<H, F>(listener: TcpListener, handler: H) -> Infallible
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Result<Answer, Withheld>> + Send + 'static,
+    F: Future<Output = Result<Answer, Unanswered>> + Send + 'static,
 {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                // A failed accept is the client's end, or a shortage of descriptors that passes.
+                // Mostly too many open files: accepting again at once would only spin.
                 let Ok((stream, _)) = accepted else {
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
                 let _ = stream.set_nodelay(true);
@@ -70,19 +66,9 @@ pub(crate) async fn body(incoming: Incoming, most: usize) -> Result<Bytes, BodyE
     }
 }
 
-/// An answer of `status` with `body` and one content type.
-pub(crate) fn answer(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(content_type),
-    );
-    answer
+/// Whether a web page may have sent this: no SDK and no function names an origin or another host.
+pub(crate) fn is_from_a_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || server::is_rebound(headers)
 }
 
 /// The URL that reaches a listener; one on every address is reached on loopback.

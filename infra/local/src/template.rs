@@ -1,6 +1,7 @@
 //! The deployment template, read as CloudFormation and SAM would read it.
 
 mod apis;
+mod conditions;
 mod functions;
 mod intrinsics;
 mod resources;

@@ -134,6 +134,10 @@ async fn a_kept_database_has_its_items_and_refuses_another_schema() {
 
         let second = engine(keep).await;
         assert_eq!(get(&second, "a").await["text"]["S"], "kept");
+        let mut beside = options();
+        keep(&mut beside);
+        let error = Engine::start(beside).await.unwrap_err();
+        assert!(matches!(error, EngineError::InUse(_)), "{error}");
         second.shut_down().await;
 
         let mut options = options();

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Builder;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -300,6 +301,25 @@ async fn the_invoke_api_answers_as_lambda_does() {
 }
 
 #[tokio::test]
+async fn web_pages_may_not_invoke() {
+    within(async {
+        let setup = setup(|_| {}).await;
+        let url = format!("{}/2015-03-31/functions/F/invocations", setup.lambda.url());
+        for (name, value) in [
+            ("origin", "https://example.com"),
+            ("host", "rebound.example.com"),
+        ] {
+            let request = Request::post(&url).header(name, value);
+            let (status, _, _) = send(request, "{}").await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{name}");
+        }
+        assert!(setup.instances().await.is_empty());
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_function_finds_lambda_s_variables_and_not_the_gateway_s() {
     within(async {
         let setup = setup(|options| {
@@ -501,6 +521,10 @@ async fn request(
     if let Some(kind) = kind {
         request = request.header("x-amz-invocation-type", kind);
     }
+    send(request, body).await
+}
+
+async fn send(request: Builder, body: &str) -> (StatusCode, HeaderMap, Bytes) {
     let request = request
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .unwrap();

@@ -7,7 +7,8 @@ use hyper::body::Incoming;
 use super::faults::{self, Strike};
 use super::operations;
 use crate::fault::Faults;
-use crate::listen::{self, Answer, BodyError, Withheld};
+use crate::listen::{self, BodyError};
+use crate::server::{self, Answer, Unanswered};
 
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 /// The service's limit for a request, 16 MB (DynamoDB developer guide, quotas).
@@ -21,9 +22,12 @@ pub(super) struct Front {
 
 impl Front {
     /// Answers one request, unless a fault withholds the answer.
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Withheld> {
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Unanswered> {
+        if listen::is_from_a_page(request.headers()) {
+            return Ok(bare_error("AccessDeniedException"));
+        }
         if request.method() != Method::POST {
-            return Ok(listen::answer(
+            return Ok(server::with_type(
                 StatusCode::OK,
                 "text/plain",
                 "healthy: dynamodb.local ",
@@ -42,7 +46,7 @@ impl Front {
         let body = match listen::body(request.into_body(), LARGEST_REQUEST).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => return Ok(too_large()),
-            Err(BodyError::Broken) => return Err(Withheld),
+            Err(BodyError::Broken) => return Err(Unanswered),
         };
         let Ok(body) = std::str::from_utf8(&body) else {
             return Ok(bare_error("SerializationException"));
@@ -57,7 +61,11 @@ impl Front {
             Ok(json) => reply(StatusCode::OK, json),
             Err(error) => failure(&error),
         };
-        if withheld { Err(Withheld) } else { Ok(answer) }
+        if withheld {
+            Err(Unanswered)
+        } else {
+            Ok(answer)
+        }
     }
 }
 
@@ -78,7 +86,7 @@ fn bare_error(name: &str) -> Answer {
 }
 
 fn reply(status: StatusCode, json: String) -> Answer {
-    let mut answer = listen::answer(status, CONTENT_TYPE, json);
+    let mut answer = server::with_type(status, CONTENT_TYPE, json);
     let id = format!("{:032X}", rand::random::<u128>());
     if let Ok(id) = HeaderValue::from_str(&id) {
         answer

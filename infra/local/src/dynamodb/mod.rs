@@ -5,6 +5,7 @@ mod front;
 mod operations;
 mod tables;
 
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +66,9 @@ pub enum EngineError {
         /// What the engine said.
         problem: String,
     },
+    /// Another process has it.
+    #[error("another local gateway keeps its tables in {folder}; stop it, or choose another folder with --data", folder = .0.display())]
+    InUse(PathBuf),
     /// A table of the template cannot be created.
     #[error("cannot create the table {table}: {problem}")]
     Create {
@@ -143,7 +147,7 @@ async fn run(
     ready: oneshot::Sender<Result<SocketAddr, EngineError>>,
     stopping: oneshot::Receiver<()>,
 ) {
-    let (database, listener, address) = match open(&options).await {
+    let (database, _lock, listener, address) = match open(&options).await {
         Ok(opened) => opened,
         Err(error) => return drop(ready.send(Err(error))),
     };
@@ -166,7 +170,9 @@ async fn run(
     }
 }
 
-async fn open(options: &EngineOptions) -> Result<(Database, TcpListener, SocketAddr), EngineError> {
+type Opened = (Database, Option<File>, TcpListener, SocketAddr);
+
+async fn open(options: &EngineOptions) -> Result<Opened, EngineError> {
     let wanted = SocketAddr::new(options.host, options.port);
     let failed = |source| EngineError::Listen {
         address: wanted,
@@ -174,26 +180,43 @@ async fn open(options: &EngineOptions) -> Result<(Database, TcpListener, SocketA
     };
     let listener = TcpListener::bind(wanted).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let database = match &options.data {
-        Some(folder) => kept_in(folder)?,
-        None => Database::memory().map_err(|error| EngineError::Open {
-            path: PathBuf::from(":memory:"),
-            problem: error.to_string(),
-        })?,
+    let (database, lock) = match &options.data {
+        Some(folder) => {
+            let (database, lock) = kept_in(folder)?;
+            (database, Some(lock))
+        }
+        None => {
+            let path = PathBuf::from(":memory:");
+            let database = Database::memory();
+            (
+                database.map_err(|error| EngineError::Open {
+                    path,
+                    problem: error.to_string(),
+                })?,
+                None,
+            )
+        }
     };
     for table in &options.tables {
         tables::ensure(&database, table)?;
     }
-    Ok((database, listener, address))
+    Ok((database, lock, listener, address))
 }
 
-fn kept_in(folder: &Path) -> Result<Database, EngineError> {
+/// Opens the database in `folder`; nobody else may while the file beside it is held, also after a crash.
+fn kept_in(folder: &Path) -> Result<(Database, File), EngineError> {
     let path = folder.join("dynamodb.sqlite");
     let failed = |problem: String| EngineError::Open {
         path: path.clone(),
         problem,
     };
     std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+    let lock = File::create(folder.join("lock")).map_err(|error| failed(error.to_string()))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(EngineError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
+    }
     let text = path
         .to_str()
         .ok_or_else(|| failed("its name is not UTF-8".to_owned()))?;
@@ -202,7 +225,7 @@ fn kept_in(folder: &Path) -> Result<Database, EngineError> {
     database
         .disable_bulk_loading()
         .map_err(|error| failed(error.to_string()))?;
-    Ok(database)
+    Ok((database, lock))
 }
 
 async fn sweep(database: Database) {

@@ -8,7 +8,8 @@ use serde::de::IgnoredAny;
 
 use super::pool::{error_json, request_id};
 use super::{Invocation, Lambda};
-use crate::listen::{self, Answer, BodyError};
+use crate::listen::{self, BodyError};
+use crate::server::{self, Answer};
 
 /// 6 MB synchronous, 1 MB asynchronous (Lambda quotas, 2026).
 const LARGEST_REQUEST: usize = 6 * 1024 * 1024;
@@ -23,6 +24,13 @@ pub(super) async fn handle(lambda: Option<Lambda>, request: Request<Incoming>) -
             "shutting down",
         );
     };
+    if listen::is_from_a_page(request.headers()) {
+        return refused(
+            StatusCode::FORBIDDEN,
+            "AccessDeniedException",
+            "web pages may not invoke functions",
+        );
+    }
     let mut answer = route(&lambda, request).await;
     if let Ok(id) = HeaderValue::from_str(&request_id()) {
         answer
@@ -89,9 +97,9 @@ async fn invoke(lambda: &Lambda, name: &str, request: Request<Incoming>) -> Answ
         "RequestResponse" => answered(lambda, name, payload).await,
         "Event" => {
             lambda.invoke_event(name, payload);
-            listen::answer(StatusCode::ACCEPTED, "application/json", "")
+            server::with_type(StatusCode::ACCEPTED, "application/json", "")
         }
-        "DryRun" => listen::answer(StatusCode::NO_CONTENT, "application/json", ""),
+        "DryRun" => server::with_type(StatusCode::NO_CONTENT, "application/json", ""),
         _ => refused(
             StatusCode::BAD_REQUEST,
             "InvalidParameterValueException",
@@ -126,7 +134,7 @@ async fn answered(lambda: &Lambda, name: &str, payload: Bytes) -> Answer {
             );
         }
     };
-    let mut answer = listen::answer(StatusCode::OK, "application/json", body);
+    let mut answer = server::with_type(StatusCode::OK, "application/json", body);
     let headers = answer.headers_mut();
     headers.insert(
         "x-amz-executed-version",
@@ -149,7 +157,7 @@ fn instances(lambda: &Lambda) -> Answer {
         .flat_map(|pool| pool.instances())
         .collect();
     match serde_json::to_vec(&all) {
-        Ok(body) => listen::answer(StatusCode::OK, "application/json", body),
+        Ok(body) => server::with_type(StatusCode::OK, "application/json", body),
         Err(error) => refused(
             StatusCode::INTERNAL_SERVER_ERROR,
             "ServiceException",
@@ -169,7 +177,7 @@ fn invalid(message: &str) -> Answer {
 /// The error's type stands in a header, as in every REST-JSON service of AWS.
 fn refused(status: StatusCode, error_type: &'static str, message: &str) -> Answer {
     let body = serde_json::json!({ "Type": "User", "message": message }).to_string();
-    let mut answer = listen::answer(status, "application/json", body);
+    let mut answer = server::with_type(status, "application/json", body);
     answer
         .headers_mut()
         .insert("x-amzn-errortype", HeaderValue::from_static(error_type));

@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 
 use super::instance::Link;
 use super::pool::error_json;
-use crate::listen::{self, Answer, BodyError, Withheld};
+use crate::listen::{self, BodyError};
+use crate::server::{self, Answer, Unanswered};
 
 /// Lambda's limit for a synchronous answer, 6 MB (Lambda quotas, 2026).
 pub(super) const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
@@ -27,7 +28,7 @@ async fn handle(
     link: Arc<Link>,
     arn: Arc<str>,
     request: Request<Incoming>,
-) -> Result<Answer, Withheld> {
+) -> Result<Answer, Unanswered> {
     let path = request.uri().path().to_owned();
     let Some(rest) = path.strip_prefix("/2018-06-01/runtime/") else {
         return Ok(refused(
@@ -57,20 +58,20 @@ async fn handle(
                     )
                 }
                 // The process is on its way out; its end ends the invocation.
-                Err(BodyError::Broken) => return Err(Withheld),
+                Err(BodyError::Broken) => return Err(Unanswered),
             };
             Ok(finished(&link, id, result, answer))
         }
         (&Method::POST, ["invocation", id, "error"]) => {
             let body = listen::body(request.into_body(), LARGEST_ANSWER)
                 .await
-                .map_err(|_| Withheld)?;
+                .map_err(|_| Unanswered)?;
             Ok(finished(&link, id, Err(body), accepted()))
         }
         (&Method::POST, ["init", "error"]) => {
             let body = listen::body(request.into_body(), LARGEST_ANSWER)
                 .await
-                .map_err(|_| Withheld)?;
+                .map_err(|_| Unanswered)?;
             link.fail_init(body);
             Ok(accepted())
         }
@@ -82,9 +83,9 @@ async fn handle(
     }
 }
 
-async fn next(link: &Link, arn: &str) -> Result<Answer, Withheld> {
-    let (request_id, payload, deadline_ms) = link.next().await.ok_or(Withheld)?;
-    let mut answer = listen::answer(StatusCode::OK, "application/json", payload);
+async fn next(link: &Link, arn: &str) -> Result<Answer, Unanswered> {
+    let (request_id, payload, deadline_ms) = link.next().await.ok_or(Unanswered)?;
+    let mut answer = server::with_type(StatusCode::OK, "application/json", payload);
     let headers = [
         ("lambda-runtime-aws-request-id", request_id),
         ("lambda-runtime-deadline-ms", deadline_ms.to_string()),
@@ -115,7 +116,7 @@ fn finished(link: &Link, request_id: &str, result: Result<Bytes, Bytes>, answer:
 }
 
 fn accepted() -> Answer {
-    listen::answer(
+    server::with_type(
         StatusCode::ACCEPTED,
         "application/json",
         r#"{"status":"OK"}"#,
@@ -123,7 +124,7 @@ fn accepted() -> Answer {
 }
 
 fn refused(status: StatusCode, error_type: &str, message: &str) -> Answer {
-    listen::answer(status, "application/json", error_json(error_type, message))
+    server::with_type(status, "application/json", error_json(error_type, message))
 }
 
 /// In X-Ray's form, not sampled.

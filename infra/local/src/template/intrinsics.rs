@@ -1,11 +1,11 @@
-//! Parameters, conditions and intrinsic functions.
+//! Intrinsic functions, and what they may refer to.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{ACCOUNT, STACK};
+use super::{ACCOUNT, STACK, conditions};
 
 /// Names of names end somewhere, unless they go in a circle.
 const DEEPEST: u32 = 64;
@@ -15,7 +15,7 @@ const DEEPEST: u32 = 64;
 pub(super) struct Scope<'a> {
     pub(super) region: &'a str,
     parameters: BTreeMap<&'a str, Value>,
-    conditions: Option<&'a Map<String, Value>>,
+    pub(super) conditions: Option<&'a Map<String, Value>>,
     mappings: Option<&'a Map<String, Value>>,
     resources: &'a Map<String, Value>,
     depth: Cell<u32>,
@@ -41,7 +41,7 @@ impl<'a> Scope<'a> {
         for (name, declaration) in declared.into_iter().flatten() {
             parameters.insert(
                 name.as_str(),
-                parameter(name, declaration, given.get(name))?,
+                conditions::parameter(name, declaration, given.get(name))?,
             );
         }
         Ok(Self {
@@ -83,15 +83,6 @@ impl<'a> Scope<'a> {
     /// Every resource of the template.
     pub(super) fn resources(&self) -> &'a Map<String, Value> {
         self.resources
-    }
-
-    /// Whether the condition `name` holds.
-    pub(super) fn holds(&self, name: &str) -> Result<bool, String> {
-        let condition = self
-            .conditions
-            .and_then(|conditions| conditions.get(name))
-            .ok_or_else(|| format!("there is no condition `{name}`"))?;
-        self.deeper(|| self.truth(condition))
     }
 
     fn call(&self, name: &str, argument: &Value) -> Result<Value, String> {
@@ -281,46 +272,13 @@ impl<'a> Scope<'a> {
             .ok_or_else(|| "Fn::FindInMap takes a mapping and two keys".to_owned())
     }
 
-    fn truth(&self, condition: &Value) -> Result<bool, String> {
-        let call = condition.as_object().and_then(single);
-        match call {
-            Some(("Condition", Value::String(name))) => self.holds(name),
-            Some(("Fn::Equals", Value::Array(sides))) => match sides.as_slice() {
-                [left, right] => Ok(scalar(&self.resolve(left)?) == scalar(&self.resolve(right)?)),
-                _ => Err("Fn::Equals takes two values".to_owned()),
-            },
-            Some(("Fn::Not", Value::Array(inner))) => Ok(!self.all(inner)?),
-            Some(("Fn::And", Value::Array(inner))) => self.all(inner),
-            Some(("Fn::Or", Value::Array(inner))) => {
-                for condition in inner {
-                    if self.truth(condition)? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
-            _ => Err(format!(
-                "the local gateway cannot evaluate the condition {condition}"
-            )),
-        }
-    }
-
-    fn all(&self, conditions: &[Value]) -> Result<bool, String> {
-        for condition in conditions {
-            if !self.truth(condition)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// `value`, which must come to a text, a number or a truth value.
     pub(super) fn text(&self, value: &Value) -> Result<String, String> {
         let resolved = self.resolve(value)?;
         scalar(&resolved).ok_or_else(|| format!("{resolved} should be a text"))
     }
 
-    fn deeper<T>(&self, inner: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    pub(super) fn deeper<T>(&self, inner: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         self.depth.set(self.depth.get() + 1);
         let result = if self.depth.get() > DEEPEST {
             Err("its names refer to each other in a circle".to_owned())
@@ -350,36 +308,11 @@ pub(super) fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-fn single(entries: &Map<String, Value>) -> Option<(&str, &Value)> {
+/// The key and value of a map that has only one.
+pub(super) fn single(entries: &Map<String, Value>) -> Option<(&str, &Value)> {
     let mut entries_left = entries.iter();
     match (entries_left.next(), entries_left.next()) {
         (Some((key, value)), None) => Some((key, value)),
         _ => None,
     }
-}
-
-fn parameter(name: &str, declaration: &Value, given: Option<&String>) -> Result<Value, String> {
-    let text = given
-        .cloned()
-        .or_else(|| declaration.get("Default").and_then(scalar))
-        .ok_or_else(|| {
-            format!("the parameter `{name}` has no default; give it with --parameter {name}=VALUE")
-        })?;
-    if let Some(allowed) = declaration.get("AllowedValues").and_then(Value::as_array) {
-        let allowed: Vec<_> = allowed.iter().filter_map(scalar).collect();
-        if !allowed.contains(&text) {
-            return Err(format!(
-                "the parameter `{name}` cannot be `{text}`; it is one of {}",
-                allowed.join(", ")
-            ));
-        }
-    }
-    let kind = declaration
-        .get("Type")
-        .and_then(Value::as_str)
-        .unwrap_or("String");
-    if kind == "CommaDelimitedList" || kind.starts_with("List<") {
-        return Ok(text.split(',').map(str::trim).map(Value::from).collect());
-    }
-    Ok(text.into())
 }
