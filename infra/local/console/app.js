@@ -11,6 +11,7 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const GROUP_MS = 5 * 60_000;
 const TYPING_MS = 5_000;
+const RETRY = [$("banner-button"), $("offline-button")]; // the list's and, where that is another screen, the conversation's
 
 let session = null;
 let open = null; // the destination on screen
@@ -241,7 +242,8 @@ function drawConnection() {
   $("banner").hidden = !broken;
   const text = state === "waiting" ? `${notice} Trying again soon.` : notice;
   if ($("banner-text").textContent !== text) $("banner-text").textContent = text;
-  $("banner-button").textContent = state === "stopped" ? "Connect again" : "Try now";
+  for (const button of RETRY) button.textContent = state === "stopped" ? "Connect again" : "Try now";
+  $("offline-button").disabled = !broken;
   $("offline").hidden = state === "online";
   const offline = state === "stopped" ? notice : "Not connected. What you write is kept and sent later.";
   if ($("offline-text").textContent !== offline) $("offline-text").textContent = offline;
@@ -621,7 +623,7 @@ $("back").addEventListener("click", () => {
   document.querySelector(`li[data-key="${CSS.escape(key ?? "")}"] button`)?.focus();
 });
 
-$("banner-button").addEventListener("click", () => session.retryNow());
+for (const button of RETRY) button.addEventListener("click", () => session.retryNow());
 
 async function announce(event) {
   event.preventDefault();
