@@ -1,0 +1,60 @@
+//! The store over the embedded engine, with the tables of template.yaml.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
+
+use aws_credential_types::Credentials;
+use local_gateway::{
+    dynamodb::{Engine, EngineOptions},
+    fault::{Fault, Faults},
+    template::Template,
+};
+use store::{DynamoStore, Tables};
+
+/// A running engine in memory, and a store over it.
+pub struct Running {
+    engine: Engine,
+    /// Over all tables.
+    pub store: DynamoStore,
+}
+
+impl Running {
+    /// Starts an engine that fails as `faults` say, by `seed`.
+    pub async fn start(faults: &[Fault], seed: u64) -> anyhow::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let template = Template::read(&root.join("template.yaml"), &BTreeMap::new())?;
+        let table = |id: &str| {
+            let table = template.tables.iter().find(|table| table.id == id);
+            table.map_or_else(String::new, |table| table.name.clone())
+        };
+        let tables = Tables {
+            tokens: table("Tokens"),
+            subscribers: table("Subscribers"),
+            channels: table("Channels"),
+            events: table("Events"),
+        };
+        let engine = Engine::start(EngineOptions {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            data: None,
+            tables: template.tables,
+            faults: Faults::new(faults, seed),
+        })
+        .await?;
+        // The engine checks no signature, but the SDK makes one.
+        let credentials = Credentials::new("test", "test", None, None, "test");
+        let client = store::client(Some(engine.url()), "us-east-1".to_owned(), credentials);
+        Ok(Self {
+            engine,
+            store: DynamoStore::new(client, tables),
+        })
+    }
+
+    /// Stops the engine.
+    pub async fn stop(self) {
+        self.engine.shut_down().await;
+    }
+}

@@ -1,0 +1,499 @@
+//! What each access pattern of the store costs, in the capacity units that the engine bills as DynamoDB does.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails where it stands, and prints its table"
+)]
+
+mod engine;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use engine::Running;
+use protocol::{
+    Announcement, Availability, ChannelId, ChannelKey, ConnectionId, DeliveryStatus, Domain, Event,
+    EventBody, Json, LogId, MessageId, Subscriber, SubscriberId, Timestamp,
+    change::{Change, LogEntry, Profile, Replace, Roster, RowChange},
+};
+use service::ports::{
+    Allocation, Channels, Connection, Connections, Framing, Lease, Logs, Marker, Presences,
+    Reference, Registration, TokenHash, TokenRecord, TokenState, Tokens,
+};
+use store::DynamoStore;
+
+/// Only so that the test fails rather than hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Adds up what a store's requests consumed, and keeps the table.
+#[derive(Clone, Default)]
+struct Bill {
+    requests: Arc<Mutex<Vec<(&'static str, f64)>>>,
+    rows: Arc<Mutex<Vec<(String, f64, f64, usize)>>>,
+}
+
+impl Bill {
+    fn meter(&self, store: DynamoStore) -> DynamoStore {
+        let requests = Arc::clone(&self.requests);
+        store.with_meter(Arc::new(move |pattern, units| {
+            requests.lock().unwrap().push((pattern, units));
+        }))
+    }
+
+    /// Notes a row: what was done, and the units that the store's own table says.
+    fn row(&self, what: &str, expected: f64) {
+        let requests: Vec<(&str, f64)> = self.requests.lock().unwrap().drain(..).collect();
+        let pattern = what.split_whitespace().next().unwrap();
+        for (told, _) in &requests {
+            assert_eq!(*told, pattern, "{what} is metered under its own name");
+        }
+        let units = requests.iter().map(|(_, units)| units).sum();
+        let mut rows = self.rows.lock().unwrap();
+        rows.push((what.to_owned(), expected, units, requests.len()));
+    }
+
+    fn settle(&self) {
+        let rows = self.rows.lock().unwrap();
+        println!("| access pattern | requests | units |\n|---|---|---|");
+        for (what, _, units, requests) in rows.iter() {
+            println!("| {what} | {requests} | {units} |");
+        }
+        for (what, expected, units, _) in rows.iter() {
+            assert!(
+                (units - expected).abs() < f64::EPSILON,
+                "{what} costs {units} units and not {expected}"
+            );
+        }
+    }
+}
+
+fn subscriber(id: &str) -> Subscriber {
+    Subscriber {
+        domain: Domain::parse("d").unwrap(),
+        id: SubscriberId::parse(id).unwrap(),
+    }
+}
+
+fn channel(id: &str) -> ChannelKey {
+    ChannelKey {
+        domain: Domain::parse("d").unwrap(),
+        id: ChannelId::parse(id).unwrap(),
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Timestamp::from_millis(i64::try_from(since.unwrap().as_millis()).unwrap())
+}
+
+fn message(sequence: u64, bytes: usize) -> LogEntry {
+    let content = format!("\"{}\"", "x".repeat(bytes));
+    LogEntry {
+        event: Event {
+            sequence,
+            timestamp: now(),
+            body: EventBody::Message {
+                message_id: MessageId::parse("m").unwrap(),
+                from: SubscriberId::parse("a").unwrap(),
+                content: Json::parse(&content).unwrap(),
+                attributes: None,
+            },
+        },
+        nonce: "nonce".to_owned(),
+        origin: None,
+    }
+}
+
+#[tokio::test]
+async fn every_access_pattern_costs_what_the_store_says() {
+    tokio::time::timeout(DEADLINE, async {
+        let running = Running::start(&[], 1).await.unwrap();
+        let bill = Bill::default();
+        let store = bill.meter(running.store.clone());
+        tokens_and_connections(&store, &bill).await;
+        announcements(&store, &bill).await;
+        channels(&store, &bill).await;
+        rows(&store, &bill).await;
+        heads(&store, &bill).await;
+        entries(&store, &bill).await;
+        running.stop().await;
+        bill.settle();
+    })
+    .await
+    .unwrap();
+}
+
+async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
+    let (who, id, now) = (subscriber("a"), ConnectionId("c1".to_owned()), now());
+    let hash = TokenHash::of("token");
+    let token = TokenRecord {
+        subscriber: who.clone(),
+        state: TokenState::Active,
+        issued: now,
+        expires: now.plus_seconds(3_600),
+    };
+    store.put_token(&hash, &token).await.unwrap();
+    bill.row("put_token", 3.0);
+    store.token(&hash).await.unwrap();
+    bill.row("token", 1.0);
+    let registration = |id: &str| Registration {
+        subscriber: who.clone(),
+        id: ConnectionId(id.to_owned()),
+        connection: Connection {
+            token: hash.clone(),
+            framing: Framing::Raw,
+            since: now,
+            ends_at: now.plus_seconds(3_600),
+            gates: BTreeMap::new(),
+            parked: Vec::new(),
+            announced: false,
+        },
+    };
+    store.register(&registration("c0")).await.unwrap();
+    bill.row("register (the first; what failed before is not told)", 6.0);
+    store.register(&registration("c1")).await.unwrap();
+    bill.row("register", 6.0);
+    store.connections(&who).await.unwrap();
+    bill.row("connections", 1.0);
+    let many = [who.clone(), subscriber("b")];
+    store.connections_of(&many).await.unwrap();
+    bill.row("connections_of (2)", 2.0);
+    let until = now.plus_seconds(5);
+    store
+        .raise_gate(&who, &id, "g", until)
+        .await
+        .unwrap()
+        .unwrap();
+    bill.row("raise_gate", 1.0);
+    let reference = Reference::Resync {
+        log: channel("c").log(),
+    };
+    store
+        .park(&who, &id, Some("g"), &[reference])
+        .await
+        .unwrap();
+    bill.row("park", 1.0);
+    store
+        .unpark(&who, &id, "g", 1, until)
+        .await
+        .unwrap()
+        .unwrap();
+    bill.row("unpark", 1.0);
+    let gates = BTreeMap::from([("g".to_owned(), until)]);
+    let taken = store.take_gate(&who, &id, &gates, "h", until).await;
+    assert!(taken.unwrap().is_some());
+    bill.row("take_gate", 1.0);
+    assert!(store.lower_gate(&who, &id, "h", None).await.unwrap());
+    bill.row("lower_gate", 1.0);
+    store.token_connections(&hash, None, 10).await.unwrap();
+    bill.row("token_connections (2)", 1.0);
+    store.tokens_of(&who, None, 10).await.unwrap();
+    bill.row("tokens_of (1)", 1.0);
+    store.forget(&who, &id).await.unwrap().unwrap();
+    bill.row("forget", 2.0);
+    store.forget_token_connection(&hash, &id).await.unwrap();
+    bill.row("forget_token_connection", 1.0);
+}
+
+async fn announcements(store: &DynamoStore, bill: &Bill) {
+    let (who, id, now) = (subscriber("a"), ConnectionId("c0".to_owned()), now());
+    let announcement = Announcement {
+        availability: Availability::Available,
+        status: "here".to_owned(),
+        attributes: Json::empty_object(),
+        at: now,
+    };
+    for (what, units) in [
+        ("announce (the first; what failed before is not told)", 4.0),
+        ("announce", 1.0),
+    ] {
+        store
+            .announce(&who, &id, &announcement)
+            .await
+            .unwrap()
+            .unwrap();
+        bill.row(what, units);
+    }
+    store.presence(&who).await.unwrap();
+    bill.row("presence", 1.0);
+    store.presences(&[who.clone()]).await.unwrap();
+    bill.row("presences (1)", 1.0);
+    let until = now.plus_seconds(5);
+    let state = store.lease_presence(&who, "h", now, until).await.unwrap();
+    bill.row("lease_presence", 1.0);
+    let version = state.unwrap().version;
+    assert!(
+        store
+            .release_presence(&who, "h", version, None)
+            .await
+            .unwrap()
+    );
+    bill.row("release_presence", 1.0);
+    store.unannounce(&who, &id).await.unwrap().unwrap().unwrap();
+    bill.row("unannounce", 5.0);
+    store
+        .announce(&who, &id, &announcement)
+        .await
+        .unwrap()
+        .unwrap();
+    bill.row("announce (again; what failed before is not told)", 4.0);
+    store.forget(&who, &id).await.unwrap().unwrap();
+    bill.row("forget (announced; what failed before is not told)", 5.0);
+    let invalidated = store.invalidate_token(&TokenHash::of("token"), now).await;
+    assert!(invalidated.unwrap().is_some());
+    bill.row("invalidate_token", 3.0);
+}
+
+async fn channels(store: &DynamoStore, bill: &Bill) {
+    let (key, now) = (channel("c"), now());
+    let (a, b) = (
+        SubscriberId::parse("a").unwrap(),
+        SubscriberId::parse("b").unwrap(),
+    );
+    let roster = |members, version| Roster {
+        open: true,
+        members,
+        administrators: 1,
+        version,
+    };
+    let joined = |sequence, subscriber: &SubscriberId| LogEntry {
+        event: Event {
+            sequence,
+            timestamp: now,
+            body: EventBody::SubscriberJoined {
+                subscriber_id: subscriber.clone(),
+                administrator: sequence == 1,
+            },
+        },
+        nonce: "nonce".to_owned(),
+        origin: None,
+    };
+    let empty = Change {
+        channel: key.clone(),
+        at: now,
+        entries: Vec::new(),
+        head: None,
+        roster: None,
+        profile: None,
+        rows: Vec::new(),
+    };
+    let create = Change {
+        entries: vec![joined(1, &a)],
+        head: Some(1),
+        roster: Some(Replace {
+            expect: None,
+            to: roster(1, 1),
+        }),
+        profile: Some(Replace {
+            expect: None,
+            to: Profile {
+                name: "name".to_owned(),
+                attributes: Json::empty_object(),
+                invite_hash: None,
+                creator: Some(a.clone()),
+                version: 1,
+            },
+        }),
+        rows: vec![RowChange::Joined {
+            subscriber: a.clone(),
+            administrator: true,
+            sequence: 1,
+        }],
+        ..empty.clone()
+    };
+    store.change(&create).await.unwrap();
+    bill.row("change (create)", 17.0);
+    let invite = Change {
+        rows: vec![RowChange::Invited {
+            subscriber: b.clone(),
+            from: Some(a.clone()),
+        }],
+        ..empty.clone()
+    };
+    store.change(&invite).await.unwrap();
+    bill.row("change (invite)", 2.0);
+    let member = subscriber("b");
+    store.invitation(&member, &key.id).await.unwrap().unwrap();
+    bill.row("invitation", 1.0);
+    store.invitations(&member, None, 10).await.unwrap();
+    bill.row("invitations (1)", 1.0);
+    let join = Change {
+        entries: vec![joined(2, &b)],
+        roster: Some(Replace {
+            expect: Some(1),
+            to: roster(2, 2),
+        }),
+        rows: vec![RowChange::Joined {
+            subscriber: b.clone(),
+            administrator: false,
+            sequence: 2,
+        }],
+        ..empty.clone()
+    };
+    store.change(&join).await.unwrap();
+    bill.row("change (join)", 12.0);
+    let promote = Change {
+        rows: vec![RowChange::Administrator {
+            subscriber: b.clone(),
+            joined: 2,
+            administrator: true,
+        }],
+        ..empty.clone()
+    };
+    store.change(&promote).await.unwrap();
+    bill.row("change (administrator)", 2.0);
+    let leave = Change {
+        entries: vec![message(3, 0)],
+        roster: Some(Replace {
+            expect: Some(2),
+            to: roster(1, 3),
+        }),
+        rows: vec![RowChange::Left {
+            subscriber: b,
+            joined: 2,
+            sequence: 3,
+        }],
+        ..empty
+    };
+    store.change(&leave).await.unwrap();
+    bill.row("change (leave)", 10.0);
+}
+
+async fn rows(store: &DynamoStore, bill: &Bill) {
+    let (key, who) = (channel("c"), subscriber("a"));
+    store.profile(&key).await.unwrap().unwrap();
+    bill.row("profile", 1.0);
+    store.roster(&key).await.unwrap().unwrap();
+    bill.row("roster", 1.0);
+    store.member(&key, &who.id).await.unwrap().unwrap();
+    bill.row("member", 1.0);
+    let keys = [key.clone(), channel("absent")];
+    store.profiles(&keys).await.unwrap();
+    bill.row("profiles (2)", 2.0);
+    store.rosters(&keys).await.unwrap();
+    bill.row("rosters (2)", 2.0);
+    store.member_of(&keys, &who.id).await.unwrap();
+    bill.row("member_of (2)", 2.0);
+    store.members(&key, None, 10).await.unwrap();
+    bill.row("members (2)", 1.0);
+    store.seniors(&key, 10).await.unwrap();
+    bill.row("seniors (1)", 1.0);
+    store.memberships(&who, None, 10).await.unwrap();
+    bill.row("memberships (1)", 1.0);
+    store.count_memberships(&who).await.unwrap();
+    bill.row("count_memberships (1)", 1.0);
+    for (status, units) in [
+        (DeliveryStatus::Displayed, 1.0),
+        (DeliveryStatus::Read, 1.0),
+    ] {
+        assert!(store.raise_horizon(&key, &who.id, status, 2).await.unwrap());
+        bill.row("raise_horizon", units);
+    }
+}
+
+async fn heads(store: &DynamoStore, bill: &Bill) {
+    let (who, now) = (subscriber("a"), now());
+    let log = LogId::direct(&who, &SubscriberId::parse("b").unwrap());
+    let lease = |holder: &str| Lease {
+        holder: holder.to_owned(),
+        until: now.plus_seconds(10),
+    };
+    let allocation = Allocation {
+        count: 1,
+        at: now,
+        lease: lease("h"),
+        close: false,
+    };
+    store.create_direct(&log, now).await.unwrap();
+    bill.row("create_direct", 3.0);
+    store.conversations(&who, None, 10).await.unwrap();
+    bill.row("conversations (1)", 1.0);
+    store.allocate(&log, &allocation).await.unwrap();
+    bill.row("allocate (after a drain)", 2.0);
+    store.allocate(&log, &allocation).await.unwrap();
+    bill.row("allocate", 1.0);
+    store.head(&log).await.unwrap().unwrap();
+    bill.row("head", 1.0);
+    store.heads(&[log.clone()]).await.unwrap();
+    bill.row("heads (1)", 1.0);
+    let until = now.plus_seconds(20);
+    store.renew(&log, "h", until, 1).await.unwrap().unwrap();
+    bill.row("renew", 1.0);
+    assert!(store.release(&log, "h", 2).await.unwrap());
+    bill.row("release", 1.0);
+    assert!(store.take_lease(&log, None, &lease("i")).await.unwrap());
+    bill.row("take_lease", 1.0);
+    let mut found = 0;
+    for shard in 0..store::SHARDS {
+        let page = store.undrained(shard, None, 10).await.unwrap();
+        found += page.items.len();
+        bill.requests
+            .lock()
+            .unwrap()
+            .retain(|(_, units)| *units > 0.5);
+    }
+    assert_eq!(found, 2);
+    bill.requests.lock().unwrap().clear();
+    store.undrained(0, None, 10).await.unwrap();
+    bill.row("undrained", 0.5);
+    for status in [DeliveryStatus::Received, DeliveryStatus::Read] {
+        assert!(
+            store
+                .raise_direct_horizon(&log, &who.id, status, 1)
+                .await
+                .unwrap()
+        );
+        bill.row("raise_direct_horizon", 1.0);
+    }
+    assert!(store.settle(&log).await.unwrap());
+    bill.row("settle", 2.0);
+}
+
+async fn entries(store: &DynamoStore, bill: &Bill) {
+    let log = channel("e").log();
+    let sender = SubscriberId::parse("a").unwrap();
+    let id = MessageId::parse("m").unwrap();
+    let marker = |nonce: &str| Marker {
+        sequence: 1,
+        content_hash: "0".repeat(64),
+        nonce: nonce.to_owned(),
+        at: now(),
+    };
+    let old = marker("old");
+    store
+        .set_marker(&log, &sender, &id, &old)
+        .await
+        .unwrap()
+        .unwrap();
+    bill.row("set_marker", 1.0);
+    let new = marker("new");
+    let replaced = store.replace_marker(&log, &sender, &id, &old, &new);
+    assert!(replaced.await.unwrap());
+    bill.row("replace_marker", 1.0);
+    store.marker(&log, &sender, &id).await.unwrap().unwrap();
+    bill.row("marker", 1.0);
+    for (sequence, bytes, units) in [(1, 100, 1.0), (2, 16 * 1024 - 2, 17.0)] {
+        store
+            .put_entry(&log, &message(sequence, bytes))
+            .await
+            .unwrap()
+            .unwrap();
+        bill.row(&format!("put_entry ({bytes} bytes)"), units);
+    }
+    store.entry(&log, 1).await.unwrap().unwrap();
+    bill.row("entry (100 bytes)", 1.0);
+    store.entry(&log, 2).await.unwrap().unwrap();
+    bill.row("entry (16382 bytes)", 5.0);
+    let slice = store.entries_after(&log, 0, 1, 50).await.unwrap();
+    assert_eq!(slice.entries.len(), 1);
+    bill.row("entries_after (1 of 100 bytes)", 1.0);
+    let slice = store.entries_before(&log, 2, 50).await.unwrap();
+    assert_eq!(slice.entries.len(), 1);
+    bill.row("entries_before (1 of 100 bytes)", 1.0);
+}
