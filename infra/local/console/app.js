@@ -1,7 +1,7 @@
 // The page: draws a session and turns what the user does into client messages.
 // Whatever came from elsewhere is put in as text, never as markup.
 
-import { CONTENT_BYTES, Session, uuid } from "./protocol.js";
+import { Session, uuid } from "./protocol.js";
 
 const $ = (id) => document.getElementById(id);
 const ID = /^[A-Za-z0-9._~+@:-]{1,128}$/;
@@ -19,6 +19,7 @@ let wanted = null; // an invite link to follow once signed in: {channel, token}
 let drafts = new Map();
 let stick = true; // the log is at its end and stays there
 let typedAt = 0;
+let newChannel = ""; // the id of the channel that the dialog creates, however often it has to ask
 
 // --- small tools ---
 
@@ -532,8 +533,8 @@ $("composer").addEventListener("submit", (event) => {
   const text = $("message").value.trim();
   if (!text || !open) return;
   const content = { text };
-  if (new TextEncoder().encode(JSON.stringify(content)).length > CONTENT_BYTES) {
-    return notice("This message is too long: at most 16 KiB fit.");
+  if (new TextEncoder().encode(JSON.stringify(content)).length > session.contentBytes) {
+    return notice(`This message is too long: at most ${session.contentBytes / 1024} KiB fit.`);
   }
   notice("");
   stick = true;
@@ -674,7 +675,7 @@ function need(id, words, pattern = /./) {
 }
 
 dialog("create", async () => {
-  show(await session.createChannel(need("create-name", "Give the channel a name."), $("create-token").value.trim() || undefined), true);
+  show(await session.createChannel(newChannel, need("create-name", "Give the channel a name."), $("create-token").value.trim() || undefined), true);
 });
 
 dialog("join", async () => {
@@ -699,6 +700,7 @@ dialog("invite", async () => {
 });
 
 $("create-open").addEventListener("click", () => {
+  newChannel = uuid();
   openDialog("create");
   $("create-token").value = uuid().slice(0, 13);
 });

@@ -9,7 +9,7 @@ const BACKOFF_MS = [500, 30_000];
 const GAP_MS = 250; // own deliveries overtake others' pushes; only a gap that stays is fetched
 const PAGE = 50;
 const MAX_POSITIONS = 100; // of one `resume`
-export const CONTENT_BYTES = 16 * 1024;
+const CONTENT_BYTES = 16 * 1024; // until `welcome` tells
 
 /** What the service answered in an `ack` with `status: false`. */
 export class Rejected extends Error {
@@ -151,6 +151,10 @@ export class Session extends EventTarget {
 
   get announced() {
     return this.#stored.value.announced;
+  }
+
+  get contentBytes() {
+    return this.limits["content-bytes"] ?? CONTENT_BYTES;
   }
 
   inviteToken(channel) {
@@ -378,7 +382,8 @@ export class Session extends EventTarget {
       shutdown: "The service is shutting down.",
     }[code] ?? (reason || "The service ended the connection.");
     if (code.startsWith("token-")) this.#tokenSuspect = true;
-    if (reconnect) this.#closed(true, words);
+    // `reconnect` is about the same token; in place of one that expired a new one is minted.
+    if (reconnect || code === "token-expired") this.#closed(true, words);
     else this.stop(words);
   }
 
@@ -738,8 +743,8 @@ export class Session extends EventTarget {
     if (this.state === "online") await this.request("announce", announced);
   }
 
-  async createChannel(name, inviteToken) {
-    const id = uuid();
+  /** Creates a channel; repeated with the same `id` after a lost answer, it is still one channel. */
+  async createChannel(id, name, inviteToken) {
     const answer = await this.request("create-channel", { name, "channel-id": id, "invite-token": inviteToken });
     const channel = this.#known("channel", answer["channel-id"], 0);
     Object.assign(channel, { name: answer.name, administrator: answer.administrator ?? true });
