@@ -1,2 +1,44 @@
-//! The `api` function.
-fn main() {}
+//! The service's own HTTP API, for back ends: tokens, subscribers, channels.
+
+mod problem;
+mod routes;
+
+use gateway::Management;
+use lambda::{Config, HttpEvent, System, Worker, init_logs};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+use service::Service;
+use store::{DynamoStore, Tables, client};
+
+type Api = Service<DynamoStore, Management, Worker, System>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    init_logs();
+    let config = Config::from_env()?;
+    let tables = Tables {
+        tokens: Config::required("TOKENS_TABLE")?,
+        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
+        channels: Config::required("CHANNELS_TABLE")?,
+        events: Config::required("EVENTS_TABLE")?,
+    };
+    let connections = Config::required("CONNECTIONS_ENDPOINT")?;
+    let endpoint = config.dynamodb_endpoint();
+    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let service = Service {
+        store: DynamoStore::new(client, tables),
+        gateway: Management::new(config.signing_client(&connections)?, &connections),
+        workers: Worker::from_env(&config)?,
+        environment: System,
+    };
+    run(service_fn(|event: LambdaEvent<HttpEvent>| {
+        answer(&service, event.payload)
+    }))
+    .await
+}
+
+async fn answer(service: &Api, event: HttpEvent) -> Result<Value, Diagnostic> {
+    Ok(routes::route(service, &event)
+        .await
+        .unwrap_or_else(Into::into))
+}

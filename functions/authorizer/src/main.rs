@@ -1,2 +1,45 @@
-//! The `authorizer` function.
-fn main() {}
+//! The `$connect` authorizer: a bearer token in, who it is out, or `Unauthorized`.
+
+use lambda::{AuthorizerEvent, Config, System, allow, init_logs, unauthorized};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+use service::{Service, ports::Framing};
+use store::{DynamoStore, Tables, client};
+
+type Authorizer = Service<DynamoStore, (), (), System>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    init_logs();
+    let config = Config::from_env()?;
+    let tables = Tables {
+        tokens: Config::required("TOKENS_TABLE")?,
+        ..Tables::default()
+    };
+    let endpoint = config.dynamodb_endpoint();
+    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let service = Service {
+        store: DynamoStore::new(client, tables),
+        gateway: (),
+        workers: (),
+        environment: System,
+    };
+    run(service_fn(|event: LambdaEvent<AuthorizerEvent>| {
+        authorize(&service, event.payload)
+    }))
+    .await
+}
+
+/// Every refusal is the same error, so nobody learns whether a token is unknown, expired or invalidated.
+async fn authorize(service: &Authorizer, event: AuthorizerEvent) -> Result<Value, Diagnostic> {
+    let bearer = event.bearer().ok_or_else(unauthorized)?;
+    let identity = service
+        .authenticate(bearer.expose(), Framing::Raw)
+        .await
+        .map_err(|fault| Diagnostic {
+            error_type: "Store".to_owned(),
+            error_message: fault.to_string(),
+        })?;
+    let identity = identity.ok_or_else(unauthorized)?;
+    Ok(allow(&event, &identity))
+}

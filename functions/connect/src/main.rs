@@ -1,2 +1,48 @@
-//! The `connect` function.
-fn main() {}
+//! `$connect`: registers the connection. It cannot post, because the connection is up only once this has returned.
+
+use lambda::{Config, System, WebSocketEvent, Worker, init_logs};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::{Value, json};
+use service::{ConnectError, IncomingConnection, Service};
+use store::{DynamoStore, Tables, client};
+
+type Connect = Service<DynamoStore, (), Worker, System>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    init_logs();
+    let config = Config::from_env()?;
+    let tables = Tables {
+        tokens: Config::required("TOKENS_TABLE")?,
+        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
+        ..Tables::default()
+    };
+    let endpoint = config.dynamodb_endpoint();
+    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let service = Service {
+        store: DynamoStore::new(client, tables),
+        gateway: (),
+        workers: Worker::from_env(&config)?,
+        environment: System,
+    };
+    run(service_fn(|event: LambdaEvent<WebSocketEvent>| {
+        connect(&service, event.payload)
+    }))
+    .await
+}
+
+/// The status that this answers with is the status of the handshake.
+async fn connect(service: &Connect, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+    let incoming = IncomingConnection {
+        identity: event.identity()?,
+        connection: event.connection().clone(),
+    };
+    match service.connect(&incoming).await {
+        Ok(()) => Ok(event.accept()),
+        Err(ConnectError::Token) => Ok(json!({"statusCode": 401})),
+        Err(ConnectError::Fault(fault)) => {
+            tracing::error!(%fault, "not registered");
+            Ok(json!({"statusCode": 503}))
+        }
+    }
+}

@@ -1,2 +1,44 @@
-//! The `disconnect` function.
-fn main() {}
+//! `$disconnect`: forgets the connection, and has others told if that changes how its subscriber is seen.
+
+use lambda::{Config, System, WebSocketEvent, Worker, init_logs};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::{Value, json};
+use service::Service;
+use store::{DynamoStore, Tables, client};
+
+type Disconnect = Service<DynamoStore, (), Worker, System>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    init_logs();
+    let config = Config::from_env()?;
+    let tables = Tables {
+        tokens: Config::required("TOKENS_TABLE")?,
+        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
+        ..Tables::default()
+    };
+    let endpoint = config.dynamodb_endpoint();
+    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let service = Service {
+        store: DynamoStore::new(client, tables),
+        gateway: (),
+        workers: Worker::from_env(&config)?,
+        environment: System,
+    };
+    run(service_fn(|event: LambdaEvent<WebSocketEvent>| {
+        disconnect(&service, event.payload)
+    }))
+    .await
+}
+
+async fn disconnect(service: &Disconnect, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+    let subscriber = event.identity()?.subscriber;
+    service
+        .disconnect(&subscriber, event.connection())
+        .await
+        .map_err(|fault| Diagnostic {
+            error_type: "Store".to_owned(),
+            error_message: fault.to_string(),
+        })?;
+    Ok(json!({"statusCode": 200}))
+}

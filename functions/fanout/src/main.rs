@@ -1,2 +1,41 @@
-//! The `fanout` function.
-fn main() {}
+//! The asynchronous worker: what nobody should wait for. An error makes Lambda repeat the job.
+
+use gateway::Management;
+use lambda::{Config, System, Worker, init_logs};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use service::{Service, ports::Job};
+use store::{DynamoStore, Tables, client};
+
+type Fanout = Service<DynamoStore, Management, Worker, System>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    init_logs();
+    let config = Config::from_env()?;
+    let tables = Tables {
+        tokens: Config::required("TOKENS_TABLE")?,
+        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
+        channels: Config::required("CHANNELS_TABLE")?,
+        events: Config::required("EVENTS_TABLE")?,
+    };
+    let connections = Config::required("CONNECTIONS_ENDPOINT")?;
+    let endpoint = config.dynamodb_endpoint();
+    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let service = Service {
+        store: DynamoStore::new(client, tables),
+        gateway: Management::new(config.signing_client(&connections)?, &connections),
+        workers: Worker::from_env(&config)?,
+        environment: System,
+    };
+    run(service_fn(|event: LambdaEvent<Job>| {
+        work(&service, event.payload)
+    }))
+    .await
+}
+
+async fn work(service: &Fanout, job: Job) -> Result<(), Diagnostic> {
+    service.work(&job).await.map_err(|fault| Diagnostic {
+        error_type: "Store".to_owned(),
+        error_message: fault.to_string(),
+    })
+}

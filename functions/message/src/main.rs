@@ -1,2 +1,55 @@
-//! The `message` function.
-fn main() {}
+//! `$default`: one client message in, one decision carried out. Everything that is said goes out through the gateway; what
+//! this returns reaches nobody.
+
+use gateway::Management;
+use lambda::{Config, System, WebSocketEvent, Worker, init_logs};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::{Value, json};
+use service::{IncomingMessage, Service};
+use store::{DynamoStore, Tables, client};
+
+type Message = Service<DynamoStore, Management, Worker, System>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    init_logs();
+    let config = Config::from_env()?;
+    let tables = Tables {
+        tokens: Config::required("TOKENS_TABLE")?,
+        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
+        channels: Config::required("CHANNELS_TABLE")?,
+        events: Config::required("EVENTS_TABLE")?,
+    };
+    let connections = Config::required("CONNECTIONS_ENDPOINT")?;
+    let endpoint = config.dynamodb_endpoint();
+    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let service = Service {
+        store: DynamoStore::new(client, tables),
+        gateway: Management::new(config.signing_client(&connections)?, &connections),
+        workers: Worker::from_env(&config)?,
+        environment: System,
+    };
+    run(service_fn(|event: LambdaEvent<WebSocketEvent>| {
+        message(&service, event.payload)
+    }))
+    .await
+}
+
+async fn message(service: &Message, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+    let identity = event.identity()?;
+    let connection = event.connection().clone();
+    let request = event.request().clone();
+    // What is not text is malformed, as an empty text is.
+    let body = event.text().unwrap_or_default();
+    let incoming = IncomingMessage {
+        identity,
+        connection,
+        request,
+        body,
+    };
+    // The client has had its answer. An error from here would make API Gateway send it a frame that is none of ours.
+    if let Err(fault) = service.message(&incoming).await {
+        tracing::error!(%fault, "failed after the answer");
+    }
+    Ok(json!({"statusCode": 200}))
+}

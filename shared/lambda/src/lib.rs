@@ -1,1 +1,16 @@
-//! lambda.
+//! What every function has around it: configuration, AWS's events as ours, time and randomness, the way to the worker.
+
+mod config;
+mod events;
+mod system;
+mod worker;
+
+pub use config::{Config, ConfigError};
+pub use events::{AuthorizerEvent, Bearer, HttpEvent, WebSocketEvent, allow, unauthorized};
+pub use system::System;
+pub use worker::Worker;
+
+/// Logs as JSON lines with the invocation's ids, at the level of `AWS_LAMBDA_LOG_LEVEL`.
+pub fn init_logs() {
+    lambda_runtime::tracing::init_default_subscriber();
+}

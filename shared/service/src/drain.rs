@@ -201,7 +201,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 batch => batch,
             };
             if let Some(last) = batch.last().map(|it| it.event.sequence) {
-                if !self.send(log, &mut holding, &batch).await? {
+                if !Box::pin(self.send(log, &mut holding, &batch)).await? {
                     return Ok(());
                 }
                 holding.sent = last;
@@ -377,7 +377,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             let until = holding.no_post_after();
             let mut reached = stream::iter(waiting.drain(..))
                 .map(|(target, items)| async move {
-                    let pushed = self.push(&target, &items, Some(until)).await?;
+                    let pushed = Box::pin(self.push(&target, &items, Some(until))).await?;
                     Ok::<_, Fault>((Reached { target, pushed }, items))
                 })
                 .buffer_unordered(AT_ONCE);

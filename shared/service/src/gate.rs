@@ -106,7 +106,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .await?;
             taken.parked.extend_from_slice(references);
         }
-        self.release(subscriber, id, &gate, taken, late).await?;
+        Box::pin(self.release(subscriber, id, &gate, taken, late)).await?;
         Ok(Parking::Done)
     }
 

@@ -22,18 +22,25 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// # Errors
     /// A fault; Lambda then repeats the job.
     pub async fn work(&self, job: &Job) -> Result<(), Fault> {
+        // Boxed: each arm is a deep future, and the compiler need not look through all of them at once.
         match job {
             Job::Connected {
                 subscriber,
                 connection,
-            } => self.connected(subscriber, connection).await,
-            Job::Drain { log, holder } => self.drain_job(log, holder.as_deref(), PATIENCE).await,
-            Job::Presence { subscriber, grace } => self.tell_presence(subscriber, *grace).await,
+            } => Box::pin(self.connected(subscriber, connection)).await,
+            Job::Drain { log, holder } => {
+                Box::pin(self.drain_job(log, holder.as_deref(), PATIENCE)).await
+            }
+            Job::Presence { subscriber, grace } => {
+                Box::pin(self.tell_presence(subscriber, *grace)).await
+            }
             Job::Release {
                 subscriber,
                 connection,
-            } => self.release_late(subscriber, connection).await,
-            Job::Invited { subscriber, log } => self.tell_invitation(subscriber, log).await,
+            } => Box::pin(self.release_late(subscriber, connection)).await,
+            Job::Invited { subscriber, log } => {
+                Box::pin(self.tell_invitation(subscriber, log)).await
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod ports;
 
 mod append;
+mod backend;
 mod change;
 mod connect;
 mod drain;

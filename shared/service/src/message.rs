@@ -75,7 +75,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 self.answer(&target, id.as_deref(), &Handled::rejected(rejection))
                     .await
             }
-            Ok(message) => self.handle(incoming, id, &message).await,
+            Ok(message) => Box::pin(self.handle(incoming, id, &message)).await,
         }
     }
 
@@ -111,8 +111,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         });
         // The origin is no receiver of its event, so answering and draining do not wait for each other.
         let (answered, drained) = join!(
-            self.answer_and_lower(&target, id.as_deref(), &handled, gate),
-            self.drain_handled(&handled, &holder),
+            Box::pin(self.answer_and_lower(&target, id.as_deref(), &handled, gate)),
+            Box::pin(self.drain_handled(&handled, &holder)),
         );
         answered?;
         drained?;

@@ -110,7 +110,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 read_at,
             };
             let item = &item;
-            async move { self.push(&target, item, None).await }
+            // Boxed: a push may take over what waits, which may be a message, whose sender is then pushed to.
+            async move { Box::pin(self.push(&target, item, None)).await }
         });
         futures::future::try_join_all(pushes).await?;
         Ok(())

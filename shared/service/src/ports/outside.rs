@@ -14,7 +14,7 @@ pub enum Outcome {
     Delivered,
     /// There is no such connection (410).
     Gone,
-    /// Not taken: too fast, or the client reads too slowly (429).
+    /// Certainly not taken: too fast, the client reads too slowly (429), or the gateway could not be reached.
     Throttled,
     /// Not taken: too many bytes (413).
     TooLarge,

@@ -1,0 +1,351 @@
+//! API Gateway's events as far as the functions read them, and the answers of an authorizer.
+//!
+//! Types of our own: of some forty fields these are needed, and only some of them may be missing. Header names come in any
+//! case, keys that do not apply are absent, and the authorizer's context is strings (AWS documents both strings and typed
+//! values, so we send strings).
+
+use std::collections::BTreeMap;
+
+use lambda_runtime::Diagnostic;
+use protocol::{ConnectionId, Domain, RequestId, Subscriber, SubscriberId, Timestamp};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use service::{
+    Identity,
+    ports::{Framing, TokenHash},
+};
+
+/// The subprotocol that is selected if the client offers it.
+const SUBPROTOCOL: &str = "messaging.v1";
+/// The prefix of an offer that carries a token.
+const BEARER_OFFER: &str = "bearer.";
+
+/// An object that may also be `null` or absent.
+fn object<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The event of a `$connect` authorizer.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorizerEvent {
+    method_arn: String,
+    #[serde(default, deserialize_with = "object")]
+    headers: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "object")]
+    query_string_parameters: BTreeMap<String, String>,
+}
+
+/// A bearer token as it came. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(String);
+
+impl Bearer {
+    /// The token.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AuthorizerEvent {
+    /// The token: from the `Authorization` header, the `access_token` parameter or a subprotocol offer; first found wins.
+    #[must_use]
+    pub fn bearer(&self) -> Option<Bearer> {
+        let header = header(&self.headers, "authorization").and_then(|value| {
+            let (scheme, token) = value.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let parameter = self
+            .query_string_parameters
+            .get("access_token")
+            .map(String::as_str);
+        let offer = header_offers(&self.headers).find_map(|offer| offer.strip_prefix(BEARER_OFFER));
+        header
+            .or(parameter)
+            .or(offer)
+            .filter(|token| !token.is_empty())
+            .map(|token| Bearer(token.to_owned()))
+    }
+}
+
+/// The answer of an authorizer that lets somebody in. Its context comes with every later event of the connection.
+#[must_use]
+pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
+    json!({
+        "principalId": identity.subscriber.id,
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Action": "execute-api:Invoke",
+                "Effect": "Allow",
+                "Resource": event.method_arn,
+            }],
+        },
+        "context": {
+            "domain": identity.subscriber.domain,
+            "subscriber": identity.subscriber.id,
+            "token": identity.token,
+            "expires": identity.token_expires.millis().to_string(),
+            "framing": identity.framing,
+        },
+    })
+}
+
+/// The one error that API Gateway turns into 401; its text is the contract
+/// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html, 2026-08).
+#[must_use]
+pub fn unauthorized() -> Diagnostic {
+    Diagnostic {
+        error_type: "Unauthorized".to_owned(),
+        error_message: "Unauthorized".to_owned(),
+    }
+}
+
+/// An event of a WebSocket API: `$connect`, a message, `$disconnect`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocketEvent {
+    #[serde(default, deserialize_with = "object")]
+    headers: BTreeMap<String, String>,
+    request_context: RequestContext,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext {
+    connection_id: ConnectionId,
+    request_id: RequestId,
+    #[serde(default)]
+    authorizer: Option<Authorizer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Authorizer {
+    domain: Domain,
+    subscriber: SubscriberId,
+    token: TokenHash,
+    expires: String,
+    framing: Framing,
+}
+
+impl WebSocketEvent {
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> &ConnectionId {
+        &self.request_context.connection_id
+    }
+
+    /// The invocation.
+    #[must_use]
+    pub const fn request(&self) -> &RequestId {
+        &self.request_context.request_id
+    }
+
+    /// Who the authorizer found.
+    ///
+    /// # Errors
+    /// If the route has no authorizer: a mistake of the deployment.
+    pub fn identity(&self) -> Result<Identity, Diagnostic> {
+        let missing = || Diagnostic {
+            error_type: "Deployment".to_owned(),
+            error_message:
+                "the event has no authorizer context: is the authorizer attached to $connect?"
+                    .to_owned(),
+        };
+        let authorizer = self
+            .request_context
+            .authorizer
+            .as_ref()
+            .ok_or_else(missing)?;
+        let expires = authorizer.expires.parse().map_err(|_| missing())?;
+        Ok(Identity {
+            subscriber: Subscriber {
+                domain: authorizer.domain.clone(),
+                id: authorizer.subscriber.clone(),
+            },
+            token: authorizer.token.clone(),
+            token_expires: Timestamp::from_millis(expires),
+            framing: authorizer.framing,
+        })
+    }
+
+    /// The text of a message; none if it was not text.
+    #[must_use]
+    pub fn text(self) -> Option<String> {
+        self.body.filter(|_| !self.is_base64_encoded)
+    }
+
+    /// The answer to `$connect` that lets the connection begin. The subprotocol is echoed if it was offered, the token
+    /// that may stand beside it never.
+    #[must_use]
+    pub fn accept(&self) -> Value {
+        if header_offers(&self.headers).any(|offer| offer == SUBPROTOCOL) {
+            json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": SUBPROTOCOL}})
+        } else {
+            json!({"statusCode": 200})
+        }
+    }
+}
+
+/// An event of an HTTP API, payload format 2.0.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpEvent {
+    raw_path: String,
+    #[serde(default, deserialize_with = "object")]
+    query_string_parameters: BTreeMap<String, String>,
+    request_context: HttpRequestContext,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct HttpRequestContext {
+    http: HttpDescription,
+}
+
+#[derive(Debug, Deserialize)]
+struct HttpDescription {
+    method: String,
+}
+
+impl HttpEvent {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.request_context.http.method
+    }
+
+    /// The path, still percent-encoded.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.raw_path
+    }
+
+    /// A query parameter.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query_string_parameters.get(name).map(String::as_str)
+    }
+
+    /// The body as text; none if it is not UTF-8. An absent one is empty.
+    #[must_use]
+    pub fn body(&self) -> Option<String> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let body = self.body.clone().unwrap_or_default();
+        if self.is_base64_encoded {
+            String::from_utf8(STANDARD.decode(body).ok()?).ok()
+        } else {
+            Some(body)
+        }
+    }
+}
+
+fn header<'a>(headers: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    headers
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
+}
+
+fn header_offers(headers: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    header(headers, "sec-websocket-protocol")
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(headers: &Value, query: &Value) -> AuthorizerEvent {
+        serde_json::from_value(json!({
+            "type": "REQUEST",
+            "methodArn": "arn:aws:execute-api:us-east-1:1:a/prod/$connect",
+            "headers": headers,
+            "queryStringParameters": query,
+            "requestContext": {},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_token_is_found_in_three_places_the_first_wins() {
+        let all = event(
+            &json!({"authorization": "bearer  A", "SEC-WebSocket-Protocol": "messaging.v1, bearer.C"}),
+            &json!({"access_token": "B"}),
+        );
+        assert_eq!(all.bearer().unwrap().expose(), "A");
+        let two = event(
+            &json!({"Sec-WebSocket-Protocol": "bearer.C,messaging.v1"}),
+            &json!({"access_token": "B"}),
+        );
+        assert_eq!(two.bearer().unwrap().expose(), "B");
+        let one = event(
+            &json!({"Sec-WebSocket-Protocol": "bearer.C,messaging.v1"}),
+            &Value::Null,
+        );
+        assert_eq!(one.bearer().unwrap().expose(), "C");
+        for none in [
+            event(&Value::Null, &Value::Null),
+            event(
+                &json!({"Authorization": "Basic A"}),
+                &json!({"access_token": ""}),
+            ),
+            event(&json!({"Authorization": "Bearer "}), &Value::Null),
+        ] {
+            assert!(none.bearer().is_none());
+        }
+    }
+
+    #[test]
+    fn the_identity_survives_the_way_through_the_gateway() {
+        let identity = Identity {
+            subscriber: Subscriber {
+                domain: Domain::parse("d").unwrap(),
+                id: SubscriberId::parse("alice").unwrap(),
+            },
+            token: TokenHash::of("t"),
+            token_expires: Timestamp::from_millis(1_700_000_000_000),
+            framing: Framing::Raw,
+        };
+        let mut context = allow(&event(&json!({}), &json!({})), &identity)["context"].clone();
+        assert!(context.as_object().unwrap().values().all(Value::is_string));
+        context["principalId"] = json!("alice");
+        let message: WebSocketEvent = serde_json::from_value(json!({
+            "requestContext": {"connectionId": "c=", "requestId": "r=", "authorizer": context},
+            "body": "{}",
+            "isBase64Encoded": false,
+        }))
+        .unwrap();
+        assert_eq!(message.identity().unwrap(), identity);
+        assert_eq!(message.text().unwrap(), "{}");
+    }
+
+    #[test]
+    fn the_subprotocol_is_echoed_and_the_token_is_not() {
+        let connect = |offer: &str| -> Value {
+            let event: WebSocketEvent = serde_json::from_value(json!({
+                "headers": {"Sec-WebSocket-Protocol": offer},
+                "requestContext": {"connectionId": "c=", "requestId": "r="},
+            }))
+            .unwrap();
+            event.accept()
+        };
+        assert_eq!(
+            connect("bearer.X, messaging.v1")["headers"]["Sec-WebSocket-Protocol"],
+            "messaging.v1"
+        );
+        assert!(connect("bearer.X").get("headers").is_none());
+    }
+}

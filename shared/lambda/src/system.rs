@@ -1,0 +1,57 @@
+//! The system's clock and random generator.
+
+use core::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use protocol::Timestamp;
+use service::ports::Environment;
+
+/// The system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Environment for System {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    fn fresh_id(&self) -> String {
+        uuid::Builder::from_random_bytes(random())
+            .into_uuid()
+            .to_string()
+    }
+
+    fn fresh_token(&self) -> String {
+        URL_SAFE_NO_PAD.encode(random::<32>())
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "without randomness no id and no token may be given out; the sandbox is replaced"
+)]
+fn random<const BYTES: usize>() -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).expect("the system's random generator answers");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_256_bits_and_ids_are_uuids() {
+        assert_eq!(System.fresh_token().len(), 43);
+        assert_ne!(System.fresh_token(), System.fresh_token());
+        assert_eq!(System.fresh_id().len(), 36);
+    }
+}

@@ -1,0 +1,67 @@
+//! The way to the worker: an asynchronous invocation of `fanout`, which Lambda queues and repeats twice if it fails
+//! (docs.aws.amazon.com/lambda/latest/dg/invocation-async.html, 2026-08).
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use service::ports::{Fault, Job, Workers};
+use signing::{Call, SendError, SigningClient};
+
+use crate::{Config, ConfigError};
+
+const LIMIT: Duration = Duration::from_secs(3);
+const ATTEMPTS: u32 = 3;
+
+/// The `fanout` function.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    client: SigningClient,
+    url: String,
+}
+
+impl Worker {
+    /// The function that `FANOUT_FUNCTION` names.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn from_env(config: &Config) -> Result<Self, ConfigError> {
+        let endpoint = config.lambda_endpoint();
+        let function = Config::required("FANOUT_FUNCTION")?;
+        Ok(Self {
+            client: config.signing_client(&endpoint)?,
+            url: format!("{endpoint}/2015-03-31/functions/{function}/invocations"),
+        })
+    }
+}
+
+impl Workers for Worker {
+    async fn start(&self, job: &Job) -> Result<(), Fault> {
+        let body = serde_json::to_vec(job).map_err(|error| Fault::Corrupt(error.to_string()))?;
+        let body = Bytes::from(body);
+        let mut last = String::new();
+        // A job is safe twice, so one whose answer was lost is simply started again.
+        for _ in 0..ATTEMPTS {
+            let call = Call {
+                service: "lambda",
+                method: Method::POST,
+                url: &self.url,
+                headers: &[("x-amz-invocation-type", "Event")],
+                body: body.clone(),
+                limit: LIMIT,
+            };
+            last = match self.client.send(call).await {
+                Ok((status, _)) if status.is_success() => return Ok(()),
+                Ok((status, _)) if !status.is_server_error() && status.as_u16() != 429 => {
+                    return Err(Fault::Refused(format!("the worker answered {status}")));
+                }
+                Ok((status, _)) => format!("the worker answered {status}"),
+                Err(SendError::Unsendable) => {
+                    return Err(Fault::Refused(SendError::Unsendable.to_string()));
+                }
+                Err(error) => error.to_string(),
+            };
+        }
+        Err(Fault::Unknown(last))
+    }
+}
