@@ -171,4 +171,6 @@ fn beyond<K: Clone + Ord>(after: Option<&K>) -> (core::ops::Bound<K>, core::ops:
 }
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;

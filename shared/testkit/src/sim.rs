@@ -1,10 +1,12 @@
 //! A deterministic simulation: one thread, virtual time, and a seed that decides which task goes next at every await.
 
+mod task;
+
 use core::{
     cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 use std::{
@@ -16,6 +18,8 @@ use std::{
 
 use protocol::Timestamp;
 
+pub use self::task::Task;
+use self::task::{End, Ending, Slot};
 use crate::{clock::Clock, fault::Faults, random::Random};
 
 /// When simulations begin: 2026-01-01T00:00:00Z.
@@ -143,11 +147,8 @@ impl Sim {
         mortality: u32,
         future: impl Future<Output = T> + 'static,
     ) -> Task<T> {
-        let slot = Rc::new(RefCell::new(Slot {
-            end: None,
-            waiting: Vec::new(),
-        }));
-        let mut ending = Ending(Some(Rc::clone(&slot)));
+        let slot = Slot::new();
+        let mut ending = Ending::of(&slot);
         let future = Box::pin(async move {
             let value = future.await;
             ending.end(End::Finished(Some(value)));
@@ -159,11 +160,7 @@ impl Sim {
             .borrow_mut()
             .insert(id, Spawned { future, mortality });
         self.wake(id);
-        Task {
-            id,
-            sim: self.clone(),
-            slot,
-        }
+        Task::new(id, self.clone(), slot)
     }
 
     fn wake(&self, id: u64) {
@@ -307,85 +304,6 @@ impl Sim {
             .set(self.0.killed.get() + u64::from(spawned.is_some()));
         // What a task drops may look at the simulation: nothing of it is borrowed here.
         drop(spawned);
-    }
-}
-
-/// A task that was spawned. As a future it ends with the task: with its value, or with none if it was killed.
-pub struct Task<T> {
-    id: u64,
-    sim: Sim,
-    slot: Rc<RefCell<Slot<T>>>,
-}
-
-impl<T> Task<T> {
-    /// Kills the task where it is; it may have ended already.
-    pub fn kill(&self) {
-        self.sim.kill(self.id);
-    }
-
-    /// Whether it goes on.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.slot.borrow().end.is_none()
-    }
-
-    /// Whether it was killed.
-    #[must_use]
-    pub fn was_killed(&self) -> bool {
-        matches!(self.slot.borrow().end, Some(End::Killed))
-    }
-
-    /// Its value, once, if it has ended by itself.
-    #[must_use]
-    pub fn take(&self) -> Option<T> {
-        match &mut self.slot.borrow_mut().end {
-            Some(End::Finished(value)) => value.take(),
-            Some(End::Killed) | None => None,
-        }
-    }
-}
-
-impl<T> Future for Task<T> {
-    type Output = Option<T>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.is_running() {
-            let waker = context.waker().clone();
-            self.slot.borrow_mut().waiting.push(waker);
-            return Poll::Pending;
-        }
-        Poll::Ready(self.take())
-    }
-}
-
-struct Slot<T> {
-    end: Option<End<T>>,
-    waiting: Vec<Waker>,
-}
-
-enum End<T> {
-    Finished(Option<T>),
-    Killed,
-}
-
-/// Notes how a task ended; dropped with it, it was killed.
-struct Ending<T>(Option<Rc<RefCell<Slot<T>>>>);
-
-impl<T> Ending<T> {
-    fn end(&mut self, end: End<T>) {
-        if let Some(slot) = self.0.take() {
-            let mut slot = slot.borrow_mut();
-            slot.end = Some(end);
-            for waker in slot.waiting.drain(..) {
-                waker.wake();
-            }
-        }
-    }
-}
-
-impl<T> Drop for Ending<T> {
-    fn drop(&mut self) {
-        self.end(End::Killed);
     }
 }
 
