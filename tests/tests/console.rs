@@ -70,7 +70,6 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
     bob.click("[data-testid=direct-entry][data-id=alice]")
         .await?;
     bob.reads("Only for you").await?;
-    alice.until("markOf('Only for you') === 'read'").await?;
     bob.say("Thank you").await?;
     alice.reads("Thank you").await?;
     ensure!(
@@ -93,6 +92,35 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
     bob.click("[data-testid=invitation] [data-testid=accept]")
         .await?;
     bob.until("$('#open-title').textContent === 'a second one'")
+        .await?;
+
+    alice.is_sound().await?;
+    bob.is_sound().await?;
+    browser.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sender_learns_what_was_read() -> Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start().await?;
+    let alice = sign_in(&browser, &server, "alice", DESK).await?;
+    let bob = sign_in(&browser, &server, "bob", PHONE).await?;
+    alice.click("#direct-open").await?;
+    alice.fill("#direct-subscriber", "bob").await?;
+    alice.click("#direct-button").await?;
+    alice.say("Have you seen this?").await?;
+    alice
+        .until("markOf('Have you seen this?') === 'received'")
+        .await?;
+    bob.click("[data-testid=direct-entry][data-id=alice]")
+        .await?;
+    alice
+        .until("markOf('Have you seen this?') === 'read'")
+        .await?;
+
+    // It stays read for bob, also in a page that begins anew.
+    bob.reload().await?;
+    bob.until("$('[data-testid=direct-entry][data-id=alice]').dataset.unread === '0'")
         .await?;
 
     alice.is_sound().await?;

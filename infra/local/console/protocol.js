@@ -65,6 +65,7 @@ export class Destination {
     this.unread = 0;
     this.counted = position; // up to here the service counted `unread`
     this.read = 0; // own read horizon
+    this.told = 0; // up to here the service was asked to move it
     this.peer = { received: 0, read: 0 };
     this.timestamp = "";
     this.members = null; // Map once listed
@@ -438,6 +439,7 @@ export class Session extends EventTarget {
     destination.last = Math.max(destination.last, last);
     destination.counted = Math.max(last, destination.position);
     destination.read = Math.max(destination.read, item["read-sequence"] ?? 0);
+    destination.told = destination.read;
     destination.unread = item.unread ?? 0;
     destination.timestamp = item.timestamp ?? destination.timestamp;
   }
@@ -726,14 +728,12 @@ export class Session extends EventTarget {
   async markRead(destination) {
     const last = destination.events.findLast((it) => it.kind === "message" && it.from !== this.subscriber);
     destination.unread = 0;
-    if (!last || last.sequence <= destination.read || this.state !== "online") return;
-    const before = destination.read;
-    destination.read = last.sequence;
+    if (!last || last.sequence <= Math.max(destination.read, destination.told) || this.state !== "online") return;
+    destination.told = last.sequence;
     try {
       await this.request("delivery", { ...destination.address, sequence: last.sequence, status: "read" });
-    } catch {
-      destination.read = before; // told again with the next one
-    }
+      destination.read = Math.max(destination.read, last.sequence);
+    } catch { /* told with the next message, or after the next connect */ }
   }
 
   async announce(announced) {
