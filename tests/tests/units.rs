@@ -35,7 +35,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Clone, Default)]
 struct Bill {
     requests: Arc<Mutex<Vec<(&'static str, f64)>>>,
-    rows: Arc<Mutex<Vec<(String, f64, f64, usize)>>>,
+    rows: Arc<Mutex<Vec<Row>>>,
+}
+
+struct Row {
+    what: String,
+    requests: usize,
+    expected: f64,
+    units: f64,
 }
 
 impl Bill {
@@ -55,19 +62,27 @@ impl Bill {
         }
         let units = requests.iter().map(|(_, units)| units).sum();
         let mut rows = self.rows.lock().unwrap();
-        rows.push((what.to_owned(), expected, units, requests.len()));
+        rows.push(Row {
+            what: what.to_owned(),
+            requests: requests.len(),
+            expected,
+            units,
+        });
     }
 
     fn settle(&self) {
         let rows = self.rows.lock().unwrap();
         println!("| access pattern | requests | units |\n|---|---|---|");
-        for (what, _, units, requests) in rows.iter() {
-            println!("| {what} | {requests} | {units} |");
+        for row in rows.iter() {
+            println!("| {} | {} | {} |", row.what, row.requests, row.units);
         }
-        for (what, expected, units, _) in rows.iter() {
+        for row in rows.iter() {
             assert!(
-                (units - expected).abs() < f64::EPSILON,
-                "{what} costs {units} units and not {expected}"
+                (row.units - row.expected).abs() < f64::EPSILON,
+                "{} costs {} units and not {}",
+                row.what,
+                row.units,
+                row.expected
             );
         }
     }
@@ -175,7 +190,7 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
         log: channel("c").log(),
     };
     store
-        .park(&who, &id, Some("g"), &[reference])
+        .park(&who, &id, Some("g"), core::slice::from_ref(&reference))
         .await
         .unwrap();
     bill.row("park", 1.0);
@@ -185,6 +200,12 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
         .unwrap()
         .unwrap();
     bill.row("unpark", 1.0);
+    let references = vec![reference; 200];
+    store.park(&who, &id, Some("g"), &references).await.unwrap();
+    bill.row("park (200)", 12.0);
+    let left = store.unpark(&who, &id, "g", 200, until).await.unwrap();
+    assert!(left.unwrap().parked.is_empty());
+    bill.row("unpark (200)", 12.0);
     let gates = BTreeMap::from([("g".to_owned(), until)]);
     let taken = store.take_gate(&who, &id, &gates, "h", until).await;
     assert!(taken.unwrap().is_some());
@@ -222,7 +243,7 @@ async fn announcements(store: &DynamoStore, bill: &Bill) {
     }
     store.presence(&who).await.unwrap();
     bill.row("presence", 1.0);
-    store.presences(&[who.clone()]).await.unwrap();
+    store.presences(core::slice::from_ref(&who)).await.unwrap();
     bill.row("presences (1)", 1.0);
     let until = now.plus_seconds(5);
     let state = store.lease_presence(&who, "h", now, until).await.unwrap();
@@ -420,7 +441,7 @@ async fn heads(store: &DynamoStore, bill: &Bill) {
     bill.row("allocate", 1.0);
     store.head(&log).await.unwrap().unwrap();
     bill.row("head", 1.0);
-    store.heads(&[log.clone()]).await.unwrap();
+    store.heads(core::slice::from_ref(&log)).await.unwrap();
     bill.row("heads (1)", 1.0);
     let until = now.plus_seconds(20);
     store.renew(&log, "h", until, 1).await.unwrap().unwrap();

@@ -16,6 +16,8 @@ use aws_smithy_http_client::{
 
 /// Attempts of what may be repeated, the first included.
 const ATTEMPTS: u32 = 3;
+/// Before the second attempt, at most; it doubles. The SDK's own second is more than a client waits for.
+const BACKOFF: Duration = Duration::from_millis(50);
 /// A connection to DynamoDB in the same region takes milliseconds.
 const CONNECT: Duration = Duration::from_secs(2);
 /// One attempt: far above any healthy answer, so that a lost packet costs a repeat and not the invocation.
@@ -49,7 +51,11 @@ pub fn client(
         // A function's credentials are as old as its process: there is nothing to refresh.
         .identity_cache(IdentityCache::no_cache())
         .http_client(http)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(ATTEMPTS)
+                .with_initial_backoff(BACKOFF),
+        )
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT)

@@ -1,4 +1,48 @@
 //! The storage ports over DynamoDB.
+//!
+//! Every access pattern with its request and what it costs in capacity units, for items that fit into one: a write unit is
+//! 1 KiB, a strongly consistent read unit 4 KiB, and a transaction doubles its writes. The modules' `# Cost` sections say
+//! what larger items and failed conditions cost; `tests/tests/units.rs` asserts the figures.
+//!
+//! | pattern | requests | write | read |
+//! |---|---|---|---|
+//! | `put_token` | 2 PutItem | 3 | |
+//! | `token` | GetItem | | 1 |
+//! | `invalidate_token` | UpdateItem | 3 | |
+//! | `tokens_of`, `token_connections` | Query | | 1 |
+//! | `forget_token_connection` | DeleteItem | 1 | |
+//! | `register` | TransactWriteItems | 6 | |
+//! | `connections` | GetItem | | 1 |
+//! | `connections_of` | BatchGetItem | | 1 each |
+//! | `raise_gate`, `park`, `unpark`, `lower_gate`, `take_gate` | UpdateItem | 1 | |
+//! | `forget` | UpdateItem, DeleteItem | 2 | |
+//! | `forget`, announced | UpdateItem, TransactWriteItems, DeleteItem | 6 | |
+//! | `presence` | GetItem | | 1 |
+//! | `presences` | BatchGetItem | | 1 each |
+//! | `announce` | UpdateItem | 1 | |
+//! | `announce`, a connection's first | UpdateItem, TransactWriteItems | 5 | |
+//! | `unannounce` | GetItem, TransactWriteItems | 4 | 1 |
+//! | `lease_presence`, `release_presence` | UpdateItem | 1 | |
+//! | `profile`, `roster`, `member`, `invitation` | GetItem | | 1 |
+//! | `profiles`, `rosters`, `member_of` | BatchGetItem | | 1 each |
+//! | `members`, `seniors`, `memberships`, `conversations`, `invitations`, `count_memberships` | Query | | 1 |
+//! | `change`, a new channel | TransactWriteItems | 17 | |
+//! | `change`, one joins | TransactWriteItems | 12 | |
+//! | `change`, one leaves | TransactWriteItems | 10 | |
+//! | `change`, an invitation or a right | TransactWriteItems | 2 | |
+//! | `raise_horizon`, `raise_direct_horizon` | UpdateItem | 1 | |
+//! | `head` | GetItem | | 1 |
+//! | `heads` | BatchGetItem | | 1 each |
+//! | `allocate` | UpdateItem | 1, after a drain 2 | |
+//! | `create_direct` | 3 PutItem | 3 | |
+//! | `renew`, `release`, `take_lease` | UpdateItem | 1 | |
+//! | `settle` | UpdateItem | 2 | |
+//! | `undrained` | Query of the index | | 0.5 |
+//! | `set_marker`, `replace_marker` | PutItem | 1 | |
+//! | `marker` | GetItem | | 1 |
+//! | `put_entry` | PutItem | 1 per KiB | |
+//! | `entry` | GetItem | | 1 per 4 KiB |
+//! | `entries_after`, `entries_before` | Query | | 1 per 4 KiB |
 
 mod tokens;
 

@@ -10,7 +10,7 @@
 //! | `head` | GetItem | 1 read |
 //! | `heads` | BatchGetItem, 100 a request | 1 read each |
 //! | `allocate` | UpdateItem, never repeated | 1 write, and 1 for the index if it was drained |
-//! | `create_direct` | UpdateItem, 2 PutItem | 3 write |
+//! | `create_direct` | 3 PutItem | 3 write |
 //! | `renew`, `release`, `take_lease` | UpdateItem | 1 write, also if the condition fails |
 //! | `raise_direct_horizon` | UpdateItem; one more if an earlier status is behind | 1 write each, also if the condition fails |
 //! | `settle` | UpdateItem | 1 write, and 1 for the index |

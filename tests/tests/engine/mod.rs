@@ -15,15 +15,15 @@ use local_gateway::{
 use store::{DynamoStore, Tables};
 
 /// A running engine in memory, and a store over it.
-pub struct Running {
+pub(crate) struct Running {
     engine: Engine,
     /// Over all tables.
-    pub store: DynamoStore,
+    pub(crate) store: DynamoStore,
 }
 
 impl Running {
     /// Starts an engine that fails as `faults` say, by `seed`.
-    pub async fn start(faults: &[Fault], seed: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn start(faults: &[Fault], seed: u64) -> anyhow::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let template = Template::read(&root.join("template.yaml"), &BTreeMap::new())?;
         let table = |id: &str| {
@@ -54,7 +54,7 @@ impl Running {
     }
 
     /// Stops the engine.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.engine.shut_down().await;
     }
 }

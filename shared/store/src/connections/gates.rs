@@ -109,8 +109,10 @@ pub(super) async fn unpark(
     count: usize,
     deadline: Timestamp,
 ) -> Result<Result<Connection, Gone>, Fault> {
+    // Short names: 200 of these have to fit into the 4 KiB of an expression
+    // (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
     let first: Vec<String> = (0..count)
-        .map(|index| format!("#connections.#id.#p[{index}]"))
+        .map(|index| format!("#c.#id.#p[{index}]"))
         .collect();
     let removed = if first.is_empty() {
         String::new()
@@ -120,9 +122,10 @@ pub(super) async fn unpark(
     let mut write = update(
         subscriber,
         id,
-        format!("SET #connections.#id.#gates.#gate = :deadline{removed}"),
+        format!("SET #c.#id.#gates.#gate = :deadline{removed}"),
     )
-    .when("attribute_exists(#connections.#id.#gates.#gate)")
+    .when("attribute_exists(#c.#id.#gates.#gate)")
+    .name("#c", "connections")
     .name("#gate", gate)
     .value(":deadline", number(deadline.millis()));
     if count > 0 {

@@ -1,0 +1,277 @@
+//! What callers are told when DynamoDB fails, and what is repeated: over a server that answers by a script.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands"
+)]
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_dynamodb::config::Credentials;
+use protocol::{
+    ChannelId, ChannelKey, ConnectionId, Domain, LogId, Subscriber, SubscriberId, Timestamp,
+    change::Change,
+};
+use service::ports::{
+    AllocateError, Allocation, Channels as _, Connections as _, Fault, Lease, Logs as _,
+};
+use store::{DynamoStore, Tables};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+/// Only so that a test fails rather than hangs.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the server does with one request.
+#[derive(Clone, Copy)]
+enum Reply {
+    /// Answers.
+    With(u16, &'static str),
+    /// Closes the connection.
+    Close,
+    /// Keeps silent.
+    Nothing,
+}
+
+const HEAD: &str = r#"{"Item":{"state":{"S":"active"},"sequence":{"N":"7"},"sent":{"N":"7"},"allocated-at":{"N":"0"}}}"#;
+const NO_HEAD: &str = r#"{"Item":{"state":{"S":"the content"},"sequence":{"N":"7"}}}"#;
+const BROKEN: Reply = Reply::With(500, r#"{"__type":"x#InternalServerError"}"#);
+const THROTTLED: Reply = Reply::With(
+    400,
+    r#"{"__type":"x#ProvisionedThroughputExceededException"}"#,
+);
+const IN_THE_WAY: Reply = Reply::With(400, r#"{"__type":"x#TransactionConflictException"}"#);
+const FAILED: Reply = Reply::With(400, r#"{"__type":"x#ConditionalCheckFailedException"}"#);
+const TRANSACTION_IN_THE_WAY: Reply = Reply::With(
+    400,
+    r#"{"__type":"x#TransactionCanceledException","CancellationReasons":[{"Code":"TransactionConflict"}]}"#,
+);
+const TRANSACTION_THROTTLED: Reply = Reply::With(
+    400,
+    r#"{"__type":"x#TransactionCanceledException","CancellationReasons":[{"Code":"ThrottlingError"}]}"#,
+);
+
+/// A server that does the first thing of its script with the first request, and the last one with all further ones.
+struct Server {
+    store: DynamoStore,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start(script: &'static [Reply]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = store_at("http", listener.local_addr().unwrap().port());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                tokio::spawn(serve(connection, script, Arc::clone(&seen)));
+            }
+        });
+        Self { store, requests }
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+}
+
+async fn serve(mut connection: TcpStream, script: &'static [Reply], seen: Arc<Mutex<Vec<String>>>) {
+    while let Some(request) = request(&mut connection).await {
+        let number = {
+            let mut seen = seen.lock().unwrap();
+            seen.push(request);
+            seen.len()
+        };
+        match script[(number - 1).min(script.len() - 1)] {
+            Reply::With(status, body) => {
+                let answer = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                if connection.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            Reply::Close => return,
+            Reply::Nothing => {}
+        }
+    }
+}
+
+/// One whole request; none at the end of the connection.
+async fn request(connection: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        if let Some((headers, body)) = text.split_once("\r\n\r\n") {
+            let length = headers.split("content-length: ").nth(1)?;
+            let length: usize = length.lines().next()?.parse().ok()?;
+            if body.len() >= length {
+                return Some(text);
+            }
+        }
+        if connection.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+fn store_at(scheme: &str, port: u16) -> DynamoStore {
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let endpoint = format!("{scheme}://127.0.0.1:{port}");
+    let client = store::client(Some(endpoint), "us-east-1".to_owned(), credentials);
+    let tables = Tables {
+        tokens: "Tokens".to_owned(),
+        subscribers: "Subscribers".to_owned(),
+        channels: "Channels".to_owned(),
+        events: "Events".to_owned(),
+    };
+    DynamoStore::new(client, tables)
+}
+
+fn channel() -> ChannelKey {
+    ChannelKey {
+        domain: Domain::parse("d").unwrap(),
+        id: ChannelId::parse("c").unwrap(),
+    }
+}
+
+fn log() -> LogId {
+    channel().log()
+}
+
+async fn allocate(store: &DynamoStore) -> Fault {
+    let at = Timestamp::from_millis(0);
+    let allocation = Allocation {
+        count: 1,
+        at,
+        lease: Lease {
+            holder: "h".to_owned(),
+            until: at,
+        },
+        close: false,
+    };
+    let log = log();
+    let allocated = store.allocate(&log, &allocation);
+    match tokio::time::timeout(DEADLINE, allocated).await.unwrap() {
+        Err(AllocateError::Fault(fault)) => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn empty_change() -> Change {
+    Change {
+        channel: channel(),
+        at: Timestamp::from_millis(0),
+        entries: Vec::new(),
+        head: Some(1),
+        roster: None,
+        profile: None,
+        rows: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_place_is_never_asked_for_twice_when_nobody_knows() {
+    for reply in [&[BROKEN], &[Reply::Close], &[Reply::Nothing]] {
+        let server = Server::start(reply).await;
+        let fault = allocate(&server.store).await;
+        assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}");
+        assert_eq!(server.requests(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_was_throttled_or_never_arrived_was_refused() {
+    let server = Server::start(&[THROTTLED]).await;
+    let fault = allocate(&server.store).await;
+    assert!(matches!(fault, Fault::Refused(_)), "{fault:?}");
+    assert_eq!(server.requests(), 1);
+
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    for scheme in ["http", "https"] {
+        let fault = allocate(&store_at(scheme, port)).await;
+        assert!(matches!(fault, Fault::Refused(_)), "{scheme}: {fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_is_repeated() {
+    let server = Server::start(&[BROKEN, THROTTLED, Reply::With(200, HEAD)]).await;
+    let head = server.store.head(&log()).await.unwrap().unwrap();
+    assert_eq!(head.sequence, 7);
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_transaction_in_the_way_of_a_write_is_waited_for() {
+    let script = &[IN_THE_WAY, IN_THE_WAY, Reply::With(200, "{}")];
+    let server = Server::start(script).await;
+    assert!(server.store.settle(&log()).await.unwrap());
+    assert_eq!(server.requests(), 3);
+
+    let server = Server::start(&[IN_THE_WAY]).await;
+    let fault = allocate(&server.store).await;
+    assert!(matches!(fault, Fault::Conflict), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_another_one_is_in_the_way_of_conflicts_in_the_end() {
+    let script = &[TRANSACTION_IN_THE_WAY, Reply::With(200, "{}")];
+    let server = Server::start(script).await;
+    server.store.change(&empty_change()).await.unwrap();
+    assert_eq!(server.requests(), 2);
+
+    let server = Server::start(&[TRANSACTION_IN_THE_WAY]).await;
+    let fault = server.store.change(&empty_change()).await.unwrap_err();
+    assert!(matches!(fault, Fault::Conflict), "{fault:?}");
+
+    let server = Server::start(&[TRANSACTION_THROTTLED]).await;
+    let fault = server.store.change(&empty_change()).await.unwrap_err();
+    assert!(matches!(fault, Fault::Refused(_)), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_transaction_is_repeated_under_the_same_token() {
+    let server = Server::start(&[BROKEN, Reply::With(200, "{}")]).await;
+    server.store.change(&empty_change()).await.unwrap();
+    let requests = server.requests.lock().unwrap();
+    let token = |request: &String| {
+        let (_, rest) = request.split_once("\"clientrequesttoken\":\"").unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    assert_eq!(token(&requests[0]), token(&requests[1]));
+}
+
+#[tokio::test]
+async fn an_item_that_cannot_be_read_is_named_and_not_quoted() {
+    let server = Server::start(&[Reply::With(200, NO_HEAD)]).await;
+    let fault = server.store.head(&log()).await.unwrap_err();
+    let Fault::Corrupt(what) = fault else {
+        panic!("{fault:?}");
+    };
+    assert_eq!(what, "a head");
+}
+
+#[tokio::test]
+async fn a_condition_that_failed_where_nothing_stood_is_no_fault_of_a_gate() {
+    let server = Server::start(&[FAILED]).await;
+    let subscriber = Subscriber {
+        domain: Domain::parse("d").unwrap(),
+        id: SubscriberId::parse("a").unwrap(),
+    };
+    let id = ConnectionId("c".to_owned());
+    let at = Timestamp::from_millis(0);
+    let raised = server.store.raise_gate(&subscriber, &id, "g", at).await;
+    assert!(raised.unwrap().is_err());
+    let lowered = server.store.lower_gate(&subscriber, &id, "g", None).await;
+    assert!(lowered.unwrap(), "what is gone holds nothing back");
+    assert_eq!(server.requests(), 2);
+}
