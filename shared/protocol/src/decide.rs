@@ -4,12 +4,11 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
     Announcement, ChannelId, ChannelKey, ChannelSubscriber, ClientMessage, ConnectionId,
-    Conversation, Json, LogId, Membership, MessageId, Rejection, ServerMessage, Subscriber,
-    Timestamp,
+    Conversation, DeliveryStatus, Destination, Json, LogId, Membership, MessageId, Rejection,
+    ServerMessage, Subscriber, SubscriberId, Timestamp,
     change::{Invitation, Member, Profile, Roster},
-    error::Code,
     frame::WireEvent,
-    messages::PageRequest,
+    messages::{PageRequest, authorize::BearerToken},
     plan::Plan,
 };
 
@@ -41,6 +40,8 @@ pub struct Needs {
     pub channel: Option<ChannelKey>,
     /// A row of a channel: the caller's own.
     pub own_member: Option<ChannelKey>,
+    /// A row of `channel`: another's.
+    pub other_member: Option<SubscriberId>,
     /// The two longest-standing members of a channel.
     pub seniors: Option<ChannelKey>,
     /// The caller's invitation to a channel.
@@ -55,6 +56,35 @@ pub struct Needs {
     pub conversations: Option<PageRequest>,
     /// A page of a log.
     pub history: Option<(LogId, Range)>,
+    /// The end of a log.
+    pub end_of: Option<LogId>,
+    /// Pages of many logs after positions, and what else has had events since a time.
+    pub resume: Option<Positions>,
+}
+
+/// What a client that comes back has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// The last sequence of each destination.
+    pub positions: Vec<(Destination, u64)>,
+    /// The last time that it saw.
+    pub since: Option<Timestamp>,
+}
+
+impl Needs {
+    /// A channel and the caller's row of it.
+    #[must_use]
+    pub fn channel_of(subscriber: &Subscriber, id: &ChannelId) -> Self {
+        let channel = ChannelKey {
+            domain: subscriber.domain.clone(),
+            id: id.clone(),
+        };
+        Self {
+            channel: Some(channel.clone()),
+            own_member: Some(channel),
+            ..Self::default()
+        }
+    }
 }
 
 /// Which part of a log.
@@ -88,10 +118,12 @@ pub struct Known {
     pub profile: Option<Profile>,
     /// The channel's roster.
     pub roster: Option<Roster>,
-    /// The end of the channel's contiguous stored log.
+    /// The end of the contiguous stored log.
     pub last_sequence: u64,
     /// The caller's row.
     pub own_member: Option<Member>,
+    /// The other's row.
+    pub other_member: Option<Member>,
     /// The longest-standing members, in that order.
     pub seniors: Vec<Member>,
     /// The caller's invitation.
@@ -106,6 +138,10 @@ pub struct Known {
     pub conversations: Listed<Conversation>,
     /// A page of a log.
     pub history: Option<History>,
+    /// One page for each position, in order; none where the caller may not read.
+    pub resumed: Vec<Option<History>>,
+    /// The other destinations that have had events, with the end of their logs.
+    pub resumed_new: Vec<(Destination, u64)>,
 }
 
 /// A page of a list.
@@ -189,6 +225,24 @@ pub enum Commit {
     Announce(Announcement),
     /// No announcement any more.
     Unannounce,
+    /// How far the caller got.
+    Horizon(Horizon),
+    /// A fresh token for the connection.
+    Authorize {
+        /// The token as it came.
+        token: BearerToken,
+    },
+}
+
+/// How far a subscriber got in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// The log.
+    pub log: LogId,
+    /// How far.
+    pub status: DeliveryStatus,
+    /// Up to here.
+    pub sequence: u64,
 }
 
 /// A message that is to be appended.
@@ -211,23 +265,14 @@ pub enum Then {
     Nothing,
     /// Others are told the caller's presence.
     TellPresence,
-    /// The caller has received the peer's messages up to here.
-    Received(LogId, u64),
-}
-
-/// The messages that are understood and answered `unavailable`.
-macro_rules! not_offered {
-    () => {
-        ClientMessage::UpdateChannel(_)
-            | ClientMessage::DeleteChannel(_)
-            | ClientMessage::InviteSubscriber(_)
-            | ClientMessage::RemoveSubscriber(_)
-            | ClientMessage::SetAdministrator(_)
-            | ClientMessage::Delivery(_)
-            | ClientMessage::Resume(_)
-            | ClientMessage::Typing(_)
-            | ClientMessage::Authorize(_)
-    };
+    /// The caller has received the peers' messages up to here.
+    Received(Vec<(LogId, u64)>),
+    /// Somebody is told that it is invited.
+    Invite(SubscriberId, ChannelKey),
+    /// The others are told that the caller types, or stopped.
+    Typing(LogId, bool),
+    /// The rows of a channel that ended are removed.
+    Dismantle(ChannelKey),
 }
 
 impl ClientMessage {
@@ -235,7 +280,7 @@ impl ClientMessage {
     #[must_use]
     pub fn needs(&self, subscriber: &Subscriber) -> Needs {
         match self {
-            Self::Hello(_) => Needs {
+            Self::Hello(_) | Self::Authorize(_) => Needs {
                 response: true,
                 ..Needs::default()
             },
@@ -248,9 +293,15 @@ impl ClientMessage {
             Self::ChannelMessage(it) => it.needs(subscriber),
             Self::DirectMessage(it) => it.needs(),
             Self::GetHistory(it) => it.needs(subscriber),
-            Self::Ping(_) | Self::Announce(_) | Self::Unannounce(_) | not_offered!() => {
-                Needs::default()
-            }
+            Self::UpdateChannel(it) => it.needs(subscriber),
+            Self::DeleteChannel(it) => it.needs(subscriber),
+            Self::InviteSubscriber(it) => it.needs(subscriber),
+            Self::RemoveSubscriber(it) => it.needs(subscriber),
+            Self::SetAdministrator(it) => it.needs(subscriber),
+            Self::Delivery(it) => it.needs(subscriber),
+            Self::Resume(it) => it.needs(),
+            Self::Typing(it) => it.needs(subscriber),
+            Self::Ping(_) | Self::Announce(_) | Self::Unannounce(_) => Needs::default(),
         }
     }
 }
@@ -290,10 +341,15 @@ pub fn decide(
         ClientMessage::ChannelMessage(it) => it.decide(context, known),
         ClientMessage::DirectMessage(it) => it.decide(context),
         ClientMessage::GetHistory(it) => it.decide(context, known),
-        not_offered!() => Err(Rejection::new(
-            Code::Unavailable,
-            "this service does not offer this message yet",
-        )),
+        ClientMessage::UpdateChannel(it) => it.decide(context, known),
+        ClientMessage::DeleteChannel(it) => it.decide(context, known),
+        ClientMessage::InviteSubscriber(it) => it.decide(context, known),
+        ClientMessage::RemoveSubscriber(it) => it.decide(context, known),
+        ClientMessage::SetAdministrator(it) => it.decide(context, known),
+        ClientMessage::Delivery(it) => it.decide(context, known),
+        ClientMessage::Resume(it) => Ok(it.decide(context, known)),
+        ClientMessage::Typing(it) => it.decide(context, known),
+        ClientMessage::Authorize(it) => Ok(it.decide()),
     }
 }
 
@@ -353,6 +409,17 @@ pub(crate) mod tests {
                 more: false,
             },
             ..Known::default()
+        }
+    }
+
+    /// The same channel, read by its administrator `anna`.
+    pub(crate) fn administrator_known() -> Known {
+        Known {
+            own_member: Some(Member {
+                administrator: true,
+                ..member("anna", 1)
+            }),
+            ..channel_known(&[])
         }
     }
 
@@ -417,19 +484,5 @@ pub(crate) mod tests {
             change,
             serde_json::from_str(&answer.unwrap().encode(None)).unwrap(),
         )
-    }
-
-    #[test]
-    fn what_is_not_offered_yet_is_understood_and_answered() {
-        for text in [
-            r#"{"type":"delete-channel","channel-id":"c"}"#,
-            r#"{"type":"typing","subscriber-id":"b","active":true}"#,
-            r#"{"type":"resume","positions":[{"channel-id":"c","sequence":0}]}"#,
-            r#"{"type":"delivery","channel-id":"c","sequence":1,"status":"read"}"#,
-            r#"{"type":"authorize","token":"t"}"#,
-        ] {
-            let rejection = check(text, &context("a"), &Known::default()).unwrap_err();
-            assert_eq!(rejection.code, Code::Unavailable, "{text}");
-        }
     }
 }

@@ -208,6 +208,19 @@ pub struct ResumedDestination {
     pub error: Option<Rejection>,
 }
 
+impl ResumedDestination {
+    /// The destination alone.
+    pub(crate) const fn of(destination: Destination) -> Self {
+        Self {
+            destination,
+            events: None,
+            last_sequence: None,
+            complete: None,
+            error: None,
+        }
+    }
+}
+
 /// Where somebody types: in a channel both the channel and who, in a conversation the peer, who is who types.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -420,23 +433,46 @@ pub fn framed_bytes(text: &str) -> usize {
         .sum()
 }
 
+/// What is left of one server message for items.
+pub(crate) struct Budget {
+    left: usize,
+    empty: bool,
+}
+
+impl Budget {
+    /// The budget of a message that replies to `reply_to`.
+    pub(crate) fn new(reply_to: Option<&str>) -> Self {
+        // What a page carries besides its items and `reply-to`: ids, names, attributes of a membership, the SockJS frame.
+        const REST: usize = 4 * 1024 + 2 * limits::ATTRIBUTES_BYTES;
+        let escaped = serde_json::to_string(&reply_to).unwrap_or_default();
+        Self {
+            left: limits::SERVER_MESSAGE_BYTES.saturating_sub(REST + framed_bytes(&escaped)),
+            empty: true,
+        }
+    }
+
+    /// Whether `item` still fits; the first one always does. Once one did not, none does.
+    pub(crate) fn takes(&mut self, item: &impl Serialize) -> bool {
+        let bytes = serde_json::to_string(item).map_or(0, |text| framed_bytes(&text) + 1);
+        let fits = bytes <= self.left || self.empty;
+        self.empty = false;
+        self.left = if fits {
+            self.left.saturating_sub(bytes)
+        } else {
+            0
+        };
+        fits
+    }
+}
+
 /// How many of `items`, in this order, fit one server message that replies to `reply_to`: at least one.
 #[must_use]
 pub fn fitting<'a, T: Serialize + 'a>(
     reply_to: Option<&str>,
     items: impl Iterator<Item = &'a T>,
 ) -> usize {
-    // What a page carries besides its items and `reply-to`: ids, names, attributes of a membership, the SockJS frame.
-    const REST: usize = 4 * 1024 + 2 * limits::ATTRIBUTES_BYTES;
-    let escaped = serde_json::to_string(&reply_to).unwrap_or_default();
-    let mut bytes = REST + framed_bytes(&escaped);
-    items
-        .enumerate()
-        .take_while(|(index, item)| {
-            bytes += serde_json::to_string(item).map_or(0, |text| framed_bytes(&text) + 1);
-            *index == 0 || bytes <= limits::SERVER_MESSAGE_BYTES
-        })
-        .count()
+    let mut budget = Budget::new(reply_to);
+    items.take_while(|item| budget.takes(item)).count()
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub mod model;
 pub mod plan;
 pub mod time;
 
+mod rights;
+
 pub use decide::{Context, Decision, Known, Needs, decide};
 pub use error::{Code, Rejection};
 pub use event::{Event, EventBody, LeaveReason};

@@ -17,6 +17,8 @@ pub struct Plan {
     pub channel: ChannelKey,
     /// Whether the channel is made by it: its events then have the places from 1.
     pub create: bool,
+    /// Whether its events are the last of the log.
+    pub close: bool,
     /// The events, in order.
     pub events: Vec<EventBody>,
     /// The roster, from the version that was read.
@@ -50,6 +52,21 @@ pub enum Answer {
 }
 
 impl Plan {
+    /// A change of nothing, to be filled in.
+    #[must_use]
+    pub const fn empty(channel: ChannelKey) -> Self {
+        Self {
+            channel,
+            create: false,
+            close: false,
+            events: Vec::new(),
+            roster: None,
+            profile: None,
+            rows: Vec::new(),
+            answer: Answer::Nothing,
+        }
+    }
+
     /// How many places its events take in the log.
     #[must_use]
     pub fn places(&self) -> u64 {

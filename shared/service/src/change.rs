@@ -5,7 +5,12 @@
 //! | the places | holes | whoever reads or drains past them closes them with void entries |
 //! | the transaction | events nobody has pushed | the lease ends, and the next writer, reader or the sweep drains |
 
-use protocol::{ConnectionId, LogId, Rejection, ServerMessage, change::LogEntry, plan::Plan};
+use protocol::{
+    ChannelKey, ConnectionId, LogId, Rejection, ServerMessage,
+    change::{Change, LogEntry, RowChange},
+    limits,
+    plan::Plan,
+};
 
 use crate::{
     Service, Store,
@@ -68,8 +73,9 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         }
         let places = match held {
             Some(places) => places,
-            None => match self.places(&log, plan.places(), holder).await? {
+            None => match self.places(&log, plan, holder).await? {
                 Some(places) => held.insert(places),
+                None if plan.close => return self.finish_closing(plan).await.map(Ok),
                 None => return Ok(Err(Rejection::no_channel())),
             },
         };
@@ -100,6 +106,64 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(Ok(None))
     }
 
+    /// The log took its last event already, but the channel is still open: whoever closed it died before the transaction.
+    /// Its place is used, unless it was closed as a hole; the channel ends all the same.
+    async fn finish_closing(&self, plan: &Plan) -> Result<Option<Changed>, Fault> {
+        let log = plan.channel.log();
+        let Some(head) = self.store.head(&log).await? else {
+            return Ok(None);
+        };
+        let nonce = self.environment.fresh_id();
+        let (mut change, answer) = plan.settle(head.sequence, head.allocated_at, &nonce, None);
+        if self.store.entry(&log, head.sequence).await?.is_some() {
+            change.entries.clear();
+        }
+        let committed = self.commit(&log, &change, &nonce).await?;
+        Ok(committed.then_some(Changed {
+            entries: change.entries,
+            answer,
+        }))
+    }
+
+    /// Removes the rows of a channel that ended, a page at a time. Safe to be done twice, and by two at once.
+    pub(crate) async fn dismantle(&self, channel: &ChannelKey) -> Result<(), Fault> {
+        let log = channel.log();
+        let Some(head) = self.store.head(&log).await?.filter(|it| !it.active) else {
+            return Ok(());
+        };
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .members(channel, after.as_ref(), limits::PAGE)
+                .await?;
+            after = page.items.last().map(|it| it.subscriber.clone());
+            for member in page.items.iter().filter(|it| it.is_current()) {
+                let change = Change {
+                    channel: channel.clone(),
+                    at: self.environment.now(),
+                    entries: Vec::new(),
+                    head: None,
+                    roster: None,
+                    profile: None,
+                    rows: vec![RowChange::Left {
+                        subscriber: member.subscriber.clone(),
+                        joined: member.joined,
+                        sequence: head.sequence,
+                    }],
+                };
+                match self.store.change(&change).await {
+                    // Another was faster with this row.
+                    Ok(()) | Err(Fault::Conflict) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
     /// Closes the places that will not be used.
     pub(crate) async fn give_up(&self, held: Held) -> Result<(), Fault> {
         for sequence in held.first()..=held.allocated.head.sequence {
@@ -109,12 +173,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 
     /// Carries out the transaction; false on a conflict. After a lost answer the own nonce tells whether it took place.
-    async fn commit(
-        &self,
-        log: &LogId,
-        change: &protocol::change::Change,
-        nonce: &str,
-    ) -> Result<bool, Fault> {
+    async fn commit(&self, log: &LogId, change: &Change, nonce: &str) -> Result<bool, Fault> {
         let mut attempt = 0;
         loop {
             match self.store.change(change).await {
@@ -132,14 +191,15 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         }
     }
 
-    async fn places(&self, log: &LogId, count: u64, holder: &str) -> Result<Option<Held>, Fault> {
+    async fn places(&self, log: &LogId, plan: &Plan, holder: &str) -> Result<Option<Held>, Fault> {
+        let count = plan.places();
         let mut attempt = 0;
         loop {
             let allocation = Allocation {
                 count,
                 at: self.environment.now(),
                 lease: self.lease(holder),
-                close: false,
+                close: plan.close,
             };
             match self.store.allocate(log, &allocation).await {
                 Ok(head) => {

@@ -26,10 +26,20 @@ impl<S: Logs + Presences, G, W, E: Environment> Service<S, G, W, E> {
         log: &LogId,
         range: Range,
     ) -> Result<Option<History>, Fault> {
-        let Some(head) = self.store.head(log).await? else {
-            return Ok(None);
-        };
-        let end = self.contiguous_end(log, &head).await?;
+        match self.store.head(log).await? {
+            Some(head) => self.history_from(log, &head, range).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A page of a log whose head was read.
+    pub(crate) async fn history_from(
+        &self,
+        log: &LogId,
+        head: &Head,
+        range: Range,
+    ) -> Result<History, Fault> {
+        let end = self.contiguous_end(log, head).await?;
         let slice = match range {
             Range::Latest { limit } => self.store.entries_before(log, end + 1, limit).await?,
             Range::Before { sequence, limit } => {
@@ -52,12 +62,12 @@ impl<S: Logs + Presences, G, W, E: Environment> Service<S, G, W, E> {
                     .map_or(end + 1, |it| it.event.sequence)
             }
         };
-        Ok(Some(History {
+        Ok(History {
             events: self.on_the_wire(log, &slice.entries).await?,
             more: slice.more,
             first_sequence,
             last_sequence: end,
-        }))
+        })
     }
 
     /// Entries as clients see them, with the presence of who joined.

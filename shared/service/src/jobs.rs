@@ -41,6 +41,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Job::Invited { subscriber, log } => {
                 Box::pin(self.tell_invitation(subscriber, log)).await
             }
+            Job::Dismantle { channel } => Box::pin(self.dismantle(channel)).await,
         }
     }
 
@@ -113,7 +114,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             return Ok(());
         };
         let reference = Reference::Invitation { log: log.clone() };
-        self.push_to_all(subscriber, &frame, &reference).await
+        self.push_to_all(subscriber, &frame, &reference, None).await
     }
 
     /// Something was parked: waits for the gates' ends and takes over what is left then.

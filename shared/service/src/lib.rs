@@ -7,6 +7,7 @@
 pub mod ports;
 
 mod append;
+mod authorize;
 mod backend;
 mod change;
 mod connect;
@@ -20,7 +21,9 @@ mod mint;
 mod presence;
 mod push;
 mod received;
+mod resume;
 mod revoke;
+mod tell;
 
 use core::time::Duration;
 

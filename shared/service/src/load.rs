@@ -36,6 +36,9 @@ impl<S: Store, G, W, E: Environment> Service<S, G, W, E> {
             conversations,
             history,
             last_sequence,
+            other_member,
+            end,
+            resumed,
         ) = try_join!(
             optional(channel.map(|it| store.profile(it))),
             optional(channel.map(|it| store.roster(it))),
@@ -84,14 +87,28 @@ impl<S: Store, G, W, E: Environment> Service<S, G, W, E> {
             optional(
                 channel
                     .filter(|_| needs.own_member.is_some())
-                    .map(|it| self.last_sequence(it))
+                    .map(|it| self.last_sequence(it.log()))
+            ),
+            optional(
+                channel
+                    .zip(needs.other_member.as_ref())
+                    .map(|(channel, id)| store.member(channel, id))
+            ),
+            optional(needs.end_of.clone().map(|log| self.last_sequence(log))),
+            optional(
+                needs
+                    .resume
+                    .as_ref()
+                    .map(|positions| self.resume(subscriber, positions))
             ),
         )?;
+        let (resumed, resumed_new) = resumed.unwrap_or_default();
         Ok(Known {
             profile: profile.flatten(),
             roster: roster.flatten(),
-            last_sequence: last_sequence.unwrap_or(0),
+            last_sequence: last_sequence.or(end).unwrap_or(0),
             own_member: own_member.flatten(),
+            other_member: other_member.flatten(),
             seniors: seniors.unwrap_or_default(),
             invitation: invitation.flatten(),
             membership_count: membership_count.unwrap_or(0),
@@ -99,6 +116,8 @@ impl<S: Store, G, W, E: Environment> Service<S, G, W, E> {
             memberships: memberships.unwrap_or_default(),
             conversations: conversations.unwrap_or_default(),
             history,
+            resumed,
+            resumed_new,
         })
     }
 
@@ -110,8 +129,7 @@ impl<S: Store, G, W, E: Environment> Service<S, G, W, E> {
         Ok(members)
     }
 
-    async fn last_sequence(&self, channel: &ChannelKey) -> Result<u64, Fault> {
-        let log = channel.log();
+    async fn last_sequence(&self, log: LogId) -> Result<u64, Fault> {
         match self.store.head(&log).await? {
             Some(head) => self.contiguous_end(&log, &head).await,
             None => Ok(0),

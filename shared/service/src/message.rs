@@ -7,7 +7,7 @@ use protocol::{
     ClientMessage, ConnectionId, Context, Decision, Decoded, DeliveryStatus, Known, LogId,
     Rejection, RequestId, ServerMessage, Subscriber,
     change::LogEntry,
-    decide::{Commit, Draft, Then},
+    decide::{Commit, Draft, Horizon, Then},
     frame::DisconnectCode,
     limits,
 };
@@ -40,15 +40,25 @@ pub struct Incoming {
 
 /// What is to be answered, and what lies in a log to be pushed.
 #[derive(Debug, Default)]
-struct Handled {
+pub(crate) struct Handled {
     response: Option<ServerMessage>,
     rejection: Option<Rejection>,
     log: Option<(LogId, Option<Allocated>, Vec<LogEntry>)>,
     then: Option<Then>,
+    moved: Option<Horizon>,
 }
 
 impl Handled {
-    fn rejected(rejection: Rejection) -> Self {
+    /// A response and no more.
+    pub(crate) fn response(response: ServerMessage) -> Self {
+        Self {
+            response: Some(response),
+            ..Self::default()
+        }
+    }
+
+    /// A rejection.
+    pub(crate) fn rejected(rejection: Rejection) -> Self {
         Self {
             rejection: Some(rejection),
             ..Self::default()
@@ -116,6 +126,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         );
         answered?;
         drained?;
+        if let Some(horizon) = &handled.moved {
+            self.tell_horizon(subscriber, &incoming.connection, horizon)
+                .await?;
+        }
         self.follow(subscriber, handled.then).await
     }
 
@@ -194,6 +208,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                         .announce(&context.subscriber, &context.connection, &announcement)
                         .await?;
                     return Ok(handled);
+                }
+                Commit::Horizon(horizon) => {
+                    if self.raise(&context.subscriber, &horizon).await? {
+                        handled.moved = Some(horizon);
+                    }
+                    return Ok(handled);
+                }
+                Commit::Authorize { token } => {
+                    return self.authorize(&context, &token).await;
                 }
                 Commit::Unannounce => {
                     let _ = self
@@ -350,9 +373,24 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 };
                 self.workers.start(&job).await
             }
-            Some(Then::Received(log, sequence)) => {
-                self.received(&log, &subscriber.id, sequence).await
+            Some(Then::Received(horizons)) => {
+                for (log, sequence) in horizons {
+                    self.received(&log, &subscriber.id, sequence).await?;
+                }
+                Ok(())
             }
+            Some(Then::Invite(id, channel)) => {
+                let job = Job::Invited {
+                    subscriber: Subscriber {
+                        domain: channel.domain.clone(),
+                        id,
+                    },
+                    log: channel.log(),
+                };
+                self.workers.start(&job).await
+            }
+            Some(Then::Typing(log, active)) => self.tell_typing(subscriber, &log, active).await,
+            Some(Then::Dismantle(channel)) => self.workers.start(&Job::Dismantle { channel }).await,
         }
     }
 

@@ -17,8 +17,8 @@ mod tokens;
 
 pub use channels::{Channels, Page};
 pub use connections::{
-    Connection, Connections, Framing, Gone, Parked, ParkedOutcome, Reference, RegisterError,
-    Registration,
+    Connection, Connections, Framing, Gone, Parked, ParkedOutcome, Reauthorization,
+    ReauthorizeError, Reference, RegisterError, Registration,
 };
 pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, Slice};
 pub use outside::{Environment, Job, Outcome, Probe, Pushes, Workers};

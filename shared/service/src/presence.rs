@@ -175,7 +175,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(reach)
     }
 
-    async fn members_into(
+    /// Adds the members of a channel.
+    pub(crate) async fn members_into(
         &self,
         channel: &ChannelKey,
         reach: &mut BTreeSet<Subscriber>,

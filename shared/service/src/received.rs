@@ -1,15 +1,13 @@
 //! `received`: the service handed a direct message to a connection of its recipient.
 
-use std::collections::BTreeMap;
-
 use protocol::{
-    DeliveryStatus, EventBody, LogId, MessageId, ServerMessage, Subscriber, SubscriberId,
-    change::LogEntry, limits,
+    ConnectionId, DeliveryStatus, EventBody, LogId, MessageId, ServerMessage, Subscriber,
+    SubscriberId, change::LogEntry, limits,
 };
 
 use crate::{
     Service, Store,
-    ports::{Connection, Environment, Fault, Pushes, Reference, Workers},
+    ports::{Environment, Fault, Pushes, Reference, Workers},
     push::{Item, Target},
 };
 
@@ -71,7 +69,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             duplicate: false,
         }
         .encode(None);
-        self.push_to_all(&sender, &frame, &reference).await
+        self.push_to_all(&sender, &frame, &reference, None).await
     }
 
     /// If `reference` is a message of the peer, its being posted means that it was received.
@@ -89,15 +87,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         }
     }
 
-    /// Pushes one frame to every connection of a subscriber, all at once.
+    /// Pushes one frame to every connection of a subscriber but `origin`, all at once.
     pub(crate) async fn push_to_all(
         &self,
         subscriber: &Subscriber,
         frame: &str,
         reference: &Reference,
+        origin: Option<&ConnectionId>,
     ) -> Result<(), Fault> {
         let read_at = self.environment.now();
-        let connections: BTreeMap<_, Connection> = self.store.connections(subscriber).await?;
+        let mut connections = self.store.connections(subscriber).await?;
+        if let Some(origin) = origin {
+            connections.remove(origin);
+        }
         let item = [Item {
             frame,
             reference: Some(reference.clone()),

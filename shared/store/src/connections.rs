@@ -16,13 +16,15 @@
 mod forget;
 mod gates;
 mod item;
+mod reauthorize;
 mod register;
 
 use std::collections::BTreeMap;
 
 use protocol::{ConnectionId, Subscriber, Timestamp};
 use service::ports::{
-    Connection, Connections, Fault, Gone, ParkedOutcome, Reference, RegisterError, Registration,
+    Connection, Connections, Fault, Gone, ParkedOutcome, Reauthorization, ReauthorizeError,
+    Reference, RegisterError, Registration,
 };
 
 use crate::{DynamoStore, keys::Key, requests::decode};
@@ -60,6 +62,10 @@ impl Connections for DynamoStore {
 
     async fn register(&self, registration: &Registration) -> Result<(), RegisterError> {
         register::register(self, registration).await
+    }
+
+    async fn reauthorize(&self, reauthorization: &Reauthorization) -> Result<(), ReauthorizeError> {
+        reauthorize::reauthorize(self, reauthorization).await
     }
 
     async fn forget(

@@ -7,6 +7,7 @@ use crate::{
     ChannelId, ChannelKey, Json, LogId, MessageId, Subscriber,
     decide::{Commit, Context, Decision, Draft, Known, Needs},
     error::Rejection,
+    rights,
 };
 
 /// `channel-message`
@@ -53,9 +54,7 @@ impl ChannelMessage {
     }
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
-        if !known.own_member.as_ref().is_some_and(|it| it.is_current()) {
-            return Err(Rejection::no_channel());
-        }
+        rights::member(known)?;
         Ok(Decision::commit(Commit::Append(Draft {
             log: self.channel(&context.subscriber).log(),
             message_id: self.message_id.clone(),

@@ -78,6 +78,7 @@ impl CreateChannel {
                 id: id.clone(),
             },
             create: true,
+            close: false,
             events: vec![EventBody::SubscriberJoined {
                 subscriber_id: creator.clone(),
                 administrator: true,

@@ -2,8 +2,17 @@
 //!
 //! `{"type":"delete-channel","channel-id":"c-1"}`
 
+use alloc::{boxed::Box, vec};
+
 use super::{Fields, Refusal};
-use crate::ChannelId;
+use crate::{
+    ChannelId, ChannelKey, EventBody, Subscriber,
+    change::{Replace, Roster},
+    decide::{Commit, Context, Decision, Known, Needs, Then},
+    error::Rejection,
+    plan::{Answer, Plan},
+    rights,
+};
 
 /// `delete-channel`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,5 +27,68 @@ impl DeleteChannel {
         Ok(Self {
             channel_id: ChannelId::parse(&channel_id)?,
         })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        Needs {
+            response: true,
+            ..Needs::channel_of(subscriber, &self.channel_id)
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        let (_, roster) = rights::administered(known)?;
+        let channel = ChannelKey {
+            domain: context.subscriber.domain.clone(),
+            id: self.channel_id.clone(),
+        };
+        Ok(Decision {
+            then: Then::Dismantle(channel.clone()),
+            ..Decision::commit(Commit::Change(Box::new(deletion(channel, roster))))
+        })
+    }
+}
+
+/// The end of a channel: the last event of its log. The rows of its members are removed afterwards.
+pub(crate) fn deletion(channel: ChannelKey, roster: Roster) -> Plan {
+    Plan {
+        close: true,
+        events: vec![EventBody::ChannelDeleted],
+        roster: Some(Replace {
+            expect: Some(roster.version),
+            to: Roster {
+                open: false,
+                members: 0,
+                administrators: 0,
+                version: roster.version + 1,
+            },
+        }),
+        answer: Answer::Event,
+        ..Plan::empty(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        decide::tests::{administrator_known, change, check, context},
+        error::Code,
+    };
+
+    const DELETE: &str = r#"{"type":"delete-channel","channel-id":"c"}"#;
+
+    #[test]
+    fn the_end_is_the_last_event_and_nobody_joins_after_it() {
+        let (change, answer) = change(DELETE, &context("anna"), &administrator_known());
+        assert_eq!(answer["type"], "channel-deleted");
+        assert_eq!(answer["channel-id"], "c");
+        assert!(!change.roster.unwrap().to.open);
+    }
+
+    #[test]
+    fn a_channel_ends_once() {
+        let mut known = administrator_known();
+        known.roster.as_mut().unwrap().open = false;
+        assert_eq!(check(DELETE, &context("anna"), &known).unwrap_err().code, Code::NotFound);
     }
 }

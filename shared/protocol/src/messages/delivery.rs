@@ -2,8 +2,13 @@
 //!
 //! `{"type":"delivery","subscriber-id":"bob","sequence":12,"status":"read"}`
 
-use super::{Fields, Refusal};
-use crate::{DeliveryStatus, Destination, error::Rejection, limits};
+use super::{Fields, Refusal, direct_message::to_oneself};
+use crate::{
+    DeliveryStatus, Destination, LogId, Subscriber,
+    decide::{Commit, Context, Decision, Horizon, Known, Needs},
+    error::Rejection,
+    limits, rights,
+};
 
 /// `delivery`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,5 +33,73 @@ impl Delivery {
                 _ => return Err(Rejection::invalid("`status` must be `displayed` or `read`").into()),
             },
         })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        let log = LogId::of(subscriber, &self.destination);
+        Needs {
+            own_member: match &log {
+                LogId::Channel(channel) => Some(channel.clone()),
+                LogId::Direct { .. } => None,
+            },
+            end_of: Some(log),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        match &self.destination {
+            Destination::Channel(_) => {
+                rights::member(known)?;
+            }
+            Destination::Subscriber(peer) if *peer == context.subscriber.id => {
+                return Err(to_oneself());
+            }
+            Destination::Subscriber(_) => {}
+        }
+        if self.sequence > known.last_sequence {
+            return Err(Rejection::invalid("`sequence` lies beyond the end of the log"));
+        }
+        Ok(Decision::commit(Commit::Horizon(Horizon {
+            log: LogId::of(&context.subscriber, &self.destination),
+            status: self.status,
+            sequence: self.sequence,
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::{
+        decide::tests::{check, context, member},
+        error::Code,
+        messages::tests::{ignored, rejected},
+    };
+
+    #[test]
+    fn a_horizon_lies_within_the_log() {
+        let known = Known {
+            last_sequence: 6,
+            own_member: Some(member("a", 1)),
+            ..Known::default()
+        };
+        let read = |sequence: u64| {
+            format!(r#"{{"type":"delivery","channel-id":"c","sequence":{sequence},"status":"read"}}"#)
+        };
+        assert!(check(&read(6), &context("a"), &known).is_ok());
+        assert_eq!(check(&read(7), &context("a"), &known).unwrap_err().code, Code::InvalidValue);
+        assert_eq!(rejected(&read(0)), Code::InvalidValue);
+    }
+
+    #[test]
+    fn a_client_tells_displayed_or_read() {
+        for status in ["stored", "received", "seen"] {
+            let text = format!(r#"{{"type":"delivery","channel-id":"c","sequence":1,"status":"{status}"}}"#);
+            assert_eq!(rejected(&text), Code::InvalidValue);
+        }
+        ignored(&[r#"{"type":"delivery","channel-id":"c","status":"read"}"#]);
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! `{"type":"get-history","channel-id":"c-1","after":12,"limit":50}`
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use super::{Fields, Refusal, direct_message::to_oneself, page_limit};
 use crate::{
     Destination, LogId, ServerMessage, Subscriber,
     decide::{Context, Decision, Known, Needs, Range, Then},
     error::{Code, Rejection},
-    frame, limits,
+    frame, limits, rights,
 };
 
 /// `get-history`
@@ -63,9 +63,7 @@ impl GetHistory {
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         match &self.destination {
             Destination::Channel(_) => {
-                if !known.own_member.as_ref().is_some_and(|it| it.is_current()) {
-                    return Err(Rejection::no_channel());
-                }
+                rights::member(known)?;
             }
             Destination::Subscriber(peer) if *peer == context.subscriber.id => {
                 return Err(to_oneself());
@@ -96,7 +94,7 @@ impl GetHistory {
         let more = history.more || fitting < history.events.len();
         let log = LogId::of(&context.subscriber, &self.destination);
         let then = match (&log, events.last()) {
-            (LogId::Direct { .. }, Some(last)) => Then::Received(log, last.sequence),
+            (LogId::Direct { .. }, Some(last)) => Then::Received(vec![(log, last.sequence)]),
             _ => Then::Nothing,
         };
         Ok(Decision {

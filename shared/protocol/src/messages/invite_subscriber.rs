@@ -2,8 +2,17 @@
 //!
 //! `{"type":"invite-subscriber","channel-id":"c-1","subscriber-id":"bob"}`
 
+use alloc::{boxed::Box, vec};
+
 use super::{Fields, Refusal};
-use crate::{ChannelId, SubscriberId};
+use crate::{
+    ChannelId, ChannelKey, Subscriber, SubscriberId,
+    change::{Member, RowChange},
+    decide::{Commit, Context, Decision, Known, Needs, Then},
+    error::Rejection,
+    plan::Plan,
+    rights,
+};
 
 /// `invite-subscriber`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,5 +30,53 @@ impl InviteSubscriber {
             channel_id: ChannelId::parse(&channel_id)?,
             subscriber_id: SubscriberId::parse(&subscriber_id)?,
         })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        Needs {
+            other_member: Some(self.subscriber_id.clone()),
+            ..Needs::channel_of(subscriber, &self.channel_id)
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        rights::administered(known)?;
+        // Who is a member has nothing to accept.
+        if known.other_member.as_ref().is_some_and(Member::is_current) {
+            return Ok(Decision::done());
+        }
+        let channel = ChannelKey {
+            domain: context.subscriber.domain.clone(),
+            id: self.channel_id.clone(),
+        };
+        Ok(Decision {
+            then: Then::Invite(self.subscriber_id.clone(), channel.clone()),
+            ..Decision::commit(Commit::Change(Box::new(Plan {
+                rows: vec![RowChange::Invited {
+                    subscriber: self.subscriber_id.clone(),
+                    from: Some(context.subscriber.id.clone()),
+                }],
+                ..Plan::empty(channel)
+            })))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::tests::{administrator_known, check, context, member};
+
+    const INVITE: &str = r#"{"type":"invite-subscriber","channel-id":"c","subscriber-id":"zoe"}"#;
+
+    #[test]
+    fn who_is_no_member_is_invited_and_who_is_one_is_left_alone() {
+        let mut known = administrator_known();
+        let decision = check(INVITE, &context("anna"), &known).unwrap();
+        assert!(matches!(decision.commit, Commit::Change(plan) if plan.events.is_empty() && plan.rows.len() == 1));
+        assert!(matches!(decision.then, Then::Invite(id, _) if id.as_str() == "zoe"));
+        known.other_member = Some(member("zoe", 3));
+        let decision = check(INVITE, &context("anna"), &known).unwrap();
+        assert!(matches!(decision.commit, Commit::Nothing));
     }
 }

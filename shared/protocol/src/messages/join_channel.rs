@@ -138,6 +138,7 @@ impl JoinChannel {
         Plan {
             channel: self.channel(&context.subscriber),
             create: false,
+            close: false,
             events: vec![EventBody::SubscriberJoined {
                 subscriber_id: id.clone(),
                 administrator,

@@ -77,15 +77,11 @@ impl LeaveChannel {
             return Decision::respond(left);
         }
         Decision::commit(Commit::Change(Box::new(Plan {
-            channel,
-            create: false,
-            events: vec![],
-            roster: None,
-            profile: None,
             rows: vec![RowChange::Uninvited {
                 subscriber: context.subscriber.id.clone(),
             }],
             answer: Answer::Ready(left),
+            ..Plan::empty(channel)
         })))
     }
 }
@@ -132,6 +128,7 @@ pub(super) fn departure(
     Ok(Plan {
         channel,
         create: false,
+        close: false,
         events,
         roster: Some(Replace {
             expect: Some(roster.version),

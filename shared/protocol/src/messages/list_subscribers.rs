@@ -7,7 +7,7 @@ use crate::{
     ChannelId, ChannelKey, ServerMessage, Subscriber,
     decide::{Context, Decision, Known, Needs},
     error::Rejection,
-    frame,
+    frame, rights,
 };
 
 /// `list-subscribers`
@@ -42,9 +42,7 @@ impl ListSubscribers {
     }
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
-        if !known.own_member.as_ref().is_some_and(|it| it.is_current()) {
-            return Err(Rejection::no_channel());
-        }
+        rights::member(known)?;
         let page = &known.members;
         let fitting = frame::fitting(context.reply_to.as_deref(), page.items.iter());
         let subscribers: alloc::vec::Vec<_> = page.items.iter().take(fitting).cloned().collect();

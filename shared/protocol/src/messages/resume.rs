@@ -7,13 +7,18 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde_json::value::RawValue;
 
-use crate::{Destination, Timestamp, error::Rejection, limits};
+use crate::{
+    LogId, ServerMessage, Timestamp,
+    decide::{Context, Decision, Known, Needs, Positions, Then},
+    error::Rejection,
+    frame::{self, ResumedDestination},
+    limits,
+};
 
 /// `resume`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    positions: Vec<(Destination, u64)>,
-    since: Option<Timestamp>,
+    positions: Positions,
 }
 
 impl Resume {
@@ -28,8 +33,7 @@ impl Resume {
         if raw.len() > limits::POSITIONS {
             return Err(Rejection::invalid("`positions` are at most 100").into());
         }
-        Ok(Self {
-            positions: raw
+        let positions = raw
                 .into_iter()
                 .map(|(destination, sequence)| {
                     Ok((
@@ -37,9 +41,70 @@ impl Resume {
                         sequence.within("sequence", 0..=limits::SEQUENCE)?,
                     ))
                 })
-                .collect::<Result<_, Rejection>>()?,
-            since: since.as_deref().map(parse_time).transpose()?,
+                .collect::<Result<_, Rejection>>()?;
+        Ok(Self {
+            positions: Positions {
+                positions,
+                since: since.as_deref().map(parse_time).transpose()?,
+            },
         })
+    }
+}
+
+impl Resume {
+    pub(crate) fn needs(&self) -> Needs {
+        Needs {
+            response: true,
+            resume: Some(self.positions.clone()),
+            ..Needs::default()
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
+        let mut budget = frame::Budget::new(context.reply_to.as_deref());
+        // What is named without events comes first out of the budget: it must not be lost to a long page.
+        let new: Vec<ResumedDestination> = known
+            .resumed_new
+            .iter()
+            .map(|(destination, last_sequence)| ResumedDestination {
+                last_sequence: Some(*last_sequence),
+                ..ResumedDestination::of(destination.clone())
+            })
+            .take_while(|it| budget.takes(it))
+            .collect();
+        let mut received = Vec::new();
+        let mut destinations = Vec::with_capacity(known.resumed.len());
+        for ((destination, _), found) in self.positions.positions.iter().zip(&known.resumed) {
+            let Some(history) = found else {
+                destinations.push(ResumedDestination {
+                    error: Some(Rejection::no_channel()),
+                    ..ResumedDestination::of(destination.clone())
+                });
+                continue;
+            };
+            let events: Vec<_> = history
+                .events
+                .iter()
+                .take_while(|it| budget.takes(it))
+                .cloned()
+                .collect();
+            let complete = !history.more && events.len() == history.events.len();
+            let log = LogId::of(&context.subscriber, destination);
+            if let (LogId::Direct { .. }, Some(last)) = (&log, events.last()) {
+                received.push((log, last.sequence));
+            }
+            destinations.push(ResumedDestination {
+                events: Some(events),
+                last_sequence: Some(history.last_sequence),
+                complete: Some(complete),
+                ..ResumedDestination::of(destination.clone())
+            });
+        }
+        destinations.extend(new);
+        Decision {
+            then: Then::Received(received),
+            ..Decision::respond(ServerMessage::Resumed { destinations })
+        }
     }
 }
 
@@ -53,4 +118,76 @@ fn position(raw: &RawValue) -> Result<(RawDestination, Number), Refusal> {
 
 fn parse_time(text: &str) -> Result<Timestamp, Rejection> {
     Timestamp::parse(text).ok_or_else(|| Rejection::invalid("`since` must be an RFC 3339 time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, vec};
+
+    use super::*;
+    use crate::{
+        ChannelId, Destination,
+        decide::{
+            History,
+            tests::{context, event, respond},
+        },
+        error::Code,
+        messages::tests::{ignored, parsed, rejected},
+    };
+
+    #[test]
+    fn positions_are_well_formed_and_at_most_100() {
+        let resume = |count: usize| {
+            let positions = vec![r#"{"channel-id":"c","sequence":0}"#; count].join(",");
+            format!(r#"{{"type":"resume","positions":[{positions}]}}"#)
+        };
+        parsed(&resume(0));
+        parsed(&resume(100));
+        assert_eq!(rejected(&resume(101)), Code::InvalidValue);
+        assert_eq!(
+            rejected(r#"{"type":"resume","positions":[],"since":"yesterday"}"#),
+            Code::InvalidValue
+        );
+        ignored(&[
+            r#"{"type":"resume"}"#,
+            r#"{"type":"resume","positions":[1]}"#,
+            r#"{"type":"resume","positions":[{"channel-id":"c"}]}"#,
+            r#"{"type":"resume","positions":[{"channel-id":"c","subscriber-id":"b","sequence":1}]}"#,
+        ]);
+    }
+
+    #[test]
+    fn each_position_is_answered_in_order_and_what_does_not_fit_is_said_to_be_incomplete() {
+        let history = |events: Vec<frame::WireEvent>, more| {
+            Some(History {
+                last_sequence: 40,
+                first_sequence: 1,
+                events,
+                more,
+            })
+        };
+        let known = Known {
+            resumed: vec![
+                history(vec![event(40, 10)], false),
+                None,
+                history((1..=40).map(|it| event(it, 16_000)).collect(), false),
+                history(vec![event(40, 16_000)], false),
+            ],
+            resumed_new: vec![(Destination::Channel(ChannelId::parse("new").unwrap()), 3)],
+            ..Known::default()
+        };
+        let text = r#"{"type":"resume","positions":[{"channel-id":"a","sequence":39},{"channel-id":"x","sequence":1},
+            {"subscriber-id":"b","sequence":0},{"channel-id":"d","sequence":39}]}"#;
+        let resumed = respond(text, &context("me"), &known);
+        let destinations = resumed["destinations"].as_array().unwrap();
+        assert_eq!(destinations.len(), 5);
+        assert_eq!(destinations[0]["complete"], true);
+        assert_eq!(destinations[1]["error"]["code"], "not-found");
+        assert_eq!(destinations[2]["complete"], false);
+        assert!(!destinations[2]["events"].as_array().unwrap().is_empty());
+        assert_eq!(destinations[3]["complete"], false);
+        assert_eq!(destinations[4]["channel-id"], "new");
+        assert_eq!(destinations[4]["last-sequence"], 3);
+        assert!(destinations[4].get("events").is_none());
+    }
 }

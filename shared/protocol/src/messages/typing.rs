@@ -2,8 +2,13 @@
 //!
 //! `{"type":"typing","channel-id":"c-1","active":true}`
 
-use super::{Fields, Refusal};
-use crate::Destination;
+use super::{Fields, Refusal, direct_message::to_oneself};
+use crate::{
+    Destination, LogId, Subscriber,
+    decide::{Context, Decision, Known, Needs, Then},
+    error::Rejection,
+    rights,
+};
 
 /// `typing`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,5 +26,48 @@ impl Typing {
             destination: destination.parse()?,
             active,
         })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        match &self.destination {
+            Destination::Channel(id) => Needs::channel_of(subscriber, id),
+            Destination::Subscriber(_) => Needs::default(),
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        match &self.destination {
+            Destination::Channel(_) => {
+                rights::member(known)?;
+            }
+            Destination::Subscriber(peer) if *peer == context.subscriber.id => {
+                return Err(to_oneself());
+            }
+            Destination::Subscriber(_) => {}
+        }
+        Ok(Decision {
+            then: Then::Typing(LogId::of(&context.subscriber, &self.destination), self.active),
+            ..Decision::done()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::tests::{channel_known, check, context, member};
+
+    #[test]
+    fn members_type_and_nobody_else() {
+        let typing = r#"{"type":"typing","channel-id":"c","active":true}"#;
+        let mut known = channel_known(&[]);
+        assert_eq!(check(typing, &context("bob"), &known).unwrap_err(), Rejection::no_channel());
+        known.own_member = Some(member("bob", 1));
+        assert!(matches!(
+            check(typing, &context("bob"), &known).unwrap().then,
+            Then::Typing(LogId::Channel(_), true)
+        ));
+        let to_oneself = r#"{"type":"typing","subscriber-id":"bob","active":false}"#;
+        assert!(check(to_oneself, &context("bob"), &known).is_err());
     }
 }

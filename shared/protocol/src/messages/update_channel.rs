@@ -2,10 +2,18 @@
 //!
 //! `{"type":"update-channel","channel-id":"c-1","name":"New name"}`
 
-use super::{Fields, Refusal, attributes};
-use alloc::string::String;
+use alloc::{boxed::Box, string::String, vec};
 
-use crate::{ChannelId, Json, model};
+use super::{Fields, Refusal, attributes};
+use crate::{
+    ChannelId, ChannelKey, EventBody, Json, Subscriber,
+    change::{Profile, Replace},
+    decide::{Commit, Context, Decision, Known, Needs},
+    error::Rejection,
+    model,
+    plan::{Answer, Plan},
+    rights,
+};
 
 /// `update-channel`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,5 +34,89 @@ impl UpdateChannel {
             name: name.as_deref().map(model::parse_name).transpose()?,
             attributes: attributes(object)?,
         })
+    }
+
+    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        Needs {
+            response: true,
+            ..Needs::channel_of(subscriber, &self.channel_id)
+        }
+    }
+
+    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        let (profile, _) = rights::administered(known)?;
+        if self.name.is_none() && self.attributes.is_none() {
+            return Err(Rejection::invalid("give `name` or `attributes` to change"));
+        }
+        Ok(Decision::commit(Commit::Change(Box::new(update(
+            ChannelKey {
+                domain: context.subscriber.domain.clone(),
+                id: self.channel_id.clone(),
+            },
+            profile,
+            self.name.clone(),
+            self.attributes.clone(),
+        )))))
+    }
+}
+
+/// The change of a channel's name, attributes or both.
+pub(crate) fn update(
+    channel: ChannelKey,
+    profile: &Profile,
+    name: Option<String>,
+    attributes: Option<Json>,
+) -> Plan {
+    let to = Profile {
+        name: name.unwrap_or_else(|| profile.name.clone()),
+        attributes: attributes.unwrap_or_else(|| profile.attributes.clone()),
+        version: profile.version + 1,
+        ..profile.clone()
+    };
+    Plan {
+        events: vec![EventBody::ChannelUpdated {
+            name: to.name.clone(),
+            attributes: to.attributes.clone(),
+        }],
+        profile: Some(Replace {
+            expect: Some(profile.version),
+            to,
+        }),
+        answer: Answer::Event,
+        ..Plan::empty(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        decide::tests::{administrator_known, change, channel_known, check, context, member},
+        error::Code,
+        messages::tests::rejected,
+    };
+
+    const UPDATE: &str = r#"{"type":"update-channel","channel-id":"c","name":"New"}"#;
+
+    #[test]
+    fn an_administrator_gives_it_a_new_name_and_keeps_the_rest() {
+        let (change, answer) = change(UPDATE, &context("anna"), &administrator_known());
+        assert_eq!(answer["type"], "channel-updated");
+        assert_eq!(answer["name"], "New");
+        assert_eq!(answer["sequence"], 7);
+        let profile = change.profile.unwrap();
+        assert_eq!((profile.expect, profile.to.version), (Some(1), 2));
+        assert!(profile.to.invite_hash.is_some());
+    }
+
+    #[test]
+    fn a_member_is_forbidden_and_for_others_there_is_no_channel() {
+        let mut known = channel_known(&[]);
+        assert_eq!(check(UPDATE, &context("bob"), &known).unwrap_err().code, Code::NotFound);
+        known.own_member = Some(member("bob", 2));
+        assert_eq!(check(UPDATE, &context("bob"), &known).unwrap_err().code, Code::Forbidden);
+        let nothing = r#"{"type":"update-channel","channel-id":"c"}"#;
+        let rejection = check(nothing, &context("anna"), &administrator_known()).unwrap_err();
+        assert_eq!(rejection.code, Code::InvalidValue);
+        assert_eq!(rejected(r#"{"type":"update-channel","channel-id":"c","name":""}"#), Code::InvalidValue);
     }
 }

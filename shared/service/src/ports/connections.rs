@@ -139,6 +139,34 @@ pub enum RegisterError {
     Fault(#[from] Fault),
 }
 
+/// A connection that is to be authorised by another token.
+#[derive(Clone, Debug)]
+pub struct Reauthorization {
+    /// Whose.
+    pub subscriber: Subscriber,
+    /// Which.
+    pub id: ConnectionId,
+    /// The token that authorises it now.
+    pub old: TokenHash,
+    /// The one that is to do so.
+    pub new: TokenHash,
+    /// Now.
+    pub at: Timestamp,
+    /// When nothing more is accepted from it afterwards.
+    pub ends_at: Timestamp,
+}
+
+/// Why a connection was not authorised by another token.
+#[derive(Debug, thiserror::Error)]
+pub enum ReauthorizeError {
+    /// The new token is unknown, expired or invalidated.
+    #[error("the token authorises nothing")]
+    Token,
+    /// Another fault; [`Fault::Conflict`] if the connection is gone or has another token than `old`.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
 /// The connection is not registered: it was dropped, or never came up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
@@ -160,6 +188,10 @@ pub trait Connections {
     /// Registers a connection under its subscriber and its token in one transaction, on condition that the token is
     /// active and not expired at `connection.since`. Idempotent.
     async fn register(&self, registration: &Registration) -> Result<(), RegisterError>;
+
+    /// Puts a connection under another token in one transaction, on condition that this is active and not expired at `at`
+    /// and that the connection is registered under `old`.
+    async fn reauthorize(&self, reauthorization: &Reauthorization) -> Result<(), ReauthorizeError>;
 
     /// Forgets a connection: its entry and its announcement in one step, and then that its token authorises it.
     /// Idempotent; the entry as it was, if it was there.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use protocol::{ConnectionId, LogId, Subscriber, Timestamp};
+use protocol::{ChannelKey, ConnectionId, LogId, Subscriber, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, Framing};
@@ -83,6 +83,11 @@ pub enum Job {
         subscriber: Subscriber,
         /// To which channel.
         log: LogId,
+    },
+    /// A channel ended: the rows of its members are removed.
+    Dismantle {
+        /// The channel.
+        channel: ChannelKey,
     },
 }
 

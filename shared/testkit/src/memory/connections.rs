@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use protocol::{ConnectionId, Subscriber, Timestamp};
 use service::ports::{
-    Connection, Connections, Fault, Gone, Parked, ParkedOutcome, Reference, RegisterError,
-    Registration,
+    Connection, Connections, Fault, Gone, Parked, ParkedOutcome, Reauthorization, ReauthorizeError,
+    Reference, RegisterError, Registration,
 };
 
 use super::{
@@ -62,6 +62,44 @@ impl Connections for Memory {
             Ok(())
         });
         registered.await?
+    }
+
+    async fn reauthorize(&self, reauthorization: &Reauthorization) -> Result<(), ReauthorizeError> {
+        let Reauthorization {
+            subscriber,
+            id,
+            old,
+            new,
+            at,
+            ends_at,
+        } = reauthorization;
+        let reauthorized = self.write("reauthorize", |state, now| {
+            let good = state
+                .tokens
+                .get(new)
+                .and_then(|it| it.record(now))
+                .is_some_and(|record| record.is_good(*at));
+            if !good {
+                return Err(ReauthorizeError::Token);
+            }
+            let Some(connection) = state
+                .connection_mut(subscriber, id)
+                .filter(|it| it.token == *old)
+            else {
+                return Err(Fault::Conflict.into());
+            };
+            connection.token = new.clone();
+            connection.ends_at = *ends_at;
+            if let Some(token) = state.tokens.get_mut(old) {
+                token.connections.remove(id);
+            }
+            if let Some(token) = state.tokens.get_mut(new) {
+                let ttl = Ttl::after(*ends_at, DAY_SECONDS);
+                token.connections.insert(id.clone(), ttl);
+            }
+            Ok(())
+        });
+        reauthorized.await?
     }
 
     async fn forget(

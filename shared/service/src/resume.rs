@@ -1,0 +1,171 @@
+//! Coming back: a page after each position, and what else has had events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream, try_join};
+use protocol::{
+    ChannelKey, Destination, LogId, Subscriber, Timestamp,
+    change::Member,
+    decide::{History, Positions, Range},
+    limits,
+};
+
+use crate::{
+    Service, Store,
+    ports::{Environment, Fault, Head},
+};
+
+/// Logs that are read at once.
+const AT_ONCE: usize = 16;
+
+/// A page for each position, and the other destinations that have had events.
+pub(crate) type Resumed = (Vec<Option<History>>, Vec<(Destination, u64)>);
+
+impl<S: Store, G, W, E: Environment> Service<S, G, W, E> {
+    /// Looks up what follows the positions of a client that comes back.
+    pub(crate) async fn resume(
+        &self,
+        subscriber: &Subscriber,
+        positions: &Positions,
+    ) -> Result<Resumed, Fault> {
+        let (pages, new) = try_join!(
+            self.pages_after(subscriber, &positions.positions),
+            self.new_since(subscriber, positions),
+        )?;
+        Ok((pages, new))
+    }
+
+    async fn pages_after(
+        &self,
+        subscriber: &Subscriber,
+        positions: &[(Destination, u64)],
+    ) -> Result<Vec<Option<History>>, Fault> {
+        let logs: Vec<LogId> = positions
+            .iter()
+            .map(|(destination, _)| LogId::of(subscriber, destination))
+            .collect();
+        let channels: Vec<ChannelKey> = distinct(logs.iter().filter_map(|log| match log {
+            LogId::Channel(channel) => Some(channel.clone()),
+            LogId::Direct { .. } => None,
+        }));
+        let members = self.store.member_of(&channels, &subscriber.id).await?;
+        let readable = |log: &LogId| match log {
+            LogId::Channel(channel) => members.get(channel).is_some_and(Member::is_current),
+            LogId::Direct { low, high, .. } => low != high,
+        };
+        let heads = self
+            .store
+            .heads(&distinct(logs.iter().filter(|log| readable(log)).cloned()))
+            .await?;
+        stream::iter(logs.iter().zip(positions))
+            .map(|(log, (_, position))| {
+                let head = heads.get(log);
+                let readable = readable(log);
+                async move {
+                    match head {
+                        _ if !readable => Ok(None),
+                        Some(head) => self.page_after(log, head, *position).await.map(Some),
+                        None => Ok(Some(nothing())),
+                    }
+                }
+            })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn page_after(&self, log: &LogId, head: &Head, position: u64) -> Result<History, Fault> {
+        let range = Range::After {
+            sequence: position,
+            limit: limits::PAGE,
+        };
+        let mut page = self.history_from(log, head, range).await?;
+        // What lies between the position and what is retained is gone: the page is not all of it.
+        page.more |= position > 0 && position + 1 < page.first_sequence;
+        Ok(page)
+    }
+
+    /// Destinations without a position in which a place was allocated after `since`.
+    async fn new_since(
+        &self,
+        subscriber: &Subscriber,
+        positions: &Positions,
+    ) -> Result<Vec<(Destination, u64)>, Fault> {
+        let Some(since) = positions.since else {
+            return Ok(Vec::new());
+        };
+        let known: BTreeSet<&Destination> = positions.positions.iter().map(|(it, _)| it).collect();
+        let (channels, conversations) = try_join!(
+            self.all_memberships(subscriber),
+            self.all_conversations(subscriber),
+        )?;
+        let others: BTreeMap<LogId, Destination> = channels
+            .into_iter()
+            .chain(conversations)
+            .filter(|it| !known.contains(it))
+            .map(|it| (LogId::of(subscriber, &it), it))
+            .collect();
+        let heads = self
+            .store
+            .heads(&others.keys().cloned().collect::<Vec<_>>())
+            .await?;
+        let mut new = Vec::new();
+        for (log, head) in heads.iter().filter(|(_, head)| had_events(head, since)) {
+            if let Some(destination) = others.get(log) {
+                new.push((destination.clone(), self.contiguous_end(log, head).await?));
+            }
+        }
+        Ok(new)
+    }
+
+    async fn all_memberships(&self, subscriber: &Subscriber) -> Result<Vec<Destination>, Fault> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .memberships(subscriber, after.as_ref(), limits::PAGE)
+                .await?;
+            after = page.items.last().cloned();
+            all.extend(page.items.into_iter().map(Destination::Channel));
+            if !page.more {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn all_conversations(&self, subscriber: &Subscriber) -> Result<Vec<Destination>, Fault> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .conversations(subscriber, after.as_ref(), limits::PAGE)
+                .await?;
+            after = page.items.last().cloned();
+            all.extend(page.items.into_iter().map(Destination::Subscriber));
+            if !page.more {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// `since` is a time of the service's, so equal counts as later: told twice is better than not at all.
+fn had_events(head: &Head, since: Timestamp) -> bool {
+    head.allocated_at >= since
+}
+
+/// A conversation that has not begun.
+const fn nothing() -> History {
+    History {
+        events: Vec::new(),
+        more: false,
+        first_sequence: 1,
+        last_sequence: 0,
+    }
+}
+
+fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.collect::<BTreeSet<T>>().into_iter().collect()
+}
