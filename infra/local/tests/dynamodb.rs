@@ -224,6 +224,45 @@ async fn a_lost_reply_was_applied_and_a_failure_was_not() {
 }
 
 #[tokio::test]
+async fn consumed_units_are_added_up_and_told_to_nobody_who_did_not_ask() {
+    within(async {
+        let engine = engine(|_| {}).await;
+        put(&engine, "a", &"x".repeat(1500)).await;
+        let read = json!({ "TableName": "Things", "Key": key("a") });
+        let (_, body) = call(&engine, "GetItem", &read).await;
+        assert!(body.get("ConsumedCapacity").is_none(), "{body}");
+        assert_eq!(
+            units(&engine).await,
+            json!({ "read": 0.5, "write": 2.0, "requests": 2 })
+        );
+        let mut read = read;
+        read["ConsistentRead"] = json!(true);
+        read["ReturnConsumedCapacity"] = json!("TOTAL");
+        let (_, body) = call(&engine, "GetItem", &read).await;
+        assert_eq!(body["ConsumedCapacity"]["CapacityUnits"], 1.0);
+        let condition = json!({
+            "TableName": "Things",
+            "Item": item("a", "second"),
+            "ConditionExpression": "attribute_not_exists(id)",
+        });
+        let (status, _) = call(&engine, "PutItem", &condition).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let transaction = json!({ "TransactItems": [
+            { "Put": { "TableName": "Things", "Item": item("b", "") } },
+            { "Put": { "TableName": "Things", "Item": item("c", "") } },
+        ] });
+        let (_, body) = call(&engine, "TransactWriteItems", &transaction).await;
+        assert!(body.get("ConsumedCapacity").is_none(), "{body}");
+        assert_eq!(
+            units(&engine).await,
+            json!({ "read": 1.5, "write": 7.0, "requests": 5 })
+        );
+        engine.shut_down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named_with_the_way_out() {
     within(async {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -302,6 +341,14 @@ async fn get(engine: &Engine, id: &str) -> Value {
     .await;
     assert_eq!(status, StatusCode::OK, "{body}");
     body["Item"].take()
+}
+
+async fn units(engine: &Engine) -> Value {
+    let url = format!("{}/_local/units", engine.url());
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let response = client.get(url.parse().unwrap()).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap()
 }
 
 async fn call(engine: &Engine, operation: &str, request: &Value) -> (StatusCode, Value) {

@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 
 use super::faults::{self, Strike};
 use super::operations;
+use super::units::Tally;
 use crate::fault::Faults;
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer, Unanswered};
@@ -18,6 +19,7 @@ const LARGEST_REQUEST: usize = 16 * 1024 * 1024;
 pub(super) struct Front {
     pub(super) database: Database,
     pub(super) faults: Faults,
+    pub(super) tally: Tally,
 }
 
 impl Front {
@@ -25,6 +27,9 @@ impl Front {
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Unanswered> {
         if listen::is_from_a_page(request.headers()) {
             return Ok(bare_error("AccessDeniedException"));
+        }
+        if request.method() == Method::GET && request.uri().path() == "/_local/units" {
+            return Ok(server::json(StatusCode::OK, self.tally.to_json()));
         }
         if request.method() != Method::POST {
             return Ok(server::with_type(
@@ -57,7 +62,7 @@ impl Front {
         if let Strike::Instead(_, status, json) = strike {
             return Ok(reply(status, json));
         }
-        let answer = match operations::perform(&self.database, &operation, body) {
+        let answer = match operations::perform(&self.database, &self.tally, &operation, body) {
             Ok(json) => reply(StatusCode::OK, json),
             Err(error) => failure(&error),
         };

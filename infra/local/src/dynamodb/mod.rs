@@ -4,6 +4,7 @@ mod faults;
 mod front;
 mod operations;
 mod tables;
+mod units;
 
 use std::fs::{File, TryLockError};
 use std::net::{IpAddr, SocketAddr};
@@ -154,6 +155,7 @@ async fn run(
     let front = Arc::new(front::Front {
         database: database.clone(),
         faults: options.faults,
+        tally: units::Tally::default(),
     });
     let serving = listen::serve(listener, move |request| {
         let front = Arc::clone(&front);

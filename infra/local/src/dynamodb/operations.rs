@@ -3,45 +3,72 @@
 use dynoxide::{Database, DynoxideError, Result};
 use serde::de::DeserializeOwned;
 
-/// Performs `operation` and gives its answer as JSON.
-pub(super) fn perform(database: &Database, operation: &str, body: &str) -> Result<String> {
-    macro_rules! by_name {
-        ($($name:literal => $method:ident,)*) => {
-            match operation {
-                "TransactWriteItems" => {
-                    let mut request: dynoxide::actions::transact_write_items::TransactWriteItemsRequest =
-                        read(body)?;
-                    // The engine scans all tokens of ten minutes for each request that has one, and every SDK sends
-                    // one. Without, a repeated request is applied again or fails its conditions.
-                    request.client_request_token = None;
-                    write(&database.transact_write_items(request)?)
-                }
-                $($name => write(&database.$method(read(body)?)?),)*
-                _ => Err(DynoxideError::UnsupportedCapability(operation.to_owned())),
+use super::units::{self, Kind, Tally};
+
+/// Performs `operation`, notes what it consumed, and gives its answer as JSON.
+pub(super) fn perform(
+    database: &Database,
+    tally: &Tally,
+    operation: &str,
+    body: &str,
+) -> Result<String> {
+    // What was consumed is always asked for, and told only to who asked.
+    macro_rules! perform {
+        ($method:ident, $kind:ident, $request:expr) => {{
+            let mut request = $request;
+            let asked = units::is_asked(&request.return_consumed_capacity);
+            if !asked {
+                request.return_consumed_capacity = Some("TOTAL".to_owned());
             }
+            let mut response = database
+                .$method(request)
+                .inspect_err(|error| tally.failed(Kind::$kind, error))?;
+            tally.answered(Kind::$kind, &response.consumed_capacity);
+            if !asked {
+                response.consumed_capacity = None;
+            }
+            write(&response)
+        }};
+    }
+    macro_rules! metered {
+        ($method:ident, $request:ident, $kind:ident) => {
+            perform!(
+                $method,
+                $kind,
+                read::<dynoxide::actions::$method::$request>(body)?
+            )
         };
     }
-    by_name! {
-        "BatchGetItem" => batch_get_item,
-        "BatchWriteItem" => batch_write_item,
-        "CreateTable" => create_table,
-        "DeleteItem" => delete_item,
-        "DeleteTable" => delete_table,
-        "DescribeTable" => describe_table,
-        "DescribeTimeToLive" => describe_time_to_live,
-        "ExecuteStatement" => execute_statement,
-        "GetItem" => get_item,
-        "ListTables" => list_tables,
-        "ListTagsOfResource" => list_tags_of_resource,
-        "PutItem" => put_item,
-        "Query" => query,
-        "Scan" => scan,
-        "TagResource" => tag_resource,
-        "TransactGetItems" => transact_get_items,
-        "UntagResource" => untag_resource,
-        "UpdateItem" => update_item,
-        "UpdateTable" => update_table,
-        "UpdateTimeToLive" => update_time_to_live,
+    match operation {
+        "BatchGetItem" => metered!(batch_get_item, BatchGetItemRequest, Read),
+        "BatchWriteItem" => metered!(batch_write_item, BatchWriteItemRequest, Write),
+        "CreateTable" => write(&database.create_table(read(body)?)?),
+        "DeleteItem" => metered!(delete_item, DeleteItemRequest, Write),
+        "DeleteTable" => write(&database.delete_table(read(body)?)?),
+        "DescribeTable" => write(&database.describe_table(read(body)?)?),
+        "DescribeTimeToLive" => write(&database.describe_time_to_live(read(body)?)?),
+        "ExecuteStatement" => write(&database.execute_statement(read(body)?)?),
+        "GetItem" => metered!(get_item, GetItemRequest, Read),
+        "ListTables" => write(&database.list_tables(read(body)?)?),
+        "ListTagsOfResource" => write(&database.list_tags_of_resource(read(body)?)?),
+        "PutItem" => metered!(put_item, PutItemRequest, Write),
+        "Query" => metered!(query, QueryRequest, Read),
+        "Scan" => metered!(scan, ScanRequest, Read),
+        "TagResource" => write(&database.tag_resource(read(body)?)?),
+        "TransactGetItems" => metered!(transact_get_items, TransactGetItemsRequest, Read),
+        "TransactWriteItems" => {
+            let mut request: dynoxide::actions::transact_write_items::TransactWriteItemsRequest =
+                read(body)?;
+            // The engine scans all tokens of ten minutes for each request that has one, and every SDK sends one.
+            // Without, a repeated request is applied again or fails its conditions.
+            request.client_request_token = None;
+            perform!(transact_write_items, Write, request)
+        }
+        "UntagResource" => write(&database.untag_resource(read(body)?)?),
+        "UpdateItem" => metered!(update_item, UpdateItemRequest, Write),
+        "UpdateTable" => write(&database.update_table(read(body)?)?),
+        "UpdateTimeToLive" => write(&database.update_time_to_live(read(body)?)?),
+        _ => Err(DynoxideError::UnsupportedCapability(operation.to_owned())),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use dynoxide::{Database, DynoxideError};
 use serde_json::{Value, json};
 
+use super::units::Tally;
 use super::{EngineError, operations};
 use crate::template::Table;
 
@@ -15,7 +16,7 @@ pub(super) fn ensure(database: &Database, table: &Table) -> Result<(), EngineErr
         problem: error.to_string(),
     };
     let call = |operation: &str, request: &Value| {
-        operations::perform(database, operation, &request.to_string())
+        operations::perform(database, &Tally::default(), operation, &request.to_string())
     };
     let name = json!({ "TableName": table.name });
     match call("DescribeTable", &name) {
