@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod limits;
 
+pub mod backend;
 pub mod change;
 pub mod decide;
 pub mod digest;

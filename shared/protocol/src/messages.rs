@@ -209,6 +209,12 @@ impl<'a> Fields<'a> {
 /// A JSON number, not yet looked at.
 struct Number(String);
 
+impl From<&str> for Number {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 impl Number {
     /// An integer within `range`; a whole number may be written as `5.0` or `5e0`, as some encoders do.
     fn within(
@@ -261,6 +267,15 @@ pub struct PageRequest {
     pub limit: usize,
 }
 
+/// A page asked for by text, as a query string has it.
+pub(crate) fn page_of(after: Option<&str>, limit: Option<&str>) -> Result<PageRequest, Rejection> {
+    RawPage {
+        after: after.map(String::from),
+        limit: limit.map(Number::from),
+    }
+    .parse()
+}
+
 struct RawPage {
     after: Option<String>,
     limit: Option<Number>,
@@ -296,7 +311,7 @@ fn page_limit(limit: Option<&Number>) -> Result<usize, Rejection> {
 }
 
 /// `attributes`, within their limit.
-fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> {
+pub(crate) fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> {
     match json {
         Some(json) if json.as_str().len() > limits::ATTRIBUTES_BYTES => Err(Rejection::new(
             Code::TooLarge,
@@ -307,7 +322,7 @@ fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> {
 }
 
 /// `content`, within its limit.
-fn content(json: Json) -> Result<Json, Rejection> {
+pub(crate) fn content(json: Json) -> Result<Json, Rejection> {
     if json.as_str().len() > limits::CONTENT_BYTES {
         return Err(Rejection::new(
             Code::TooLarge,

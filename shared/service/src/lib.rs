@@ -29,6 +29,7 @@ use core::time::Duration;
 
 use protocol::{Subscriber, Timestamp};
 
+pub use backend::{ChannelView, Refused, Stored, SubscriberView};
 pub use connect::{ConnectError, Incoming as IncomingConnection};
 pub use message::Incoming as IncomingMessage;
 pub use mint::Minted;

@@ -124,7 +124,7 @@ impl CreateChannel {
 }
 
 /// Checks an invite token: any text of 1 to 128 characters.
-pub(super) fn parse_invite_token(text: &str) -> Result<(), Rejection> {
+pub(crate) fn parse_invite_token(text: &str) -> Result<(), Rejection> {
     if (1..=limits::ID_CHARACTERS).contains(&text.chars().count()) {
         Ok(())
     } else {

@@ -56,7 +56,7 @@ impl DirectMessage {
 }
 
 /// `invalid-value` for a conversation of somebody with itself.
-pub(super) fn to_oneself() -> Rejection {
+pub(crate) fn to_oneself() -> Rejection {
     Rejection::invalid("a conversation is with somebody else")
 }
 

@@ -4,7 +4,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{Fields, Refusal, direct_message::to_oneself, page_limit};
+use super::{Fields, Number, Refusal, direct_message::to_oneself, page_limit};
 use crate::{
     Destination, LogId, ServerMessage, Subscriber,
     decide::{Context, Decision, Known, Needs, Range, Then},
@@ -26,21 +26,7 @@ impl GetHistory {
         let before = fields.number("before")?;
         let limit = fields.number("limit")?;
 
-        let limit = page_limit(limit.as_ref())?;
-        let range = match (after, before) {
-            (None, None) => Range::Latest { limit },
-            (Some(after), None) => Range::After {
-                sequence: after.within("after", 0..=limits::SEQUENCE)?,
-                limit,
-            },
-            (None, Some(before)) => Range::Before {
-                sequence: before.within("before", 1..=limits::SEQUENCE)?,
-                limit,
-            },
-            (Some(_), Some(_)) => {
-                return Err(Rejection::invalid("`after` and `before` exclude each other").into());
-            }
-        };
+        let range = range(after, before, limit)?;
         Ok(Self {
             destination: destination.parse()?,
             range,
@@ -108,6 +94,35 @@ impl GetHistory {
             })
         })
     }
+}
+
+fn range(
+    after: Option<Number>,
+    before: Option<Number>,
+    limit: Option<Number>,
+) -> Result<Range, Rejection> {
+    let limit = page_limit(limit.as_ref())?;
+    match (after, before) {
+        (None, None) => Ok(Range::Latest { limit }),
+        (Some(after), None) => Ok(Range::After {
+            sequence: after.within("after", 0..=limits::SEQUENCE)?,
+            limit,
+        }),
+        (None, Some(before)) => Ok(Range::Before {
+            sequence: before.within("before", 1..=limits::SEQUENCE)?,
+            limit,
+        }),
+        (Some(_), Some(_)) => Err(Rejection::invalid("`after` and `before` exclude each other")),
+    }
+}
+
+/// A range asked for by text, as a query string has it.
+pub(crate) fn range_of(
+    after: Option<&str>,
+    before: Option<&str>,
+    limit: Option<&str>,
+) -> Result<Range, Rejection> {
+    range(after.map(Number::from), before.map(Number::from), limit.map(Number::from))
 }
 
 #[cfg(test)]

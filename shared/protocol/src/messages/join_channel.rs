@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     ChannelId, ChannelKey, ChannelSubscriber, EventBody, Membership, ServerMessage, Subscriber,
+    SubscriberId,
     change::{Member, Profile, Replace, Roster, RowChange},
     decide::{Commit, Context, Decision, Known, Needs},
     digest::sha256_hex,
@@ -81,15 +82,7 @@ impl JoinChannel {
         if !roster.open || !invited {
             return Err(Rejection::no_channel());
         }
-        if known.membership_count >= limits::CHANNELS_PER_SUBSCRIBER {
-            return Err(too_many_channels());
-        }
-        if roster.members >= limits::MEMBERS_PER_CHANNEL {
-            return Err(Rejection::new(
-                Code::LimitExceeded,
-                "a channel has at most 100,000 members",
-            ));
-        }
+        has_room(known, *roster)?;
         Ok(Decision::commit(Commit::Change(Box::new(
             self.plan(context, known, profile, *roster),
         ))))
@@ -136,33 +129,12 @@ impl JoinChannel {
         }
         let (subscribers, next) = first_page(context, subscribers, known.members.more);
         Plan {
-            channel: self.channel(&context.subscriber),
-            create: false,
-            close: false,
-            events: vec![EventBody::SubscriberJoined {
-                subscriber_id: id.clone(),
-                administrator,
-            }],
-            roster: Some(Replace {
-                expect: Some(roster.version),
-                to: Roster {
-                    members: roster.members + 1,
-                    administrators: roster.administrators + u64::from(administrator),
-                    version: roster.version + 1,
-                    ..roster
-                },
-            }),
-            profile: None,
-            rows: vec![RowChange::Joined {
-                subscriber: id.clone(),
-                administrator,
-                sequence: 0,
-            }],
             answer: Answer::Joined {
                 membership: self.membership(profile, administrator),
                 subscribers,
                 next,
             },
+            ..admission(self.channel(&context.subscriber), id, administrator, roster)
         }
     }
 
@@ -177,6 +149,53 @@ impl JoinChannel {
             unread: 0,
         }
     }
+}
+
+/// The admission of `subscriber`.
+pub(crate) fn admission(
+    channel: ChannelKey,
+    subscriber: &SubscriberId,
+    administrator: bool,
+    roster: Roster,
+) -> Plan {
+    Plan {
+        events: vec![EventBody::SubscriberJoined {
+            subscriber_id: subscriber.clone(),
+            administrator,
+        }],
+        roster: Some(Replace {
+            expect: Some(roster.version),
+            to: Roster {
+                members: roster.members + 1,
+                administrators: roster.administrators + u64::from(administrator),
+                version: roster.version + 1,
+                ..roster
+            },
+        }),
+        rows: vec![RowChange::Joined {
+            subscriber: subscriber.clone(),
+            administrator,
+            sequence: 0,
+        }],
+        ..Plan::empty(channel)
+    }
+}
+
+/// Whether one more member fits.
+///
+/// # Errors
+/// `limit-exceeded`, for the subscriber or the channel.
+pub(crate) fn has_room(known: &Known, roster: Roster) -> Result<(), Rejection> {
+    if known.membership_count >= limits::CHANNELS_PER_SUBSCRIBER {
+        return Err(too_many_channels());
+    }
+    if roster.members >= limits::MEMBERS_PER_CHANNEL {
+        return Err(Rejection::new(
+            Code::LimitExceeded,
+            "a channel has at most 100,000 members",
+        ));
+    }
+    Ok(())
 }
 
 /// As many members as fit, and where the next page begins.

@@ -91,7 +91,7 @@ impl LeaveChannel {
 ///
 /// # Errors
 /// `unavailable` if the heir is not among what was read, because the channel changed meanwhile.
-pub(super) fn departure(
+pub(crate) fn departure(
     channel: ChannelKey,
     member: &Member,
     reason: LeaveReason,

@@ -1,0 +1,122 @@
+//! Subscribers: who is connected, and messages in their name.
+
+use lambda::HttpEvent;
+use protocol::{
+    ConnectionId, Destination, Domain, Json, Subscriber, SubscriberId, Timestamp, backend,
+    model::Presence,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service::Stored;
+
+use super::{Answer, body, json_text, no_content, nothing_here, ok, tokens};
+use crate::{Api, problem::Problem};
+
+/// `…/subscribers/{s}` and below.
+pub(super) async fn route(
+    api: &Api,
+    event: &HttpEvent,
+    subscriber: &Subscriber,
+    rest: &[&str],
+) -> Answer {
+    match (rest, event.method()) {
+        (["tokens"], _) => tokens::of_subscriber(api, event, subscriber).await,
+        ([], "GET") => show(api, subscriber).await,
+        ([], _) => Err(Problem::method_not_allowed("GET")),
+        (["disconnect"], "POST") => {
+            api.disconnect_all(subscriber).await?;
+            Ok(no_content())
+        }
+        (["messages"], "POST") => {
+            let destination = Destination::Subscriber(subscriber.id.clone());
+            message(api, event, subscriber, &destination).await
+        }
+        (["disconnect" | "messages"], _) => Err(Problem::method_not_allowed("POST")),
+        _ => Err(nothing_here()),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Shown<'a> {
+    domain: &'a Domain,
+    subscriber_id: &'a SubscriberId,
+    connections: Vec<ShownConnection<'a>>,
+    presence: &'a Presence,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ShownConnection<'a> {
+    id: &'a ConnectionId,
+    since: Timestamp,
+    ends_at: Timestamp,
+}
+
+async fn show(api: &Api, subscriber: &Subscriber) -> Answer {
+    let view = api.subscriber(subscriber).await?;
+    let connections = view.connections.iter().map(|(id, it)| ShownConnection {
+        id,
+        since: it.since,
+        ends_at: it.ends_at,
+    });
+    Ok(json_text(
+        200,
+        &Shown {
+            domain: &subscriber.domain,
+            subscriber_id: &subscriber.id,
+            connections: connections.collect(),
+            presence: &view.presence,
+        },
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Message {
+    from: String,
+    content: Json,
+    attributes: Option<Json>,
+    message_id: Option<String>,
+}
+
+/// A message in the name of `from`, a subscriber of the same domain as `other`.
+pub(super) async fn message(
+    api: &Api,
+    event: &HttpEvent,
+    other: &Subscriber,
+    destination: &Destination,
+) -> Answer {
+    let Message {
+        from,
+        content,
+        attributes,
+        message_id,
+    } = body(event)?;
+    let from = Subscriber {
+        domain: other.domain.clone(),
+        id: SubscriberId::parse(&from)?,
+    };
+    let draft = backend::draft(
+        &from,
+        destination,
+        content,
+        attributes,
+        message_id.as_deref(),
+    )?;
+    let Stored {
+        message_id,
+        sequence,
+        timestamp,
+        duplicate,
+    } = api.send_message(&from, &draft).await?;
+    Ok(ok(
+        if duplicate { 200 } else { 201 },
+        &json!({
+            "message-id": message_id,
+            "sequence": sequence,
+            "timestamp": timestamp,
+            "duplicate": duplicate,
+        }),
+    ))
+}
