@@ -1,0 +1,377 @@
+//! What the documents say of the code, held against the code: who depends on whom, every name of the protocol, the size
+//! of files, and where links lead.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use protocol::{ClientMessage, Code, Decoded, limits::LIMITS};
+use serde_json::Value;
+
+/// More lines than this are two files.
+const LINES: usize = 500;
+
+type Names = BTreeSet<String>;
+
+/// What a crate depends on, of ours and of others'.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Edges {
+    ours: Names,
+    ours_in_tests: Names,
+    others: Names,
+}
+
+#[test]
+fn dependencies_are_those_of_the_table_and_point_inward() -> Result<()> {
+    let crates = crates(&metadata()?)?;
+    let problems = problems(&crates, &read("ARCHITECTURE.md")?)?;
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn an_edge_that_is_reversed_unlisted_or_only_listed_is_found() -> Result<()> {
+    let crates = crates(&metadata()?)?;
+    let document = read("ARCHITECTURE.md")?;
+    let with = |change: &dyn Fn(&mut BTreeMap<String, Edges>)| -> Result<String> {
+        let mut changed = crates.clone();
+        change(&mut changed);
+        Ok(problems(&changed, &document)?.join("\n"))
+    };
+    let add = |from: &'static str, to: &'static str| {
+        with(&move |crates| {
+            let edges = crates.entry(from.to_owned()).or_default();
+            edges.ours.insert(to.to_owned());
+        })
+    };
+    for (from, to) in [
+        ("protocol", "service"),
+        ("service", "store"),
+        ("store", "gateway"),
+        ("local-gateway", "protocol"),
+        ("connect", "gateway"),
+        ("signing", "gateway"),
+        ("message", "testkit"),
+    ] {
+        let found = add(from, to)?;
+        ensure!(
+            found.contains(&format!(
+                "`{from}` depends on `{to}`, which is not in the table"
+            )),
+            "{found}"
+        );
+        ensure!(
+            found.contains(&format!("`{from}` may never depend on `{to}`")),
+            "{found}"
+        );
+    }
+    let found = with(&|crates| {
+        let protocol = crates.entry("protocol".to_owned()).or_default();
+        protocol.others.insert("tokio".to_owned());
+    })?;
+    ensure!(found.contains("`protocol` may not use `tokio`"), "{found}");
+    let found = with(&|crates| {
+        crates.entry("store".to_owned()).or_default().ours.clear();
+    })?;
+    ensure!(
+        found.contains("`store` does not depend on `protocol`"),
+        "{found}"
+    );
+    let found = with(&|crates| {
+        crates.insert("helpers".to_owned(), Edges::default());
+    })?;
+    ensure!(found.contains("`helpers` is not in the table"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn the_protocol_document_has_every_message_with_an_example_that_parses() -> Result<()> {
+    let document = read("docs/protocol.md")?;
+    for name in ClientMessage::TYPES {
+        let heading = format!("\n### `{name}`");
+        let (_, section) = document
+            .split_once(&heading)
+            .with_context(|| format!("docs/protocol.md has no section `{name}`"))?;
+        let section = section.split("\n#").next().unwrap_or_default();
+        let example = sent(section).find(|text| match protocol::decode(text) {
+            Decoded::Message { message, .. } => message.message_type() == *name,
+            _ => false,
+        });
+        ensure!(
+            example.is_some(),
+            "the section `{name}` has no `→` line that is such a message"
+        );
+    }
+    for text in document.lines().filter_map(|line| line.strip_prefix("← ")) {
+        let message: Value = serde_json::from_str(text).with_context(|| text.to_owned())?;
+        ensure!(
+            message.get("type").is_some_and(Value::is_string),
+            "no server message: {text}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_protocol_document_has_every_code_and_every_limit_with_its_value() -> Result<()> {
+    let document = read("docs/protocol.md")?;
+    for code in Code::ALL {
+        let name = serde_json::to_value(code)?;
+        let name = name.as_str().context("a code is a string")?;
+        ensure!(
+            document.contains(&format!("\n| `{name}` |")),
+            "docs/protocol.md has no row for `{name}`"
+        );
+    }
+    let limits = serde_json::to_value(LIMITS)?;
+    for (name, value) in limits.as_object().context("the limits are an object")? {
+        let row = format!("\n| `{name}` | {value} |");
+        ensure!(
+            document.contains(&row),
+            "docs/protocol.md has no row beginning with{row}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn no_file_is_too_long() -> Result<()> {
+    let mut files = Vec::new();
+    for folder in ["functions", "shared", "infra"] {
+        sources(&root().join(folder), &mut files)?;
+    }
+    ensure!(files.len() > 100, "only {} files were found", files.len());
+    let mut long = Vec::new();
+    for file in files {
+        let lines = lines_without_tests(&fs::read_to_string(&file)?);
+        if lines > LINES {
+            long.push(format!(
+                "{} has {lines} lines before its tests",
+                file.display()
+            ));
+        }
+    }
+    ensure!(long.is_empty(), "{}", long.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() -> Result<()> {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/protocol.md",
+    ] {
+        let text = read(document)?;
+        let folder = root().join(document);
+        let folder = folder.parent().context("a document is in a folder")?;
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            ensure!(
+                folder.join(target).exists(),
+                "{document} links to {target}, which is not there"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is wrong with the dependencies of `crates`.
+fn problems(crates: &BTreeMap<String, Edges>, document: &str) -> Result<Vec<String>> {
+    let table = table(document)?;
+    let allowed = allowed(document)?;
+    let none = Edges::default();
+    let mut problems = Vec::new();
+    for name in crates.keys().filter(|name| !table.contains_key(*name)) {
+        problems.push(format!("`{name}` is not in the table of ARCHITECTURE.md"));
+    }
+    for name in table.keys().filter(|name| !crates.contains_key(*name)) {
+        problems.push(format!("`{name}` is in the table, but is no crate"));
+    }
+    for (name, edges) in crates {
+        let listed = table.get(name).unwrap_or(&none);
+        for (is, should, how) in [
+            (&edges.ours, &listed.ours, ""),
+            (
+                &edges.ours_in_tests,
+                &listed.ours_in_tests,
+                " for its tests",
+            ),
+        ] {
+            for to in is.difference(should) {
+                problems.push(format!(
+                    "`{name}` depends on `{to}`, which is not in the table{how}"
+                ));
+            }
+            for to in should.difference(is) {
+                problems.push(format!(
+                    "`{name}` does not depend on `{to}`{how}, as the table says"
+                ));
+            }
+        }
+        for to in edges.ours.iter().filter(|to| is_never(name, to)) {
+            problems.push(format!(
+                "`{name}` may never depend on `{to}`, whatever the table says"
+            ));
+        }
+    }
+    let protocol = crates.get("protocol").unwrap_or(&none);
+    for other in protocol.others.difference(&allowed) {
+        problems.push(format!("`protocol` may not use `{other}`"));
+    }
+    Ok(problems)
+}
+
+/// What no table can allow: arrows point inward, adapters do not know each other, who cannot post has no way to.
+fn is_never(from: &str, to: &str) -> bool {
+    /// From the inside out.
+    const RINGS: [&[&str]; 4] = [
+        &["protocol", "signing", "local-gateway"],
+        &["service"],
+        &["store", "gateway", "lambda", "testkit"],
+        &["authorizer", "connect", "disconnect"],
+    ];
+    let ring = |name: &str| RINGS.iter().position(|ring| ring.contains(&name));
+    // Any other crate is a function that may do everything.
+    let outermost = RINGS.len();
+    let (outer, inner) = (
+        ring(from).unwrap_or(outermost),
+        ring(to).unwrap_or(outermost),
+    );
+    let cannot_post = outer == RINGS.len() - 1;
+    from != "tests" && (outer <= inner || to == "testkit" || (cannot_post && to == "gateway"))
+}
+
+/// The table between the document's two marks.
+fn table(document: &str) -> Result<BTreeMap<String, Edges>> {
+    let mut table = BTreeMap::new();
+    for row in marked(document)?.lines().filter(|it| it.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let [name, ours, in_tests] = cells.as_slice() else {
+            bail!("a row of the table has three cells: {row}");
+        };
+        let name = names(name).pop_first().context("a row has a name")?;
+        let edges = Edges {
+            ours: names(ours),
+            ours_in_tests: names(in_tests),
+            others: Names::new(),
+        };
+        ensure!(
+            table.insert(name, edges).is_none(),
+            "two rows for one crate: {row}"
+        );
+    }
+    Ok(table)
+}
+
+/// Which crates of other people `protocol` may use.
+fn allowed(document: &str) -> Result<Names> {
+    let line = marked(document)?
+        .lines()
+        .find_map(|line| line.strip_prefix("Of other people's crates `protocol` may use:"))
+        .context("ARCHITECTURE.md does not say what `protocol` may use")?;
+    Ok(names(line))
+}
+
+fn marked(document: &str) -> Result<&str> {
+    let (_, rest) = document
+        .split_once("<!-- dependencies:")
+        .context("ARCHITECTURE.md has no table of dependencies")?;
+    let (marked, _) = rest
+        .split_once("<!-- end of dependencies -->")
+        .context("the table of dependencies has no end")?;
+    Ok(marked)
+}
+
+/// What stands in backticks.
+fn names(text: &str) -> Names {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.map(str::to_owned).collect()
+}
+
+fn metadata() -> Result<Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The crates of the workspace with what they depend on. Those of others that only tests use are nobody's business.
+fn crates(metadata: &Value) -> Result<BTreeMap<String, Edges>> {
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let packages = packages.context("cargo metadata lists packages")?;
+    let mut crates = BTreeMap::new();
+    for package in packages {
+        let mut edges = Edges::default();
+        let dependencies = package.get("dependencies").and_then(Value::as_array);
+        for dependency in dependencies.context("a package has dependencies")? {
+            let name = text(dependency, "name").context("a dependency has a name")?;
+            let is_ours = text(dependency, "path").is_some();
+            let only_in_tests = text(dependency, "kind").as_deref() == Some("dev");
+            match (is_ours, only_in_tests) {
+                (true, false) => edges.ours.insert(name),
+                (true, true) => edges.ours_in_tests.insert(name),
+                (false, false) => edges.others.insert(name),
+                (false, true) => false,
+            };
+        }
+        crates.insert(
+            text(package, "name").context("a package has a name")?,
+            edges,
+        );
+    }
+    Ok(crates)
+}
+
+/// The client messages of a section's examples.
+fn sent(section: &str) -> impl Iterator<Item = &str> {
+    section.lines().filter_map(|line| line.strip_prefix("→ "))
+}
+
+/// Every source file below `folder` that is no test.
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if name != "tests" && name != "target" {
+                sources(&path, into)?;
+            }
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            into.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The lines before the tests, which stand last in a file.
+fn lines_without_tests(text: &str) -> usize {
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = lines.windows(2).position(|pair| {
+        matches!(pair, [mark, module] if *mark == "#[cfg(test)]" && module.ends_with("mod tests {"))
+    });
+    tests.unwrap_or(lines.len())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(root().join(path)).with_context(|| format!("cannot read {path}"))
+}
