@@ -78,21 +78,27 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
             .contains(&"Good morning 🌻".to_owned())
     );
 
-    // An invitation by name, accepted; the creator's own name for it arrives with it.
-    alice.click("#create-open").await?;
-    alice.fill("#create-name", "a second one").await?;
-    alice.click("#create-button").await?;
-    alice
-        .until("$('#open-title').textContent === 'a second one'")
-        .await?;
+    alice.is_sound().await?;
+    bob.is_sound().await?;
+    browser.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_by_name_opens_the_channel() -> Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start().await?;
+    let alice = sign_in(&browser, &server, "alice", DESK).await?;
+    let bob = sign_in(&browser, &server, "bob", PHONE).await?;
+    invite(&alice, &server, "by name").await?;
     alice.click("#invite-open").await?;
     alice.fill("#invite-subscriber", "bob").await?;
     alice.click("#invite-button").await?;
-    bob.click("#back").await?;
     bob.click("[data-testid=invitation] [data-testid=accept]")
         .await?;
-    bob.until("$('#open-title').textContent === 'a second one'")
+    bob.until("$('#open-title').textContent === 'by name'")
         .await?;
+    bob.say("Thank you for having me").await?;
+    alice.reads("Thank you for having me").await?;
 
     alice.is_sound().await?;
     bob.is_sound().await?;

@@ -18,6 +18,7 @@ let open = null; // the destination on screen
 let wanted = null; // an invite link to follow once signed in: {channel, token}
 let drafts = new Map();
 let stick = true; // the log is at its end and stays there
+let end = 0; // where its end was last scrolled to
 let typedAt = 0;
 let newChannel = ""; // the id of the channel that the dialog creates, however often it has to ask
 
@@ -320,7 +321,7 @@ function show(destination, byUser = false) {
     if (open.typed) stopTyping();
   }
   open = destination;
-  stick = true;
+  [stick, end] = [true, 0];
   $("console").dataset.view = open ? "conversation" : "list";
   $("open").hidden = !open;
   $("nothing-open").hidden = Boolean(open);
@@ -369,16 +370,28 @@ function drawOpen() {
 function drawLog() {
   const log = $("log");
   const fromEnd = log.scrollHeight - log.scrollTop;
-  const end = log.lastElementChild?.dataset.key;
+  const last = log.lastElementChild?.dataset.key;
+  if (stick && log.scrollTop < end - 1 && !atEnd()) stick = false; // scrolled, but the event is yet to come
   const first = log.dataset.low;
   log.setAttribute("aria-busy", String(Boolean(open.loading)));
   reconcile(log, logItems());
   log.dataset.low = open.low;
-  if (stick) log.scrollTop = log.scrollHeight;
+  if (stick) toEnd();
   else if (first !== log.dataset.low) log.scrollTop = log.scrollHeight - fromEnd; // older ones came in above
   if (stick) $("newest").hidden = true;
-  else if (end && end !== log.lastElementChild.dataset.key) $("newest").hidden = false;
+  else if (last && last !== log.lastElementChild.dataset.key) $("newest").hidden = false;
   loadOlder();
+}
+
+function atEnd() {
+  const log = $("log");
+  return log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+}
+
+function toEnd() {
+  const log = $("log");
+  log.scrollTop = log.scrollHeight;
+  end = log.scrollTop;
 }
 
 function logItems() {
@@ -481,7 +494,7 @@ async function loadOlder() {
 $("log").addEventListener("scroll", () => {
   const log = $("log");
   if (!open) return;
-  stick = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+  stick = atEnd();
   if (stick) {
     $("newest").hidden = true;
     if (!document.hidden) session.markRead(open);
@@ -490,10 +503,10 @@ $("log").addEventListener("scroll", () => {
 }, { passive: true });
 
 // The log keeps its end in sight when the composer grows or the keyboard of a phone comes up.
-new ResizeObserver(() => stick && ($("log").scrollTop = $("log").scrollHeight)).observe($("log"));
+new ResizeObserver(() => stick && toEnd()).observe($("log"));
 
 $("newest").addEventListener("click", () => {
-  stick = true;
+  [stick, end] = [true, 0];
   $("newest").hidden = true;
   draw();
 });
@@ -537,7 +550,7 @@ $("composer").addEventListener("submit", (event) => {
     return notice(`This message is too long: at most ${session.contentBytes / 1024} KiB fit.`);
   }
   notice("");
-  stick = true;
+  [stick, end] = [true, 0];
   $("message").value = "";
   fitComposer();
   if (open.typed) stopTyping();
