@@ -68,8 +68,15 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             let committed = self.commit(&log, &change, &nonce).await?;
             return Ok(Ok(committed.then_some(Changed { entries, answer })));
         }
-        if let Some(few) = held.take_if(|it| it.count < plan.places()) {
-            self.give_up(few).await?;
+        if let Some(places) = held.take() {
+            // Whoever took a place after these may have changed the channel already: an event that is decided after that
+            // one must not stand before it. (Who takes one from now on meets the version that was read before.)
+            let end = self.store.head(&log).await?.map(|it| it.sequence);
+            if places.count < plan.places() || end != Some(places.allocated.head.sequence) {
+                self.give_up(places).await?;
+            } else {
+                *held = Some(places);
+            }
         }
         let places = match held {
             Some(places) => places,

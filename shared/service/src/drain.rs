@@ -17,7 +17,7 @@ use protocol::{
 };
 
 use crate::{
-    LEASE, LEASE_GRACE, LEASE_LEFT, Service, Store,
+    HOLE, LEASE, LEASE_GRACE, LEASE_LEFT, Service, Store,
     ports::{Environment, Fault, Head, Job, Lease, Page, Pushes, Reference, Workers},
     push::{Item, Pushed, Target},
 };
@@ -77,6 +77,26 @@ impl<S, G, W, E: Environment> Service<S, G, W, E> {
     }
 }
 
+impl<S, G, W: Workers, E: Environment> Service<S, G, W, E> {
+    /// Has the worker drain a log whose lease nobody holds any more although something is left.
+    pub(crate) async fn notice(
+        &self,
+        log: &LogId,
+        lease: Option<&Lease>,
+        head: &Head,
+    ) -> Result<(), Fault> {
+        let late = lease.is_none_or(|it| it.until.plus(LEASE_GRACE) < self.environment.now());
+        if head.sent < head.sequence && late {
+            let job = Job::Drain {
+                log: log.clone(),
+                holder: None,
+            };
+            self.workers.start(&job).await?;
+        }
+        Ok(())
+    }
+}
+
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// A lease of a fresh holder from now on.
     pub(crate) fn fresh_lease(&self) -> Lease {
@@ -133,24 +153,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(())
     }
 
-    /// Has the worker drain a log whose lease nobody holds any more although something is left.
-    pub(crate) async fn notice(
-        &self,
-        log: &LogId,
-        lease: Option<&Lease>,
-        head: &Head,
-    ) -> Result<(), Fault> {
-        let late = lease.is_none_or(|it| it.until.plus(LEASE_GRACE) < self.environment.now());
-        if head.sent < head.sequence && late {
-            let job = Job::Drain {
-                log: log.clone(),
-                holder: None,
-            };
-            self.workers.start(&job).await?;
-        }
-        Ok(())
-    }
-
     /// Takes up a log: a lease that was handed on to `holder`, or one that nobody holds.
     pub(crate) async fn drain_job(
         &self,
@@ -163,7 +165,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         };
         let mut holding = match &head.lease {
             Some(lease) if Some(lease.holder.as_str()) == holder => {
-                Holding::new(lease.clone(), &head)
+                // The job may be carried out twice, also at once: one of them gets it.
+                let mine = self.fresh_lease();
+                if !self.store.take_lease(log, Some(lease), &mine).await? {
+                    return Ok(());
+                }
+                Holding::new(mine, &head)
             }
             Some(lease) if self.environment.now() <= lease.until.plus(LEASE_GRACE) => return Ok(()),
             None if head.sent == head.sequence => return Ok(()),
@@ -195,6 +202,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         patience: Duration,
     ) -> Result<(), Fault> {
         let impatient = self.environment.now().plus(patience);
+        // The first place that was found empty, and when: others may allocate all the time.
+        let mut hole = (0, impatient);
         loop {
             let batch = match contiguous(core::mem::take(&mut fresh), holding.sent) {
                 batch if batch.is_empty() => self.next_batch(log, &holding).await?,
@@ -220,8 +229,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
             holding.sequence = head.sequence;
             if batch.is_empty() && holding.sent < head.sequence {
-                if self.hole_is_old(&head) {
-                    self.close_hole(log, holding.sent + 1).await?;
+                let place = holding.sent + 1;
+                if hole.0 != place {
+                    hole = (place, self.environment.now());
+                }
+                if self.hole_is_old(&head) || hole.1.plus(HOLE) <= self.environment.now() {
+                    self.close_hole(log, place).await?;
                 } else {
                     self.environment.sleep(LOOK_AGAIN).await;
                 }

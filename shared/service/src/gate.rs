@@ -56,10 +56,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             return Ok(Parking::Done);
         }
         let references = if connection.parked.len() + references.len() > PARKED {
+            // Also if a `resync` of the log waits already: it may be on its way out, and know nothing of these.
             loud(references)
-                .into_iter()
-                .filter(|it| !connection.parked.contains(it))
-                .collect()
         } else {
             references
         };
@@ -101,9 +99,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         };
         let late = taken.parked.len();
         if !references.is_empty() {
-            self.store
+            let parked = self
+                .store
                 .park(subscriber, id, Some(&gate), references)
                 .await?;
+            // Somebody else released all the rest meanwhile.
+            if parked == ParkedOutcome::Parked(Parked::First) {
+                let job = Job::Release {
+                    subscriber: subscriber.clone(),
+                    connection: id.clone(),
+                };
+                self.workers.start(&job).await?;
+            }
             taken.parked.extend_from_slice(references);
         }
         Box::pin(self.release(subscriber, id, &gate, taken, late)).await?;
@@ -187,8 +194,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 continue;
             };
             let holds = target.connection.gates.get(gate);
-            if holds.is_none_or(|deadline| *deadline <= self.environment.now().plus(POST)) {
-                // Renewed before the next post.
+            let now = self.environment.now();
+            if holds.is_none_or(|deadline| *deadline <= now.plus(POST))
+                || (done > 0 && target.read_at.plus(POST) <= now)
+            {
+                // Renewed before the next post, and looked whether another stands behind a gate of its own.
                 return Ok(Some(done));
             }
             match self.post_patiently(target, &frame).await {
@@ -198,7 +208,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     return Ok(None);
                 }
                 Outcome::Throttled => {
-                    // The gate is left to end; the worker takes over then, and says `resync`.
+                    // The gate is left to end; the worker that was started with the first reference takes over then,
+                    // and says `resync`.
                     self.store
                         .unpark(
                             &target.subscriber,
@@ -209,11 +220,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                         )
                         .await?
                         .ok();
-                    let job = Job::Release {
-                        subscriber: target.subscriber.clone(),
-                        connection: target.id.clone(),
-                    };
-                    self.workers.start(&job).await?;
                     return Ok(None);
                 }
                 Outcome::TooLarge | Outcome::Unknown => {

@@ -13,13 +13,13 @@ use protocol::{
 
 use crate::{
     HOLE, Service,
-    ports::{Environment, Fault, Head, Logs, PresenceState, Presences, Slice},
+    ports::{Environment, Fault, Head, Logs, PresenceState, Presences, Slice, Workers},
 };
 
 /// How long to wait before looking for a missing event again.
 const LOOK_AGAIN: core::time::Duration = core::time::Duration::from_millis(20);
 
-impl<S: Logs + Presences, G, W, E: Environment> Service<S, G, W, E> {
+impl<S: Logs + Presences, G, W: Workers, E: Environment> Service<S, G, W, E> {
     /// A page of a log as clients see it; none if there is no such log.
     pub(crate) async fn history(
         &self,
@@ -27,7 +27,11 @@ impl<S: Logs + Presences, G, W, E: Environment> Service<S, G, W, E> {
         range: Range,
     ) -> Result<Option<History>, Fault> {
         match self.store.head(log).await? {
-            Some(head) => self.history_from(log, &head, range).await.map(Some),
+            Some(head) => {
+                // Pushing is not the reader's business, but it may be the first to see that nobody does.
+                self.notice(log, head.lease.as_ref(), &head).await?;
+                self.history_from(log, &head, range).await.map(Some)
+            }
             None => Ok(None),
         }
     }

@@ -1,11 +1,12 @@
 //! The worker's jobs: what nobody should wait for. Each is safe twice.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
-use protocol::{ConnectionId, LogId, Subscriber, frame::DisconnectCode, limits};
+use protocol::{ConnectionId, LogId, Subscriber, Timestamp, frame::DisconnectCode, limits};
 
 use crate::{
-    COMING_UP, Service, Store,
+    COMING_UP, GATE, Service, Store,
     connect::CONNECT_GATE,
     ports::{Environment, Fault, Job, Probe, Pushes, Reference, Workers},
 };
@@ -15,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The first pause before asking again whether a connection is up; it doubles up to the last.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LAST_LOOK: Duration = Duration::from_secs(1);
+/// How long a client may take nothing of what waits for it.
+const BEHIND: Duration = Duration::from_secs(60);
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Carries out a job.
@@ -65,8 +68,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .await?;
             return Ok(());
         };
-        self.release(subscriber, id, CONNECT_GATE, connection, 0)
-            .await?;
+        if let Some(deadline) = connection.gates.get(CONNECT_GATE) {
+            // Behind a gate of its own: this job may be carried out twice, also at once, and one of them releases.
+            let first = BTreeMap::from([(CONNECT_GATE.to_owned(), *deadline)]);
+            let gate = self.environment.fresh_id();
+            let until = self.environment.now().plus(GATE);
+            let taken = self.store.take_gate(subscriber, id, &first, &gate, until);
+            if let Some(taken) = taken.await? {
+                self.release(subscriber, id, &gate, taken, 0).await?;
+            }
+        }
         while connections.len() > limits::CONNECTIONS_PER_SUBSCRIBER {
             let oldest = connections
                 .iter()
@@ -84,7 +95,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .await?;
             connections.remove(&oldest);
         }
-        self.tell_invitations(subscriber).await
+        self.tell_invitations(subscriber).await?;
+        // What is left if another try of this job died.
+        self.release_late(subscriber, id).await
     }
 
     async fn tell_invitations(&self, subscriber: &Subscriber) -> Result<(), Fault> {
@@ -118,13 +131,27 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 
     /// Something was parked: waits for the gates' ends and takes over what is left then.
+    /// A client that takes nothing for so long that the same reference is still the first to go is dropped.
     async fn release_late(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<(), Fault> {
+        let mut first: Option<(Reference, Timestamp)> = None;
         loop {
             let now = self.environment.now();
             let mut connections = self.store.connections(subscriber).await?;
             let Some(connection) = connections.remove(id).filter(|it| !it.parked.is_empty()) else {
                 return Ok(());
             };
+            let parked = connection.parked.first();
+            match &first {
+                Some((reference, since)) if Some(reference) == parked => {
+                    if since.plus(BEHIND) < now {
+                        let code = DisconnectCode::Shutdown;
+                        self.drop_connection(subscriber, id, connection.framing, code)
+                            .await?;
+                        return Ok(());
+                    }
+                }
+                _ => first = parked.map(|it| (it.clone(), now)),
+            }
             match connection.gates.values().max() {
                 Some(end) if now < *end => self.environment.sleep(now.until(*end)).await,
                 _ => {

@@ -12,10 +12,10 @@ use protocol::{
 
 use crate::{
     Service, Store,
-    ports::{Environment, Fault, Page, PresenceState},
+    ports::{Environment, Fault, Page, PresenceState, Workers},
 };
 
-impl<S: Store, G, W, E: Environment> Service<S, G, W, E> {
+impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Reads what `needs` names.
     pub(crate) async fn load(
         &self,

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use futures::join;
 use protocol::{
-    ClientMessage, ConnectionId, Context, Decision, Decoded, DeliveryStatus, Known, LogId,
+    ClientMessage, Code, ConnectionId, Context, Decision, Decoded, DeliveryStatus, Known, LogId,
     Rejection, RequestId, ServerMessage, Subscriber,
     change::LogEntry,
     decide::{Commit, Draft, Horizon, Then},
@@ -180,6 +180,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         for attempt in 0..=ATTEMPTS {
             let decision = match protocol::decide(message, &context, &known) {
                 Ok(decision) => decision,
+                // What was read does not fit together, because others changed it meanwhile.
+                Err(rejection) if rejection.code == Code::Unavailable && attempt < ATTEMPTS => {
+                    self.environment.sleep(backoff(attempt, holder)).await;
+                    let needs = message.needs(&context.subscriber);
+                    known = self.load(&context.subscriber, &needs).await?;
+                    continue;
+                }
                 Err(rejection) => return self.reject(rejection, held).await,
             };
             let Decision {
@@ -321,14 +328,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let Some(gate) = gate else {
             return Ok(());
         };
+        let mut target = target.clone();
+        // What was parked when the gate was raised may be gone by now, and others may stand behind gates of their own.
+        if !target.connection.parked.is_empty() && !self.refresh(&mut target).await? {
+            return Ok(());
+        }
         let Target {
             subscriber,
             id,
             connection,
             ..
         } = target;
-        self.release(subscriber, id, gate, connection.clone(), 0)
-            .await
+        self.release(&subscriber, &id, gate, connection, 0).await
     }
 
     /// Posts the response and then the `ack`.
@@ -409,21 +420,24 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let subscriber = &incoming.identity.subscriber;
         let id = &incoming.connection;
         let now = self.environment.now();
-        let connection = match gate {
-            Some(gate) => {
-                let mut attempt = 0;
-                loop {
-                    match self
-                        .store
-                        .raise_gate(subscriber, id, gate, now.plus(GATE))
-                        .await
-                    {
-                        Ok(raised) => break raised.ok(),
-                        Err(fault) => self.again(&mut attempt, gate, fault).await?,
-                    }
+        let mut attempt = 0;
+        let connection = loop {
+            let read = match gate {
+                Some(gate) => {
+                    let deadline = now.plus(GATE);
+                    let raised = self.store.raise_gate(subscriber, id, gate, deadline).await;
+                    raised.map(Result::ok)
                 }
+                None => {
+                    let connections = self.store.connections(subscriber).await;
+                    connections.map(|mut it| it.remove(id))
+                }
+            };
+            match read {
+                Ok(read) => break read,
+                // Who is not admitted is not answered either: a passing fault must not be the reason.
+                Err(fault) => self.again(&mut attempt, id.as_str(), fault).await?,
             }
-            None => self.store.connections(subscriber).await?.remove(id),
         };
         match connection {
             Some(connection) if now < connection.ends_at => Ok(Some(Target {

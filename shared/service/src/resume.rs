@@ -12,7 +12,7 @@ use protocol::{
 
 use crate::{
     Service, Store,
-    ports::{Environment, Fault, Head},
+    ports::{Environment, Fault, Head, Workers},
 };
 
 /// Logs that are read at once.
@@ -21,7 +21,7 @@ const AT_ONCE: usize = 16;
 /// A page for each position, and the other destinations that have had events.
 pub(crate) type Resumed = (Vec<Option<History>>, Vec<(Destination, u64)>);
 
-impl<S: Store, G, W, E: Environment> Service<S, G, W, E> {
+impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Looks up what follows the positions of a client that comes back.
     pub(crate) async fn resume(
         &self,
