@@ -1,0 +1,274 @@
+//! A response comes before what was caused after its request.
+
+use core::time::Duration;
+
+use serde_json::{Value, json};
+use service::ports::Connections as _;
+use testkit::memory::Forced;
+
+use super::world;
+use crate::world::{Held, Line, World, of_type, sequences, types};
+
+fn say(text: &str) -> Value {
+    json!({"type": "channel-message", "channel-id": "c", "content": text, "message-id": text})
+}
+
+fn list() -> Value {
+    json!({"type": "list-channels", "id": "l"})
+}
+
+/// Anna and Bob in channel `c`.
+fn two(world: &World) -> (Line, Line) {
+    let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+    world.channel_of("c", &[&anna, &bob]);
+    (anna, bob)
+}
+
+/// A handler that has posted its response and not yet its `ack`.
+fn between_response_and_ack(
+    world: &World,
+    line: &Line,
+    message: &Value,
+) -> Held<Result<(), service::ports::Fault>> {
+    let mut handler = world.hold(line, message);
+    let before = world.sockets().frames(&line.id).len();
+    handler.until(|| world.sockets().frames(&line.id).len() > before);
+    handler
+}
+
+#[test]
+fn what_others_send_waits_until_the_response_and_its_ack_are_out() {
+    let world = world(1);
+    let (anna, bob) = two(&world);
+    let handler = between_response_and_ack(&world, &bob, &list());
+    for text in ["one", "two"] {
+        let answer = world.ask_briefly(&anna, say(text));
+        assert_eq!(types(&answer), ["delivery", "ack"]);
+    }
+    assert_eq!(types(&world.take(&bob)), ["channels"]);
+    handler.finish().unwrap();
+    world.settle();
+    let rest = world.take(&bob);
+    assert_eq!(types(&rest), ["ack", "channel-message", "channel-message"]);
+    assert_eq!(sequences(&rest), [3, 4]);
+}
+
+#[test]
+fn a_handler_that_dies_behind_its_gate_is_taken_over_with_a_resync() {
+    let world = world(2);
+    let (anna, bob) = two(&world);
+    let handler = between_response_and_ack(&world, &bob, &list());
+    let saying = world.send(&anna, &say("one"));
+    world.sim.run_for(Duration::from_secs(1));
+    assert!(!saying.is_running());
+    drop(handler);
+    world.settle();
+    let frames = world.take(&bob);
+    assert_eq!(types(&frames), ["channels", "resync"]);
+    assert_eq!(frames[1]["last-sequence"], 3);
+    world.ask(&anna, say("two"));
+    assert_eq!(sequences(&world.take(&bob)), [4]);
+}
+
+#[test]
+fn who_comes_upon_a_dead_gate_first_tells_what_waited_there() {
+    let world = world(3);
+    let (anna, bob) = two(&world);
+    let handler = between_response_and_ack(&world, &bob, &list());
+    // Nobody works: what is parked is met by the next sender only.
+    world
+        .service
+        .workers
+        .faults()
+        .set_rates(testkit::memory::Rates::default());
+    let saying = world.send(&anna, &say("one"));
+    world.sim.run_for(Duration::from_millis(10));
+    assert!(!saying.is_running());
+    drop(handler);
+    world.sim.clock().advance(Duration::from_secs(6));
+    world.ask(&anna, say("two"));
+    let frames = world.take(&bob);
+    assert_eq!(types(&frames)[..2], ["channels", "resync"]);
+    assert!(sequences(&frames).is_sorted());
+}
+
+#[test]
+fn two_handlers_of_one_connection_release_what_waited_once_after_both() {
+    let world = world(4);
+    let (anna, bob) = two(&world);
+    let first = between_response_and_ack(&world, &bob, &list());
+    world.ask_briefly(&anna, say("one"));
+    let second = between_response_and_ack(&world, &bob, &list());
+    world.ask_briefly(&anna, say("two"));
+    assert_eq!(types(&world.take(&bob)), ["channels", "channels"]);
+    first.finish().unwrap();
+    world.sim.run_until_idle();
+    assert_eq!(types(&world.take(&bob)), ["ack"]);
+    second.finish().unwrap();
+    world.settle();
+    let rest = world.take(&bob);
+    assert_eq!(types(&rest), ["ack", "channel-message", "channel-message"]);
+    assert_eq!(sequences(&rest), [3, 4]);
+}
+
+/// A handler reads what is parked when it begins. When it ends, that may be long gone, and another may stand behind a
+/// gate of its own.
+#[test]
+fn what_was_parked_when_a_handler_began_is_looked_at_again_before_it_is_posted() {
+    let world = world(5);
+    let (anna, bob) = two(&world);
+    let dead = between_response_and_ack(&world, &bob, &list());
+    let saying = world.send(&anna, &say("one"));
+    world.sim.run_for(Duration::from_millis(10));
+    assert!(!saying.is_running());
+    drop(dead);
+    // The first gate ends while the second one stands.
+    world.sim.clock().advance(Duration::from_secs(4));
+    let second = between_response_and_ack(&world, &bob, &list());
+    world.sim.clock().advance(Duration::from_secs(2));
+    let third = between_response_and_ack(&world, &bob, &list());
+    second.finish().unwrap();
+    assert_eq!(
+        types(&world.take(&bob)),
+        ["channels", "channels", "channels", "ack"]
+    );
+    third.finish().unwrap();
+    world.settle();
+    let rest = world.take(&bob);
+    assert_eq!(types(&rest)[0], "ack");
+    assert_eq!(rest.len(), 2, "{rest:?}");
+}
+
+#[test]
+fn nothing_is_posted_before_a_connection_is_up_and_nothing_is_lost_then() {
+    let world = world(6);
+    let (anna, bob) = two(&world);
+    let identity = bob.identity.clone();
+    let young = Line {
+        id: world.connection_id(),
+        identity,
+    };
+    let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
+    world.run(async move { service.connect(&incoming).await.unwrap() });
+    let saying = world.send(&anna, &say("one"));
+    world.sim.run_for(Duration::from_secs(20));
+    assert!(!saying.is_running());
+    assert_eq!(world.take(&young), [] as [Value; 0]);
+    world.sockets().open(&young.id);
+    world.settle();
+    let frames = world.take(&young);
+    assert_eq!(types(&frames), ["channel-message"], "{frames:?}");
+    assert_eq!(sequences(&world.take(&bob)), [3]);
+}
+
+/// The job that waits for a connection is carried out at least once: twice at once must not lose what was parked.
+#[test]
+fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
+    for seed in 0..200 {
+        let world = world(seed);
+        let (anna, bob) = two(&world);
+        let young = Line {
+            id: world.connection_id(),
+            identity: bob.identity.clone(),
+        };
+        let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
+        world.run(async move { service.connect(&incoming).await.unwrap() });
+        let job = service::ports::Job::Connected {
+            subscriber: bob.subscriber().clone(),
+            connection: young.id.clone(),
+        };
+        world.service.workers.put(job);
+        for text in ["one", "two"] {
+            let saying = world.send(&anna, &say(text));
+            world.sim.run_for(Duration::from_millis(300));
+            assert!(!saying.is_running());
+        }
+        world.sockets().open(&young.id);
+        let third = world.send(&anna, &say("three"));
+        world.settle();
+        third.take().unwrap().unwrap();
+        assert_eq!(sequences(&world.take(&young)), [3, 4, 5], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
+    let world = world(7);
+    let (anna, bob) = two(&world);
+    world.sockets().force(&bob.id, Some(Forced::Throttled));
+    for text in ["one", "two"] {
+        let saying = world.send(&anna, &say(text));
+        world.sim.run_for(Duration::from_secs(1));
+        assert!(!saying.is_running());
+    }
+    assert_eq!(world.take(&bob), [] as [Value; 0]);
+    world.sockets().force(&bob.id, None);
+    world.settle();
+    let frames = world.take(&bob);
+    assert_eq!(types(&frames)[0], "resync");
+    assert_eq!(frames.last().unwrap()["last-sequence"], 4);
+    let parked = world.run({
+        let (service, bob) = (world.service.clone(), bob.clone());
+        async move { service.store.connections(bob.subscriber()).await.unwrap()[&bob.id].clone() }
+    });
+    assert!(
+        parked.parked.is_empty() && parked.gates.is_empty(),
+        "{parked:?}"
+    );
+}
+
+#[test]
+fn a_connection_that_never_takes_anything_is_dropped_and_keeps_no_worker() {
+    let world = world(8);
+    let (anna, bob) = two(&world);
+    world.sockets().force(&bob.id, Some(Forced::Throttled));
+    let saying = world.send(&anna, &say("one"));
+    world.sim.run_for(Duration::from_secs(180));
+    assert!(!saying.is_running());
+    assert!(
+        !world.sockets().is_open(&bob.id),
+        "it is more than 60 s behind"
+    );
+    assert!(
+        world.jobs_done().len() < 20,
+        "{} jobs",
+        world.jobs_done().len()
+    );
+    world.settle();
+}
+
+#[test]
+fn a_post_that_nobody_knows_about_is_followed_by_a_resync_and_not_repeated() {
+    for forced in [
+        Forced::UnknownLost,
+        Forced::UnknownDelivered,
+        Forced::TooLarge,
+    ] {
+        let world = world(9);
+        let (anna, bob) = two(&world);
+        world.sockets().force_next(&bob.id, forced);
+        world.ask(&anna, say("one"));
+        let frames = world.take(&bob);
+        let resync = of_type(&frames, "resync");
+        assert_eq!(resync.len(), 1, "{forced:?}: {frames:?}");
+        assert_eq!(resync[0]["last-sequence"], 3);
+        assert!(of_type(&frames, "channel-message").len() <= 1);
+    }
+}
+
+#[test]
+fn a_connection_that_is_gone_is_forgotten_and_it_alone() {
+    let world = world(10);
+    let (anna, bob) = two(&world);
+    let other = world.line(bob.subscriber());
+    world.settle();
+    world.take(&other);
+    world.sockets().close(&bob.id);
+    world.ask(&anna, say("one"));
+    assert_eq!(sequences(&world.take(&other)), [3]);
+    let left = world.run({
+        let (service, bob) = (world.service.clone(), bob.clone());
+        async move { service.store.connections(bob.subscriber()).await.unwrap() }
+    });
+    assert_eq!(left.keys().collect::<Vec<_>>(), [&other.id]);
+}

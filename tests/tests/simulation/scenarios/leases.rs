@@ -1,0 +1,228 @@
+//! One function at a time pushes a log, and an acknowledged event is always pushed.
+
+use core::time::Duration;
+
+use serde_json::{Value, json};
+use service::ports::{Connections as _, Job, Lease, Logs as _};
+
+use super::world;
+use crate::world::{Line, World, channel, of_type, sequences, types};
+
+fn say(text: &str) -> Value {
+    json!({"type": "channel-message", "channel-id": "c", "content": text, "message-id": text})
+}
+
+fn two(world: &World) -> (Line, Line) {
+    let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+    world.channel_of("c", &[&anna, &bob]);
+    (anna, bob)
+}
+
+#[test]
+fn who_holds_the_lease_pushes_what_others_write_meanwhile() {
+    let world = world(1);
+    let (anna, bob) = two(&world);
+    let before = world.calls("put_entry");
+    let mut holder = world.hold(&anna, &say("one"));
+    holder.until(|| world.calls("put_entry") > before);
+    for text in ["two", "three"] {
+        assert_eq!(types(&world.ask(&anna, say(text)))[0], "delivery");
+    }
+    assert_eq!(world.take(&bob), [] as [Value; 0]);
+    holder.finish().unwrap();
+    world.settle();
+    assert_eq!(sequences(&world.take(&bob)), [3, 4, 5]);
+    assert_eq!(world.head(&channel("d", "c")).lease, None);
+}
+
+#[test]
+fn an_event_put_while_the_lease_is_given_back_is_pushed() {
+    for seed in 0..200 {
+        let world = world(seed);
+        let (anna, bob) = two(&world);
+        let sends: Vec<_> = (0..4)
+            .map(|n| {
+                world.send(
+                    if n % 2 == 0 { &anna } else { &bob },
+                    &say(&format!("m{n}")),
+                )
+            })
+            .collect();
+        world.settle();
+        for handler in sends {
+            handler.take().unwrap().unwrap();
+        }
+        for line in [&anna, &bob] {
+            let frames = world.take(line);
+            let pushed: Vec<Value> = of_type(&frames, "channel-message")
+                .into_iter()
+                .cloned()
+                .collect();
+            assert_eq!(pushed.len(), 2, "seed {seed}: {frames:?}");
+            assert!(sequences(&pushed).is_sorted(), "seed {seed}: {frames:?}");
+        }
+        let head = world.head(&channel("d", "c"));
+        assert_eq!((head.sent, head.lease), (6, None), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_holder_that_died_is_followed_by_a_resync() {
+    let world = world(2);
+    let (anna, bob) = two(&world);
+    let mut holder = world.hold(&anna, &say("one"));
+    holder.until(|| !world.sockets().frames(&bob.id).is_empty());
+    drop(holder);
+    let nothing = world.ask(&anna, say("two"));
+    assert_eq!(
+        types(&nothing),
+        ["delivery", "ack", "delivery", "ack"][..nothing.len()]
+    );
+    assert_eq!(sequences(&world.take(&bob)), [3], "the lease still holds");
+    world.sim.clock().advance(Duration::from_secs(12));
+    world.ask(&anna, say("three"));
+    world.settle();
+    let frames = world.take(&bob);
+    assert_eq!(types(&frames), ["resync"]);
+    assert_eq!(frames[0]["last-sequence"], 5);
+    let head = world.head(&channel("d", "c"));
+    assert_eq!((head.sent, head.lease), (5, None));
+}
+
+#[test]
+fn what_lies_because_everybody_died_is_pushed_by_the_sweep() {
+    let world = world(3);
+    let (anna, bob) = two(&world);
+    let before = world.calls("put_entry");
+    let mut holder = world.hold(&anna, &say("one"));
+    holder.until(|| world.calls("put_entry") > before);
+    drop(holder);
+    world.sim.clock().advance(Duration::from_secs(60));
+    world.sweep();
+    world.settle();
+    assert_eq!(types(&world.take(&bob)), ["resync"]);
+    world.sweep();
+    assert_eq!(world.take(&bob), [] as [Value; 0]);
+}
+
+/// The handler comes to the end of its patience while it pushes.
+#[test]
+fn a_handler_hands_on_what_it_cannot_finish_and_the_worker_goes_on_in_order() {
+    let world = world(4);
+    let (anna, bob) = two(&world);
+    let mut holder = world.hold(&anna, &say("one"));
+    holder.until(|| !world.sockets().frames(&bob.id).is_empty());
+    world.ask_briefly(&anna, say("two"));
+    world.sim.clock().advance(Duration::from_secs(4));
+    holder.finish().unwrap();
+    world.settle();
+    let handed = world
+        .jobs_done()
+        .iter()
+        .filter(|it| {
+            matches!(
+                it,
+                Job::Drain {
+                    holder: Some(_),
+                    ..
+                }
+            )
+        })
+        .count();
+    assert_eq!(handed, 1);
+    assert_eq!(sequences(&world.take(&bob)), [3, 4]);
+    assert_eq!(world.head(&channel("d", "c")).lease, None);
+}
+
+/// A job is carried out at least once: two workers that were handed the same lease push nothing twice at once.
+#[test]
+fn a_lease_that_was_handed_on_is_taken_up_by_one_worker_only() {
+    for seed in 0..200 {
+        let world = world(seed);
+        let (anna, bob) = two(&world);
+        let log = channel("d", "c");
+        let before = world.calls("put_entry");
+        let mut holder = world.hold(&anna, &say("one"));
+        holder.until(|| world.calls("put_entry") > before);
+        drop(holder);
+        for text in ["two", "three"] {
+            world.ask(&anna, say(text));
+        }
+        world.run({
+            let (service, log) = (world.service.clone(), log.clone());
+            let until = world.sim.clock().now().plus(Duration::from_secs(10));
+            async move {
+                let old = service.store.head(&log).await.unwrap().unwrap().lease;
+                let new = Lease {
+                    holder: "handed".into(),
+                    until,
+                };
+                assert!(
+                    service
+                        .store
+                        .take_lease(&log, old.as_ref(), &new)
+                        .await
+                        .unwrap()
+                );
+            }
+        });
+        for _ in 0..2 {
+            world.service.workers.put(Job::Drain {
+                log: log.clone(),
+                holder: Some("handed".into()),
+            });
+        }
+        world.settle();
+        let told = sequences(&world.take(&bob));
+        assert_eq!(told, [3, 4, 5], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_reader_that_finds_an_expired_lease_has_the_rest_pushed() {
+    let world = world(5);
+    let (anna, bob) = two(&world);
+    let before = world.calls("put_entry");
+    let mut holder = world.hold(&anna, &say("one"));
+    holder.until(|| world.calls("put_entry") > before);
+    drop(holder);
+    world.sim.clock().advance(Duration::from_secs(12));
+    world.ask(&anna, json!({"type": "get-history", "channel-id": "c"}));
+    world.settle();
+    assert_eq!(types(&world.take(&bob)), ["resync"]);
+}
+
+#[test]
+fn a_member_whose_store_row_cannot_be_read_hears_of_it_in_the_end() {
+    let world = world(6);
+    let (anna, bob) = two(&world);
+    for operation in ["members", "connections_of", "release", "renew"] {
+        world
+            .service
+            .store
+            .faults()
+            .next(operation, testkit::memory::Failure::Refused);
+        let handler = world.send(&anna, &say(operation));
+        world.settle();
+        let _ = handler.take();
+        world.sweep();
+        world.settle();
+        let head = world.head(&channel("d", "c"));
+        assert_eq!(
+            (head.sent, &head.lease),
+            (head.sequence, &None),
+            "{operation}"
+        );
+        let frames = world.take(&bob);
+        let told = frames.iter().any(|it| {
+            it["sequence"].as_u64() == Some(head.sequence)
+                || it["last-sequence"].as_u64() == Some(head.sequence)
+        });
+        assert!(told, "{operation}: {frames:?}");
+    }
+    let bobs = world.run({
+        let (service, bob) = (world.service.clone(), bob.clone());
+        async move { service.store.connections(bob.subscriber()).await.unwrap() }
+    });
+    assert!(bobs[&bob.id].parked.is_empty());
+}

@@ -1,0 +1,282 @@
+//! Who is a member, when many change that at once.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use service::ports::{Channels as _, Logs as _};
+use testkit::memory::Failure;
+
+use super::world;
+use crate::world::{Line, World, channel, of_type, sequences, types};
+
+fn leave() -> Value {
+    json!({"type": "leave-channel", "channel-id": "c", "id": "x"})
+}
+
+fn join() -> Value {
+    json!({"type": "join-channel", "channel-id": "c", "invite-token": "t", "id": "x"})
+}
+
+/// Who is a member and whether it administers, by rows; checked against roster and log.
+fn members(world: &World) -> BTreeMap<String, bool> {
+    let service = world.service.clone();
+    let log = channel("d", "c");
+    let protocol::LogId::Channel(key) = log.clone() else {
+        unreachable!()
+    };
+    let (rows, roster, entries) = world.run(async move {
+        let rows = service.store.members(&key, None, 100).await.unwrap().items;
+        let roster = service.store.roster(&key).await.unwrap().unwrap();
+        let slice = service.store.entries_after(&log, 0, 1_000, 100).await;
+        (rows, roster, slice.unwrap().entries)
+    });
+    let rows: BTreeMap<String, bool> = rows
+        .into_iter()
+        .filter(|it| it.is_current())
+        .map(|it| (it.subscriber.to_string(), it.administrator))
+        .collect();
+    assert_eq!(usize::try_from(roster.members).unwrap(), rows.len());
+    let administrators = rows.values().filter(|it| **it).count();
+    assert_eq!(
+        usize::try_from(roster.administrators).unwrap(),
+        administrators
+    );
+    assert!(
+        rows.is_empty() || administrators > 0,
+        "nobody administers it: {rows:?}"
+    );
+    assert_eq!(rows, replayed(&entries), "the log tells another story");
+    rows
+}
+
+/// Who is a member by the log.
+fn replayed(entries: &[protocol::change::LogEntry]) -> BTreeMap<String, bool> {
+    use protocol::EventBody::{AdministratorChanged, SubscriberJoined, SubscriberLeft};
+    let mut members = BTreeMap::new();
+    for entry in entries {
+        match &entry.event.body {
+            SubscriberJoined {
+                subscriber_id,
+                administrator,
+            }
+            | AdministratorChanged {
+                subscriber_id,
+                administrator,
+            } => {
+                members.insert(subscriber_id.to_string(), *administrator);
+            }
+            SubscriberLeft { subscriber_id, .. } => {
+                members.remove(subscriber_id.as_str());
+            }
+            _ => {}
+        }
+    }
+    members
+}
+
+fn three(world: &World) -> [Line; 3] {
+    let lines = ["anna", "bob", "carl"].map(|id| world.connect(id));
+    world.channel_of("c", &[&lines[0], &lines[1], &lines[2]]);
+    lines
+}
+
+#[test]
+fn whoever_leaves_at_once_somebody_administers_what_is_left() {
+    for seed in 0..200 {
+        let world = world(seed);
+        let [anna, bob, carl] = three(&world);
+        let leaving = [&anna, &bob].map(|line| world.send(line, &leave()));
+        world.settle();
+        for handler in leaving {
+            handler.take().unwrap().unwrap();
+        }
+        for line in [&anna, &bob] {
+            let frames = world.take(line);
+            assert_eq!(of_type(&frames, "ack")[0]["status"], true, "seed {seed}");
+        }
+        assert_eq!(
+            members(&world),
+            [("carl".to_owned(), true)].into(),
+            "seed {seed}"
+        );
+        let head = world.head(&channel("d", "c"));
+        assert_eq!(
+            (head.sent, head.lease),
+            (head.sequence, None),
+            "seed {seed}"
+        );
+        assert!(sequences(&world.take(&carl)).is_sorted());
+    }
+}
+
+#[test]
+fn the_last_two_leave_at_once_and_the_channel_closes() {
+    for seed in 0..100 {
+        let world = world(seed);
+        let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+        world.channel_of("c", &[&anna, &bob]);
+        for line in [&anna, &bob] {
+            world.send(line, &leave());
+        }
+        world.settle();
+        assert_eq!(members(&world), BTreeMap::new(), "seed {seed}");
+        world.take(&anna);
+        let answer = world.ask(&anna, join());
+        assert_eq!(
+            of_type(&answer, "ack")[0]["error"]["code"],
+            "not-found",
+            "seed {seed}"
+        );
+    }
+}
+
+/// Two connections of one subscriber join and leave at once: the log tells the same story as the rows.
+#[test]
+fn joining_leaving_and_joining_again_at_once_leaves_log_and_rows_agreed() {
+    for seed in 0..300 {
+        let world = world(seed);
+        let [_, bob, _] = three(&world);
+        let other = world.connect("bob");
+        for (line, message) in [
+            (&bob, leave()),
+            (&other, join()),
+            (&bob, join()),
+            (&other, leave()),
+            (&bob, join()),
+        ] {
+            world.send(line, &message);
+        }
+        world.settle();
+        let members = members(&world);
+        assert!(members.len() >= 2, "seed {seed}");
+        let acks =
+            of_type(&world.take(&bob), "ack").len() + of_type(&world.take(&other), "ack").len();
+        assert_eq!(acks, 5, "seed {seed}");
+    }
+}
+
+/// A join took its place and is slow; the same subscriber joins and leaves past it.
+#[test]
+fn a_change_that_was_overtaken_does_not_stand_before_what_overtook_it() {
+    let world = world(1);
+    let [anna, _, _] = three(&world);
+    let (dora, other) = (world.connect("dora"), world.connect("dora"));
+    let before = world.calls("allocate");
+    let mut slow = world.hold(&dora, &join());
+    slow.until(|| world.calls("allocate") > before);
+    world.ask(&other, join());
+    world.ask(&other, leave());
+    slow.finish().unwrap();
+    world.settle();
+    assert_eq!(members(&world).get("dora"), Some(&false));
+    assert!(sequences(&world.take(&anna)).is_sorted());
+}
+
+#[test]
+fn a_transaction_whose_answer_was_lost_took_place_once() {
+    for failure in [
+        Failure::UnknownApplied,
+        Failure::UnknownNotApplied,
+        Failure::Refused,
+        Failure::Conflict,
+    ] {
+        let world = world(2);
+        let [anna, ..] = three(&world);
+        let dora = world.connect("dora");
+        world.service.store.faults().next("change", failure);
+        let answer = world.ask(&dora, join());
+        assert_eq!(types(&answer), ["channel-joined", "ack"], "{failure:?}");
+        let frames = world.take(&anna);
+        let joined = of_type(&frames, "subscriber-joined").len();
+        assert_eq!(joined, 1, "{failure:?}: {frames:?}");
+        assert_eq!(members(&world).len(), 4);
+        world.service.store.faults().next("change", failure);
+        let created = world.ask(
+            &dora,
+            json!({"type": "create-channel", "channel-id": "e", "name": "E"}),
+        );
+        assert_eq!(types(&created), ["invitation", "ack"], "{failure:?}");
+    }
+}
+
+#[test]
+fn a_change_that_dies_after_any_write_is_mended_by_its_repeat() {
+    for after in ["allocate", "change", "release"] {
+        let world = world(3);
+        let [anna, ..] = three(&world);
+        let dora = world.connect("dora");
+        let before = world.calls(after);
+        let mut handler = world.hold(&dora, &join());
+        handler.until(|| world.calls(after) > before);
+        drop(handler);
+        world.take(&dora);
+        let repeat = world.ask(&dora, join());
+        assert_eq!(
+            of_type(&repeat, "ack")[0]["status"],
+            true,
+            "{after}: {repeat:?}"
+        );
+        world
+            .sim
+            .clock()
+            .advance(core::time::Duration::from_secs(15));
+        world.sweep();
+        world.settle();
+        let end = world.head(&channel("d", "c")).sequence;
+        let frames = world.take(&anna);
+        let told = frames.iter().any(|it| {
+            it["sequence"].as_u64() == Some(end) || it["last-sequence"].as_u64() == Some(end)
+        });
+        assert!(told, "{after}: {frames:?}");
+        assert_eq!(members(&world).len(), 4, "{after}");
+    }
+}
+
+#[test]
+fn who_left_gets_its_own_leaving_on_other_connections_and_then_nothing() {
+    let world = world(4);
+    let [anna, bob, _] = three(&world);
+    let other = world.connect("bob");
+    assert_eq!(types(&world.ask(&bob, leave())), ["channel-left", "ack"]);
+    world.ask(
+        &anna,
+        json!({"type": "channel-message", "channel-id": "c", "content": "secret"}),
+    );
+    assert_eq!(types(&world.take(&other)), ["subscriber-left"]);
+    assert_eq!(world.take(&bob), [] as [Value; 0]);
+    let answer = world.ask(&bob, json!({"type": "get-history", "channel-id": "c"}));
+    assert_eq!(answer[0]["error"]["code"], "not-found");
+}
+
+#[test]
+fn equal_names_in_two_domains_never_meet() {
+    let world = world(5);
+    let lines = ["d", "e"].map(|domain| {
+        ["anna", "bob"].map(|id| {
+            let line = world.line(&crate::world::subscriber(domain, id));
+            world.settle();
+            line
+        })
+    });
+    for [anna, bob] in &lines {
+        world.channel_of("c", &[anna, bob]);
+    }
+    let [[anna, bob], [other_anna, other_bob]] = &lines;
+    world.ask(
+        anna,
+        json!({"type": "channel-message", "channel-id": "c", "content": 1}),
+    );
+    world.ask(
+        anna,
+        json!({"type": "direct-message", "subscriber-id": "bob", "content": 2}),
+    );
+    world.ask(anna, json!({"type": "announce", "availability": "busy"}));
+    assert_eq!(
+        types(&world.take(bob)),
+        ["channel-message", "direct-message", "presence"]
+    );
+    assert_eq!(
+        world.take(other_anna).len() + world.take(other_bob).len(),
+        0
+    );
+}

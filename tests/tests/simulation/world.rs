@@ -1,0 +1,395 @@
+//! A service over memory, its workers, and clients' connections to it.
+
+use core::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use std::rc::Rc;
+
+use protocol::{
+    ChannelKey, ConnectionId, Domain, LogId, RequestId, Subscriber, SubscriberId, change::LogEntry,
+};
+use serde_json::{Value, json};
+use service::{
+    Identity, IncomingConnection, IncomingMessage, Service,
+    ports::{Fault, Framing, Job, Logs as _, TokenHash},
+};
+use testkit::{
+    jobs::Jobs,
+    memory::{Memory, Sockets, Surroundings},
+    sim::{Sim, Task},
+};
+
+/// The service as all functions have it here.
+pub(crate) type Messaging = Service<Memory, Sockets, Jobs, Surroundings>;
+
+/// After so long Lambda repeats an asynchronous invocation that failed (docs.aws.amazon.com/lambda/latest/dg/
+/// invocation-async-error-handling.html, 2026-08).
+const REPEATED_AFTER: Duration = Duration::from_secs(60);
+/// Shards of the index of logs that may hold events nobody pushed.
+const SHARDS: u32 = 16;
+
+/// The service and everything it stands on.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) sim: Sim,
+    pub(crate) service: Messaging,
+    next: Rc<Cell<u64>>,
+    jobs_done: Rc<RefCell<Vec<Job>>>,
+}
+
+/// A client's end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) identity: Identity,
+    pub(crate) id: ConnectionId,
+}
+
+impl Line {
+    pub(crate) fn subscriber(&self) -> &Subscriber {
+        &self.identity.subscriber
+    }
+}
+
+pub(crate) fn subscriber(domain: &str, id: &str) -> Subscriber {
+    Subscriber {
+        domain: Domain::parse(domain).unwrap(),
+        id: SubscriberId::parse(id).unwrap(),
+    }
+}
+
+pub(crate) fn channel(domain: &str, id: &str) -> LogId {
+    LogId::Channel(ChannelKey {
+        domain: Domain::parse(domain).unwrap(),
+        id: protocol::ChannelId::parse(id).unwrap(),
+    })
+}
+
+impl World {
+    pub(crate) fn new(sim: &Sim) -> Self {
+        let memory = Memory::new(sim.clock(), sim.faults());
+        let surroundings = Surroundings::new(sim.clock(), sim.random());
+        Self {
+            sim: sim.clone(),
+            service: Service {
+                store: memory,
+                gateway: Sockets::new(sim.faults()),
+                workers: Jobs::new(sim.faults()),
+                environment: surroundings,
+            },
+            next: Rc::default(),
+            jobs_done: Rc::default(),
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.service.gateway
+    }
+
+    pub(crate) fn fresh(&self) -> u64 {
+        self.next.set(self.next.get() + 1);
+        self.next.get()
+    }
+
+    /// Starts the worker: each job is a task of its own, and repeated a minute later if it fails or dies. `mortality` is
+    /// the chance in a thousand to die at an await, `twice` that to be delivered twice.
+    pub(crate) fn work(&self, mortality: u32, twice: u32) {
+        let world = self.clone();
+        let random = self.sim.random();
+        self.sim.spawn(async move {
+            loop {
+                let job = world.service.workers.next().await;
+                let copies = if random.chance(twice) { 2 } else { 1 };
+                for _ in 0..copies {
+                    let runner = world.clone();
+                    let (job, random) = (job.clone(), random.clone());
+                    world.sim.spawn(async move {
+                        runner.repeat(job, mortality, random.below(30)).await;
+                    });
+                }
+            }
+        });
+    }
+
+    async fn repeat(&self, job: Job, mortality: u32, late: u64) {
+        let clock = self.sim.clock();
+        clock.sleep(Duration::from_millis(late)).await;
+        // The last try lives, as one of Lambda's does in the end: what dies for ever is the sweep's.
+        for mortality in [mortality, mortality / 2, 0] {
+            let (service, tried) = (self.service.clone(), job.clone());
+            let done = self
+                .sim
+                .spawn_mortal(mortality, async move { service.work(&tried).await });
+            if matches!(done.await, Some(Ok(()))) {
+                self.jobs_done.borrow_mut().push(job);
+                return;
+            }
+            clock.sleep(REPEATED_AFTER).await;
+        }
+    }
+
+    /// The jobs that were carried out.
+    pub(crate) fn jobs_done(&self) -> Vec<Job> {
+        self.jobs_done.borrow().clone()
+    }
+
+    /// What the minute's sweep does: drains what lies.
+    pub(crate) fn sweep(&self) {
+        let service = self.service.clone();
+        self.run(async move {
+            for shard in 0..SHARDS {
+                let mut after = None;
+                loop {
+                    let page = service.store.undrained(shard, after.as_ref(), 100).await?;
+                    for log in &page.items {
+                        if !service.store.settle(log).await? {
+                            let job = Job::Drain {
+                                log: log.clone(),
+                                holder: None,
+                            };
+                            service.work(&job).await?;
+                        }
+                    }
+                    after = page.items.last().cloned();
+                    if !page.more {
+                        break;
+                    }
+                }
+            }
+            Ok::<_, Fault>(())
+        })
+        .unwrap();
+    }
+
+    /// Runs `future` beside everything else, to its end.
+    pub(crate) fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> T {
+        self.sim.block_on(future).expect("it can never end")
+    }
+
+    /// Lets everything that is under way end.
+    pub(crate) fn settle(&self) {
+        self.sim.run();
+    }
+
+    /// A token for a subscriber.
+    pub(crate) async fn identity(&self, subscriber: &Subscriber) -> Identity {
+        let lasting = Duration::from_secs(24 * 60 * 60);
+        let minted = self.service.mint(subscriber, lasting).await.unwrap();
+        Identity {
+            subscriber: subscriber.clone(),
+            token: TokenHash::of(&minted.token),
+            token_expires: minted.expires,
+            framing: Framing::Raw,
+        }
+    }
+
+    /// A connection id that nobody had.
+    pub(crate) fn connection_id(&self) -> ConnectionId {
+        ConnectionId(format!("connection-{:04}=", self.fresh()))
+    }
+
+    /// Connects with a token: API Gateway lets the connection come up once `$connect` has said yes.
+    pub(crate) async fn connect_with(&self, identity: Identity) -> Option<Line> {
+        let line = Line {
+            id: self.connection_id(),
+            identity,
+        };
+        let connected = self.service.connect(&incoming(&line)).await;
+        connected.ok()?;
+        self.sockets().open(&line.id);
+        Some(line)
+    }
+
+    /// Connects somebody of the domain `d`, and waits until all that follows is done.
+    pub(crate) fn connect(&self, id: &str) -> Line {
+        let line = self.line(&subscriber("d", id));
+        self.settle();
+        line
+    }
+
+    /// Connects a subscriber; what follows is still under way.
+    pub(crate) fn line(&self, subscriber: &Subscriber) -> Line {
+        let (world, subscriber) = (self.clone(), subscriber.clone());
+        self.run(async move {
+            let identity = world.identity(&subscriber).await;
+            world.connect_with(identity).await.unwrap()
+        })
+    }
+
+    /// The invocation for one text frame.
+    pub(crate) fn invocation(&self, line: &Line, message: &Value) -> IncomingMessage {
+        IncomingMessage {
+            identity: line.identity.clone(),
+            connection: line.id.clone(),
+            request: RequestId(format!("request-{:06}", self.fresh())),
+            body: message.to_string(),
+        }
+    }
+
+    /// Sends a message; its handler is a task.
+    pub(crate) fn send(&self, line: &Line, message: &Value) -> Task<Result<(), Fault>> {
+        let (service, incoming) = (self.service.clone(), self.invocation(line, message));
+        self.sim
+            .spawn(async move { service.message(&incoming).await })
+    }
+
+    /// Sends a message, lets everything end, and gives back what came to its connection.
+    pub(crate) fn ask(&self, line: &Line, message: Value) -> Vec<Value> {
+        let handler = self.send(line, &message);
+        self.settle();
+        handler.take().expect("the handler ends").unwrap();
+        self.take(line)
+    }
+
+    /// The same while somebody is held: less time passes than a gate stands.
+    pub(crate) fn ask_briefly(&self, line: &Line, message: Value) -> Vec<Value> {
+        let handler = self.send(line, &message);
+        self.sim.run_for(Duration::from_millis(100));
+        handler.take().expect("the handler ends").unwrap();
+        self.take(line)
+    }
+
+    /// Sends a message whose handler only goes on when it is told to.
+    pub(crate) fn hold(&self, line: &Line, message: &Value) -> Held<Result<(), Fault>> {
+        let (service, incoming) = (self.service.clone(), self.invocation(line, message));
+        self.held(async move { service.message(&incoming).await })
+    }
+
+    /// A future that only goes on when it is told to.
+    pub(crate) fn held<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Held<T> {
+        Held {
+            future: Some(Box::pin(future)),
+            value: None,
+            sim: self.sim.clone(),
+        }
+    }
+
+    /// What came to a connection since it was last looked at.
+    pub(crate) fn take(&self, line: &Line) -> Vec<Value> {
+        self.sockets()
+            .take_texts(&line.id)
+            .iter()
+            .map(|text| serde_json::from_str(text).unwrap())
+            .collect()
+    }
+
+    /// How often a method of the store was called.
+    pub(crate) fn calls(&self, operation: &str) -> usize {
+        self.service.store.faults().calls(operation)
+    }
+
+    /// A channel of domain `d` with these members, the first being its creator; what they were told of that is gone.
+    pub(crate) fn channel_of(&self, id: &str, members: &[&Line]) {
+        let [creator, others @ ..] = members else {
+            return;
+        };
+        self.ask(
+            creator,
+            json!({"type": "create-channel", "channel-id": id, "name": id, "invite-token": "t"}),
+        );
+        for member in others {
+            self.ask(
+                member,
+                json!({"type": "join-channel", "channel-id": id, "invite-token": "t"}),
+            );
+        }
+        for member in members {
+            self.take(member);
+        }
+    }
+
+    /// The head of a log.
+    pub(crate) fn head(&self, log: &LogId) -> service::ports::Head {
+        let (service, log) = (self.service.clone(), log.clone());
+        self.run(async move { service.store.head(&log).await.unwrap().unwrap() })
+    }
+
+    /// What a log holds, as it is stored.
+    pub(crate) fn entries(&self, log: &LogId) -> Vec<LogEntry> {
+        let (service, log) = (self.service.clone(), log.clone());
+        self.run(async move {
+            let slice = service.store.entries_after(&log, 0, u64::MAX, 10_000).await;
+            slice.unwrap().entries
+        })
+    }
+}
+
+pub(crate) fn incoming(line: &Line) -> IncomingConnection {
+    IncomingConnection {
+        identity: line.identity.clone(),
+        connection: line.id.clone(),
+    }
+}
+
+/// The frames of one type.
+pub(crate) fn of_type<'a>(frames: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    frames.iter().filter(|it| it["type"] == kind).collect()
+}
+
+/// The types of frames, in order.
+pub(crate) fn types(frames: &[Value]) -> Vec<&str> {
+    frames.iter().filter_map(|it| it["type"].as_str()).collect()
+}
+
+/// The sequences of frames, in order.
+pub(crate) fn sequences(frames: &[Value]) -> Vec<u64> {
+    frames
+        .iter()
+        .filter_map(|it| it["sequence"].as_u64())
+        .collect()
+}
+
+/// A future that a test moves from await to await; dropped, it died where it was.
+pub(crate) struct Held<T> {
+    future: Option<Pin<Box<dyn Future<Output = T>>>>,
+    value: Option<T>,
+    sim: Sim,
+}
+
+impl<T> Held<T> {
+    /// Goes on to the next await; false once it has ended.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(future) = &mut self.future else {
+            return false;
+        };
+        match future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Pending => true,
+            Poll::Ready(value) => {
+                self.value = Some(value);
+                self.future = None;
+                false
+            }
+        }
+    }
+
+    /// Goes on until the condition holds.
+    pub(crate) fn until(&mut self, condition: impl Fn() -> bool) {
+        for _ in 0..10_000 {
+            if condition() {
+                return;
+            }
+            assert!(self.step(), "it ended before that");
+        }
+        panic!("it never comes to that");
+    }
+
+    /// Goes on to its end, with everything else beside it.
+    pub(crate) fn finish(mut self) -> T {
+        for turn in 1..=1_000_000_u32 {
+            if !self.step() {
+                return self.value.take().unwrap();
+            }
+            // Nobody knows whether it waits for the clock: it goes on only after many turns in vain.
+            if !self.sim.step() && turn % 500 == 0 {
+                self.sim.clock().advance_to_next();
+            }
+        }
+        panic!("it never ends");
+    }
+}
