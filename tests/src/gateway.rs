@@ -1,0 +1,135 @@
+//! A local gateway on free ports, with functions that are built already; it ends with its test, however that ends.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::{DEADLINE, Urls};
+
+/// Names the folder of the built binaries, if somebody has built them for all tests; else each process makes sure.
+const BINARIES: &str = "MESSAGING_BINARIES";
+
+/// A running local gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Child,
+    urls: Urls,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts one with these arguments and waits until it can serve.
+    ///
+    /// # Errors
+    /// When the binaries do not build, or it does not become ready.
+    pub fn start<A: AsRef<OsStr>>(arguments: &[A]) -> Result<Self> {
+        let binaries = binaries()?;
+        let folder = tempfile::tempdir()?;
+        let ready = folder.path().join("ready.json");
+        let process = Command::new(binaries.join("local-gateway"))
+            .current_dir(root())
+            .args(["--port", "0", "--functions"])
+            .arg(&binaries)
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("the local gateway does not start")?;
+        let mut gateway = Self {
+            process,
+            urls: Urls::default(),
+            _folder: folder,
+        };
+        gateway.urls = gateway.until_ready(&ready)?;
+        Ok(gateway)
+    }
+
+    fn until_ready(&mut self, ready: &Path) -> Result<Urls> {
+        let begun = Instant::now();
+        while begun.elapsed() < DEADLINE {
+            // It appears whole or not at all.
+            if ready.exists() {
+                return Urls::read(ready);
+            }
+            if let Some(status) = self.process.try_wait()? {
+                bail!("the gateway ended before it was ready: {status}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("the gateway was not ready within {DEADLINE:?}")
+    }
+
+    /// Where it serves.
+    #[must_use]
+    pub const fn urls(&self) -> &Urls {
+        &self.urls
+    }
+
+    /// Kills it without warning, as a crash would.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Gateway {
+    /// By SIGTERM, so that it stops its functions too.
+    fn drop(&mut self) {
+        if !self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
+            return;
+        }
+        let id = self.process.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder of the gateway and the functions, built once in each process unless that was done before.
+fn binaries() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(folder) = std::env::var_os(BINARIES) {
+        return Ok(folder.into());
+    }
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn build() -> Result<PathBuf> {
+    // target/<profile>/deps/<test>
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).context("a test has no folder")?;
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo
+        .current_dir(root())
+        .args(["build", "--quiet", "--workspace", "--bins", "--locked"])
+        .env("CARGO_TARGET_DIR", folder.parent().unwrap_or(folder));
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().context("cargo cannot be run")?;
+    ensure!(status.success(), "the functions do not build");
+    Ok(folder.to_owned())
+}

@@ -1,0 +1,99 @@
+//! What many tests do with a client.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{Client, Frame};
+
+/// The invite token of every channel that [`Client::create`] makes.
+const INVITE: &str = "s3cret";
+
+impl Client {
+    /// Creates a channel that [`Client::join`] can join; its id.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn create(&mut self) -> Result<String> {
+        let message = json!({ "type": "create-channel", "name": "Team", "invite-token": INVITE });
+        self.request(message).await?.text_of("channel-id")
+    }
+
+    /// Joins a channel; the sequence that it counts on from.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn join(&mut self, channel: &str) -> Result<u64> {
+        let message =
+            json!({ "type": "join-channel", "channel-id": channel, "invite-token": INVITE });
+        self.request(message).await?.number("sequence")
+    }
+
+    /// Leaves a channel.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn leave(&mut self, channel: &str) -> Result<Frame> {
+        self.request(json!({ "type": "leave-channel", "channel-id": channel }))
+            .await
+    }
+
+    /// Says something in a channel; its `delivery`.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn say(&mut self, channel: &str, content: &Value) -> Result<Frame> {
+        let message =
+            json!({ "type": "channel-message", "channel-id": channel, "content": content });
+        let delivery = self.request(message).await?;
+        ensure!(delivery["status"] == "stored", "{}", delivery.text);
+        Ok(delivery)
+    }
+
+    /// Tells another subscriber something; its `delivery`.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn tell(&mut self, peer: &str, content: &Value) -> Result<Frame> {
+        let message =
+            json!({ "type": "direct-message", "subscriber-id": peer, "content": content });
+        let delivery = self.request(message).await?;
+        ensure!(delivery["status"] == "stored", "{}", delivery.text);
+        Ok(delivery)
+    }
+
+    /// All events of a destination, such as `{"channel-id": "c"}`, page by page.
+    ///
+    /// # Errors
+    /// When a page is refused, or the pages do not fit together.
+    pub async fn whole_history(&mut self, destination: &Value) -> Result<Vec<Value>> {
+        let mut events: Vec<Value> = Vec::new();
+        loop {
+            let mut message = json!({ "type": "get-history", "after": events.len(), "limit": 100 });
+            if let (Some(message), Some(destination)) =
+                (message.as_object_mut(), destination.as_object())
+            {
+                message.extend(destination.clone());
+            }
+            let page = self.request(message).await?;
+            let more = page["more"] == true;
+            ensure!(
+                !more || !page.list("events")?.is_empty(),
+                "an empty page, and more"
+            );
+            for event in page.list("events")? {
+                events.push(event.clone());
+                let place = event.get("sequence").and_then(Value::as_u64);
+                ensure!(
+                    place == u64::try_from(events.len()).ok(),
+                    "a gap: {}",
+                    page.text
+                );
+            }
+            if !more {
+                let last = usize::try_from(page.number("last-sequence")?)?;
+                ensure!(last == events.len(), "it ends early: {}", page.text);
+                return Ok(events);
+            }
+        }
+    }
+}
