@@ -44,6 +44,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Job::Invited { subscriber, log } => {
                 Box::pin(self.tell_invitation(subscriber, log)).await
             }
+            Job::Erase { subscriber } => Box::pin(self.erase_job(subscriber)).await,
+            Job::EraseLog {
+                subscriber,
+                log,
+                after,
+            } => Box::pin(self.erase_log(subscriber, log, *after)).await,
             Job::Dismantle { channel } => Box::pin(self.dismantle(channel)).await,
         }
     }

@@ -12,6 +12,8 @@ mod backend;
 mod change;
 mod connect;
 mod drain;
+mod erase;
+mod expire;
 mod gate;
 mod history;
 mod jobs;

@@ -145,6 +145,19 @@ impl Channels for DynamoStore {
         Ok(Page { items, more })
     }
 
+    async fn former_memberships(
+        &self,
+        subscriber: &Subscriber,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Page<ChannelId>, Fault> {
+        let rows = Collection::former_memberships(subscriber);
+        let after = after.map(ChannelId::as_str);
+        let (found, more) = self.page("former_memberships", &rows, after, limit).await?;
+        let items = names(&rows, &found, |name| ChannelId::parse(name).ok())?;
+        Ok(Page { items, more })
+    }
+
     async fn count_memberships(&self, subscriber: &Subscriber) -> Result<usize, Fault> {
         let rows = Collection::memberships(subscriber);
         self.count("count_memberships", &rows).await

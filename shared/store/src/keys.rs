@@ -6,10 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use protocol::{
     ChannelId, ChannelKey, ConnectionId, Domain, LogId, MessageId, Subscriber, SubscriberId,
 };
-use service::ports::TokenHash;
-
-/// Partitions of the index of undrained logs, which spread its writes.
-pub const SHARDS: u32 = 16;
+use service::ports::{Ending, SHARDS, TokenHash};
 
 /// The attributes of an item.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -59,6 +56,19 @@ impl Key {
         Collection::token_connections(hash).at(connection.as_str())
     }
 
+    /// An item of its own: no hash is called so.
+    pub(crate) fn expiry_checkpoint() -> Self {
+        Self::text(Table::Tokens, "expiry".to_owned(), "checkpoint".to_owned())
+    }
+
+    /// The item that stands for what ends.
+    pub(crate) fn ending(ending: &Ending) -> Self {
+        match &ending.connection {
+            Some(connection) => Self::token_connection(&ending.token, connection),
+            None => Self::token(&ending.token),
+        }
+    }
+
     pub(crate) fn subscriber_token(subscriber: &Subscriber, hash: &TokenHash) -> Self {
         Collection::tokens_of(subscriber).at(hash.as_str())
     }
@@ -73,6 +83,10 @@ impl Key {
 
     pub(crate) fn membership(subscriber: &Subscriber, channel: &ChannelId) -> Self {
         Collection::memberships(subscriber).at(channel.as_str())
+    }
+
+    pub(crate) fn former_membership(subscriber: &Subscriber, channel: &ChannelId) -> Self {
+        Collection::former_memberships(subscriber).at(channel.as_str())
     }
 
     pub(crate) fn conversation(subscriber: &Subscriber, peer: &SubscriberId) -> Self {
@@ -189,6 +203,10 @@ impl Collection {
         Self::of_subscriber(subscriber, "channel#")
     }
 
+    pub(crate) fn former_memberships(subscriber: &Subscriber) -> Self {
+        Self::of_subscriber(subscriber, "left#")
+    }
+
     pub(crate) fn conversations(subscriber: &Subscriber) -> Self {
         Self::of_subscriber(subscriber, "conversation#")
     }
@@ -243,6 +261,20 @@ impl Collection {
 pub(crate) fn senior(name: &str) -> Option<SubscriberId> {
     let (_, id) = name.split_once('#')?;
     SubscriberId::parse(id).ok()
+}
+
+/// What the key of an item of a token stands for among what ends.
+pub(crate) fn ending(item: &Item) -> Option<Ending> {
+    let (partition, sort) = Table::Tokens.attributes();
+    let token = TokenHash::from_stored(item.get(partition)?.as_s().ok()?.clone());
+    let connection = match item.get(sort)?.as_s().ok()?.as_str() {
+        "token" => None,
+        _ => {
+            let name = Collection::token_connections(&token).name(item)?;
+            Some(ConnectionId(name.to_owned()))
+        }
+    };
+    Some(Ending { token, connection })
 }
 
 /// The log that the partition key of a head names.
@@ -328,6 +360,15 @@ mod tests {
             }
             prop_assert_ne!(event.partition, marker.partition.clone());
             prop_assert_eq!(super::log(&marker.partition), None);
+        }
+
+        #[test]
+        fn what_ends_survives_its_key(token in "[0-9a-f]{64}", connection in proptest::option::of("[A-Za-z0-9_=#-]{1,20}")) {
+            let connection = connection.map(ConnectionId);
+            let what = Ending { token: TokenHash::from_stored(token), connection };
+            let key = Key::ending(&what);
+            prop_assert_eq!(ending(&key.attributes()), Some(what));
+            prop_assert_ne!(key, Key::expiry_checkpoint());
         }
 
         #[test]

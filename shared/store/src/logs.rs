@@ -94,6 +94,19 @@ impl Logs for DynamoStore {
         marker::read(self, &key).await
     }
 
+    async fn void_entry(&self, log: &LogId, sequence: u64, nonce: &str) -> Result<(), Fault> {
+        entry::void(self, log, sequence, nonce).await
+    }
+
+    async fn forget_marker(
+        &self,
+        log: &LogId,
+        sender: &SubscriberId,
+        message_id: &MessageId,
+    ) -> Result<(), Fault> {
+        marker::forget(self, Key::marker(log, sender, message_id)).await
+    }
+
     async fn put_entry(
         &self,
         log: &LogId,

@@ -73,6 +73,13 @@ impl Presences for DynamoStore {
         item.unwrap_or_default().state()
     }
 
+    async fn forget_presence(&self, subscriber: &Subscriber) -> Result<(), Fault> {
+        let write = Write::delete(Key::presence(subscriber));
+        self.write("forget_presence", &write, ReturnValue::None, Repeat::Safe)
+            .await?;
+        Ok(())
+    }
+
     async fn presences(
         &self,
         subscribers: &[Subscriber],

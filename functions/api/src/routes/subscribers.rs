@@ -22,7 +22,11 @@ pub(super) async fn route(
     match (rest, event.method()) {
         (["tokens"], _) => tokens::of_subscriber(api, event, subscriber).await,
         ([], "GET") => show(api, subscriber).await,
-        ([], _) => Err(Problem::method_not_allowed("GET")),
+        ([], "DELETE") => {
+            api.erase(subscriber).await?;
+            Ok(json!({"statusCode": 202}))
+        }
+        ([], _) => Err(Problem::method_not_allowed("GET, DELETE")),
         (["disconnect"], "POST") => {
             api.disconnect_all(subscriber).await?;
             Ok(no_content())

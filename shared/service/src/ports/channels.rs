@@ -71,6 +71,15 @@ pub trait Channels {
         limit: usize,
     ) -> Result<Page<ChannelId>, Fault>;
 
+    /// The channels that a subscriber left, as long as their logs may hold what it wrote, after a channel id, in the order of
+    /// ids. One that it joined again may be among them.
+    async fn former_memberships(
+        &self,
+        subscriber: &Subscriber,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Page<ChannelId>, Fault>;
+
     /// How many channels a subscriber is a member of.
     async fn count_memberships(&self, subscriber: &Subscriber) -> Result<usize, Fault>;
 

@@ -8,6 +8,9 @@ use protocol::{
 
 use super::Fault;
 
+/// How many shards the undrained logs are spread over.
+pub const SHARDS: u32 = 16;
+
 /// The right to push a log's events, held by one function at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -126,6 +129,17 @@ pub trait Logs {
     async fn put_entry(&self, log: &LogId, entry: &LogEntry)
     -> Result<Result<(), LogEntry>, Fault>;
 
+    /// Replaces an entry by a void one at the same place, on condition that it is still the one with this nonce. Idempotent.
+    async fn void_entry(&self, log: &LogId, sequence: u64, nonce: &str) -> Result<(), Fault>;
+
+    /// Forgets a message's marker. Idempotent.
+    async fn forget_marker(
+        &self,
+        log: &LogId,
+        sender: &SubscriberId,
+        message_id: &MessageId,
+    ) -> Result<(), Fault>;
+
     /// The entry at a place.
     async fn entry(&self, log: &LogId, sequence: u64) -> Result<Option<LogEntry>, Fault>;
 
@@ -173,7 +187,7 @@ pub trait Logs {
         sequence: u64,
     ) -> Result<bool, Fault>;
 
-    /// Logs that may hold events nobody has pushed, a page of one shard at a time (eventually consistent).
+    /// Logs that may hold events nobody has pushed, a page of one of the [`SHARDS`] at a time (eventually consistent).
     async fn undrained(
         &self,
         shard: u32,

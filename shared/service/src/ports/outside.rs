@@ -84,6 +84,20 @@ pub enum Job {
         /// To which channel.
         log: LogId,
     },
+    /// A person is erased: its memberships, its presence, and what it wrote.
+    Erase {
+        /// Who.
+        subscriber: Subscriber,
+    },
+    /// What a subscriber wrote into a log is replaced by void entries.
+    EraseLog {
+        /// Who.
+        subscriber: Subscriber,
+        /// Where.
+        log: LogId,
+        /// Everything up to here is done with.
+        after: u64,
+    },
     /// A channel ended: the rows of its members are removed.
     Dismantle {
         /// The channel.

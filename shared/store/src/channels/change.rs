@@ -8,7 +8,7 @@ use protocol::{
 use serde::Serialize;
 use service::ports::Fault;
 
-use super::items::{InvitationItem, JoinedItem, MemberItem, ProfileItem, RosterItem};
+use super::items::{FormerItem, InvitationItem, JoinedItem, MemberItem, ProfileItem, RosterItem};
 use crate::{
     keys::Key,
     logs::{HeadItem, put_entry},
@@ -92,6 +92,10 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
                 since(tombstone, *joined),
                 Write::delete(Key::seniority(channel, *joined, subscriber)),
                 Write::delete(Key::membership(&own(subscriber), &channel.id)),
+                Write::put(
+                    Key::former_membership(&own(subscriber), &channel.id),
+                    &FormerItem::new(at),
+                )?,
             ]
         }
         RowChange::Administrator {

@@ -139,3 +139,19 @@ impl InvitationItem {
         }
     }
 }
+
+/// That a subscriber was a member, as long as the channel's log may hold what it wrote.
+#[derive(Serialize)]
+pub(super) struct FormerItem {
+    ttl: i64,
+}
+
+impl FormerItem {
+    pub(super) const fn new(left: Timestamp) -> Self {
+        // A day more than the last event that it may have written.
+        let days = protocol::limits::HISTORY_DAYS + 1;
+        Self {
+            ttl: left.plus_seconds(days * 24 * 60 * 60).seconds_up(),
+        }
+    }
+}

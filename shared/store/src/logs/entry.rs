@@ -96,6 +96,26 @@ pub(super) async fn put_unless_there(
     }
 }
 
+/// Takes out of an entry what was said in it; its place, its time and its nonce stay.
+pub(super) async fn void(
+    store: &DynamoStore,
+    log: &LogId,
+    sequence: u64,
+    nonce: &str,
+) -> Result<(), Fault> {
+    let write = Write::update(
+        Key::event(log, sequence),
+        "SET #kind = :void REMOVE #message_id, #from, #content, #attributes, #origin",
+    )
+    .when("#nonce = :nonce")
+    .value(":void", text("void"))
+    .value(":nonce", text(nonce));
+    store
+        .write("void_entry", &write, ReturnValue::None, Repeat::Safe)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn read(
     store: &DynamoStore,
     log: &LogId,

@@ -66,6 +66,14 @@ pub(super) async fn replace(
     Ok(matches!(written, Written::Done(_)))
 }
 
+pub(super) async fn forget(store: &DynamoStore, key: Key) -> Result<(), Fault> {
+    let write = Write::delete(key);
+    store
+        .write("forget_marker", &write, ReturnValue::None, Repeat::Safe)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn read(store: &DynamoStore, key: &Key) -> Result<Option<Marker>, Fault> {
     let item: Option<MarkerItem> = store.get("marker", key, WHAT).await?;
     Ok(item.map(Marker::from))

@@ -66,7 +66,9 @@ fn check_items(change: &Change) -> Result<(), Fault> {
                 subscriber,
                 &["member", "seniority", "channel", "invitation"],
             ),
-            RowChange::Left { subscriber, .. } => (subscriber, &["member", "seniority", "channel"]),
+            RowChange::Left { subscriber, .. } => {
+                (subscriber, &["member", "seniority", "channel", "former"])
+            }
             RowChange::Administrator { subscriber, .. } => (subscriber, &["member"]),
             RowChange::Invited { subscriber, .. } | RowChange::Uninvited { subscriber } => {
                 (subscriber, &["invitation"])
@@ -144,6 +146,10 @@ fn apply_row(state: &mut State, key: &ChannelKey, at: Timestamp, row: &RowChange
             }
             let person = state.person_mut(&person(subscriber));
             person.channels.remove(&key.id);
+            let days = protocol::limits::HISTORY_DAYS + 1;
+            person
+                .former
+                .insert(key.id.clone(), Ttl::after(at, days * DAY_SECONDS));
         }
         RowChange::Administrator {
             subscriber,

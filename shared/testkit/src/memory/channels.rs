@@ -112,6 +112,24 @@ impl Channels for Memory {
         .await
     }
 
+    async fn former_memberships(
+        &self,
+        subscriber: &Subscriber,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Page<ChannelId>, Fault> {
+        let limit = self.cap(limit);
+        self.read("former_memberships", |state, now| {
+            let person = state.person(subscriber).into_iter();
+            let channels = person
+                .flat_map(|it| it.former.range(beyond(after)))
+                .filter(|(_, ttl)| ttl.holds(now))
+                .map(|(id, _)| id.clone());
+            page(channels, limit)
+        })
+        .await
+    }
+
     async fn count_memberships(&self, subscriber: &Subscriber) -> Result<usize, Fault> {
         self.read("count_memberships", |state, _| {
             state.person(subscriber).map_or(0, |it| it.channels.len())

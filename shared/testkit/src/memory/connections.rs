@@ -8,10 +8,7 @@ use service::ports::{
     Reference, RegisterError, Registration,
 };
 
-use super::{
-    Memory,
-    state::{DAY_SECONDS, Ttl},
-};
+use super::Memory;
 
 impl Connections for Memory {
     async fn connections(
@@ -43,16 +40,15 @@ impl Connections for Memory {
             connection,
         } = registration;
         let registered = self.write("register", |state, now| {
-            let token = state.tokens.get_mut(&connection.token);
+            let token = state.tokens.get(&connection.token);
             let good = token.filter(|it| {
                 it.record(now)
                     .is_some_and(|record| record.is_good(connection.since))
             });
-            let Some(token) = good else {
+            if good.is_none() {
                 return Err(RegisterError::Token);
-            };
-            let ttl = Ttl::after(connection.ends_at, DAY_SECONDS);
-            token.connections.insert(id.clone(), ttl);
+            }
+            state.put_token_connection(&connection.token, id, connection.ends_at);
             let person = state.person_mut(subscriber);
             // What was repeated may have taken place before, and things may have happened to it since.
             person
@@ -90,13 +86,8 @@ impl Connections for Memory {
             };
             connection.token = new.clone();
             connection.ends_at = *ends_at;
-            if let Some(token) = state.tokens.get_mut(old) {
-                token.connections.remove(id);
-            }
-            if let Some(token) = state.tokens.get_mut(new) {
-                let ttl = Ttl::after(*ends_at, DAY_SECONDS);
-                token.connections.insert(id.clone(), ttl);
-            }
+            state.forget_token_connection(old, id);
+            state.put_token_connection(new, id, *ends_at);
             Ok(())
         });
         reauthorized.await?
@@ -107,17 +98,8 @@ impl Connections for Memory {
         subscriber: &Subscriber,
         id: &ConnectionId,
     ) -> Result<Option<Connection>, Fault> {
-        let forgotten = self.write("forget", |state, _| state.person_mut(subscriber).forget(id));
-        let Some(connection) = forgotten.await? else {
-            return Ok(None);
-        };
-        self.write("forget", |state, _| {
-            if let Some(token) = state.tokens.get_mut(&connection.token) {
-                token.connections.remove(id);
-            }
-        })
-        .await?;
-        Ok(Some(connection))
+        self.write("forget", |state, _| state.person_mut(subscriber).forget(id))
+            .await
     }
 
     async fn raise_gate(

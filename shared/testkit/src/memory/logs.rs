@@ -119,6 +119,26 @@ impl Logs for Memory {
         .await
     }
 
+    async fn void_entry(&self, log: &LogId, sequence: u64, nonce: &str) -> Result<(), Fault> {
+        self.write("void_entry", |state, _| {
+            state.void_entry(log, sequence, nonce)
+        })
+        .await
+    }
+
+    async fn forget_marker(
+        &self,
+        log: &LogId,
+        sender: &SubscriberId,
+        message_id: &MessageId,
+    ) -> Result<(), Fault> {
+        let key = (log.clone(), sender.clone(), message_id.clone());
+        self.write("forget_marker", |state, _| {
+            state.markers.remove(&key);
+        })
+        .await
+    }
+
     async fn put_entry(
         &self,
         log: &LogId,
@@ -268,7 +288,7 @@ impl Logs for Memory {
         limit: usize,
     ) -> Result<Page<LogId>, Fault> {
         let limit = self.cap(limit);
-        let after = after.map(ToString::to_string);
+        let after = after.map(|log| (log.to_string(), log.clone()));
         self.read("undrained", |state, _| {
             let logs = state.undrained(shard).into_iter();
             let logs = logs.flat_map(|it| it.range(beyond(after.as_ref())));

@@ -1,12 +1,17 @@
 //! What the database holds.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
     ChannelId, ChannelKey, ConnectionId, LogId, MessageId, Subscriber, SubscriberId, Timestamp,
     change::{Invitation, LogEntry, Member, Profile, Roster},
 };
-use service::ports::{Connection, Head, Marker, PresenceState, TokenHash, TokenRecord};
+use service::ports::{
+    Connection, Ending, ExpiryCheckpoint, Head, Marker, Minute, PresenceState, SHARDS, TokenHash,
+    TokenRecord,
+};
+
+use super::index::Index;
 
 /// A time to live: seconds since the epoch, as DynamoDB has it.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +77,7 @@ pub(super) struct Person {
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) presence: PresenceItem,
     pub(super) channels: BTreeSet<ChannelId>,
+    pub(super) former: BTreeMap<ChannelId, Ttl>,
     pub(super) conversations: BTreeSet<SubscriberId>,
     pub(super) invitations: BTreeMap<ChannelId, Invitation>,
 }
@@ -113,7 +119,9 @@ pub(super) struct State {
     pub(super) heads: BTreeMap<LogId, Head>,
     events: BTreeMap<LogId, BTreeMap<u64, (LogEntry, Ttl)>>,
     pub(super) markers: BTreeMap<(LogId, SubscriberId, MessageId), (Marker, Ttl)>,
-    index: Index,
+    pub(super) checkpoint: Option<ExpiryCheckpoint>,
+    undrained: Index<u32, (String, LogId)>,
+    endings: Index<Minute, Ending>,
 }
 
 impl State {
@@ -173,6 +181,17 @@ impl State {
             .insert(entry.event.sequence, (entry.clone(), ttl));
     }
 
+    /// Takes out of an entry what was said in it, if it is the one with this nonce.
+    pub(super) fn void_entry(&mut self, log: &LogId, sequence: u64, nonce: &str) {
+        let entries = self.events.get_mut(log);
+        if let Some((entry, _)) = entries.and_then(|it| it.get_mut(&sequence))
+            && entry.nonce == nonce
+        {
+            entry.event.body = protocol::EventBody::Void;
+            entry.origin = None;
+        }
+    }
+
     /// Makes a head that nobody holds, with nothing pushed yet.
     pub(super) fn put_head(&mut self, log: &LogId, sequence: u64, at: Timestamp) {
         let head = Head {
@@ -194,51 +213,64 @@ impl State {
         }
     }
 
-    /// Lets the index see what it should see at `now`; what is written now it sees at `later`.
+    /// Puts a connection under a token.
+    pub(super) fn put_token_connection(
+        &mut self,
+        token: &TokenHash,
+        id: &ConnectionId,
+        ends_at: Timestamp,
+    ) {
+        let ttl = Ttl::after(ends_at, DAY_SECONDS);
+        let connections = &mut self.tokens.entry(token.clone()).or_default().connections;
+        connections.insert(id.clone(), ttl);
+        self.set_ending(of_connection(token, id), Some(Minute::of(ends_at)));
+    }
+
+    /// Removes a connection under a token.
+    pub(super) fn forget_token_connection(&mut self, token: &TokenHash, id: &ConnectionId) {
+        let there = self.tokens.get_mut(token);
+        if there.is_some_and(|it| it.connections.remove(id).is_some()) {
+            self.set_ending(of_connection(token, id), None);
+        }
+    }
+
+    /// Lets the indexes see what they should see at `now`; what is written now they see at `later`.
     pub(super) fn index_at(&mut self, now: Timestamp, later: Timestamp) {
-        self.index.later = later;
-        self.index.catch_up(now);
+        self.undrained.at(now, later);
+        self.endings.at(now, later);
     }
 
     pub(super) fn set_undrained(&mut self, log: &LogId, undrained: bool) {
-        let later = self.index.later;
-        self.index.behind.push_back((later, log.clone(), undrained));
+        let key = log.to_string();
+        let shard = undrained.then(|| shard_of(&key));
+        self.undrained.put((key, log.clone()), shard);
     }
 
-    pub(super) fn undrained(&self, shard: u32) -> Option<&BTreeMap<String, LogId>> {
-        self.index.shards.get(&shard)
+    /// The undrained logs of a shard, with their keys, in the order of these.
+    pub(super) fn undrained(&self, shard: u32) -> Option<&BTreeSet<(String, LogId)>> {
+        self.undrained.partition(shard)
     }
-}
 
-/// The index of logs that may hold events nobody has pushed; it lags behind.
-#[derive(Debug, Default)]
-struct Index {
-    shards: BTreeMap<u32, BTreeMap<String, LogId>>,
-    behind: VecDeque<(Timestamp, LogId, bool)>,
-    later: Timestamp,
-}
+    pub(super) fn set_ending(&mut self, ending: Ending, minute: Option<Minute>) {
+        self.endings.put(ending, minute);
+    }
 
-impl Index {
-    fn catch_up(&mut self, now: Timestamp) {
-        while let Some((at, log, undrained)) = self.behind.front().cloned() {
-            if now < at {
-                break;
-            }
-            self.behind.pop_front();
-            let key = log.to_string();
-            let shard = self.shards.entry(shard_of(&key)).or_default();
-            if undrained {
-                shard.insert(key, log);
-            } else {
-                shard.remove(&key);
-            }
-        }
+    /// What ends in a minute.
+    pub(super) fn endings(&self, minute: Minute) -> Option<&BTreeSet<Ending>> {
+        self.endings.partition(minute)
     }
 }
 
-/// The shard of a log's key: FNV-1a, spread over 16.
+fn of_connection(token: &TokenHash, id: &ConnectionId) -> Ending {
+    Ending {
+        token: token.clone(),
+        connection: Some(id.clone()),
+    }
+}
+
+/// The shard of a log's key: FNV-1a.
 fn shard_of(key: &str) -> u32 {
     key.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    }) % 16
+    }) % SHARDS
 }

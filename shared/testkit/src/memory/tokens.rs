@@ -1,7 +1,9 @@
 //! Tokens.
 
 use protocol::{ConnectionId, Subscriber, Timestamp};
-use service::ports::{Fault, Page, TokenHash, TokenRecord, TokenState, Tokens};
+use service::ports::{
+    Ending, ExpiryCheckpoint, Fault, Minute, Page, TokenHash, TokenRecord, TokenState, Tokens,
+};
 
 use super::{
     Memory, beyond, page,
@@ -18,6 +20,7 @@ impl Tokens for Memory {
         .await?;
         self.write("put_token", |state, _| {
             state.tokens.entry(hash.clone()).or_default().record = Some((token.clone(), ttl));
+            state.set_ending(of_token(hash), Some(Minute::of(token.expires)));
         })
         .await
     }
@@ -32,12 +35,14 @@ impl Tokens for Memory {
     async fn invalidate_token(
         &self,
         hash: &TokenHash,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Option<TokenRecord>, Fault> {
+        let minute = Minute::of(now);
         self.write("invalidate_token", |state, now| {
             let (record, ttl) = state.tokens.get_mut(hash)?.record.as_mut()?;
             let before = ttl.holds(now).then(|| record.clone())?;
             record.state = TokenState::Invalidated;
+            state.set_ending(of_token(hash), Some(minute));
             Some(before)
         })
         .await
@@ -85,10 +90,54 @@ impl Tokens for Memory {
         connection: &ConnectionId,
     ) -> Result<(), Fault> {
         self.write("forget_token_connection", |state, _| {
-            if let Some(token) = state.tokens.get_mut(hash) {
-                token.connections.remove(connection);
+            state.forget_token_connection(hash, connection);
+        })
+        .await
+    }
+
+    async fn settle_token(&self, hash: &TokenHash) -> Result<(), Fault> {
+        self.write("settle_token", |state, _| {
+            let record = state.tokens.get(hash).and_then(|it| it.record.as_ref());
+            if record.is_some_and(|(record, _)| record.state == TokenState::Invalidated) {
+                state.set_ending(of_token(hash), None);
             }
         })
         .await
+    }
+
+    async fn ending(
+        &self,
+        minute: Minute,
+        after: Option<&Ending>,
+        limit: usize,
+    ) -> Result<Page<Ending>, Fault> {
+        let limit = self.cap(limit);
+        self.read("ending", |state, _| {
+            let endings = state.endings(minute).into_iter();
+            page(
+                endings.flat_map(|it| it.range(beyond(after))).cloned(),
+                limit,
+            )
+        })
+        .await
+    }
+
+    async fn expiry_checkpoint(&self) -> Result<Option<ExpiryCheckpoint>, Fault> {
+        self.read("expiry_checkpoint", |state, _| state.checkpoint)
+            .await
+    }
+
+    async fn set_expiry_checkpoint(&self, checkpoint: &ExpiryCheckpoint) -> Result<(), Fault> {
+        self.write("set_expiry_checkpoint", |state, _| {
+            state.checkpoint = Some(*checkpoint);
+        })
+        .await
+    }
+}
+
+fn of_token(hash: &TokenHash) -> Ending {
+    Ending {
+        token: hash.clone(),
+        connection: None,
     }
 }
