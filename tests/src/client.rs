@@ -1,13 +1,13 @@
 //! A client that holds the service to the protocol: whatever breaks its rules of answers is an error, in every test.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Index;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest};
@@ -253,9 +253,7 @@ impl Client {
             let next = tokio::time::timeout(limit, self.socket.next()).await;
             match next.context("nothing comes")? {
                 Some(Ok(Message::Text(text))) => {
-                    let json = serde_json::from_str(&text)?;
-                    let text = text.to_string();
-                    return Ok(Ok(Frame { text, json }));
+                    return Ok(Ok(Frame::read(&text)?));
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Binary(_))) => bail!("a binary frame"),
@@ -296,6 +294,24 @@ impl Answer {
 }
 
 impl Frame {
+    fn read(text: &str) -> Result<Self> {
+        let json = serde_json::from_str(text).or_else(|_| {
+            // Content may have numbers that no Rust type holds; such a field is read as null, and its text is there.
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
+            let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Value::Null);
+            anyhow::Ok(
+                fields
+                    .into_iter()
+                    .map(|(name, raw)| (name, value(raw)))
+                    .collect(),
+            )
+        })?;
+        Ok(Self {
+            text: text.to_owned(),
+            json,
+        })
+    }
+
     /// A number of it.
     ///
     /// # Errors

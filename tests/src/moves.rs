@@ -96,4 +96,31 @@ impl Client {
             }
         }
     }
+
+    /// Waits for the next push of a destination and applies the protocol's rule for clients to it: the events after
+    /// `position` that are then known. What is missing is read from the history.
+    ///
+    /// # Errors
+    /// When nothing is pushed, or the history cannot be read.
+    pub async fn follow(&mut self, destination: &Value, position: u64) -> Result<Vec<Value>> {
+        let push = self.push().await?;
+        let fields = destination.as_object().into_iter().flatten();
+        for (name, value) in fields {
+            ensure!(
+                push[name.as_str()] == *value,
+                "another destination: {}",
+                push.text
+            );
+        }
+        if push["type"] != "resync" {
+            match push.number("sequence")? {
+                known if known <= position => return Ok(Vec::new()),
+                next if next == position + 1 => return Ok(vec![push.json]),
+                _ => {}
+            }
+        }
+        let skipped = usize::try_from(position)?;
+        let history = self.whole_history(destination).await?;
+        Ok(history.into_iter().skip(skipped).collect())
+    }
 }

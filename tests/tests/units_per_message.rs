@@ -1,0 +1,269 @@
+//! What each client message costs from end to end, in the capacity units of all requests that it causes.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails where it stands, and prints its table"
+)]
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tests::{Client, Gateway, Site, get};
+
+/// Connections in the same domain that have nothing to do with what is measured.
+const ELSEWHERE: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_costs_what_the_table_says_however_many_are_connected_elsewhere() -> Result<()>
+{
+    let gateway = Gateway::start::<&str>(&[])?;
+    let site = Site::at(gateway.urls().clone());
+    let alone = measured(&site).await?;
+    let site = site.neighbour();
+    let mut idle = Vec::new();
+    for index in 0..ELSEWHERE {
+        // Five of each subscriber.
+        idle.push(site.connect(&format!("idle-{}", index / 5)).await?);
+    }
+    let among_others = measured(&site).await?;
+    println!("| message | read | write | requests |\n|---|---|---|---|");
+    for (name, units) in &alone {
+        println!(
+            "| {name} | {} | {} | {} |",
+            units.read, units.write, units.requests
+        );
+    }
+    for ((name, alone), (_, among_others)) in alone.iter().zip(&among_others) {
+        ensure!(
+            alone == among_others,
+            "{name}: {alone:?}, among others {among_others:?}"
+        );
+    }
+    let table: Vec<_> = alone
+        .iter()
+        .map(|(name, it)| (*name, it.read, it.write, it.requests))
+        .collect();
+    for (found, expected) in table.iter().zip(EXPECTED) {
+        ensure!(found == expected, "it costs {found:?} and not {expected:?}");
+    }
+    ensure!(table.len() == EXPECTED.len(), "{} rows", table.len());
+    Ok(())
+}
+
+/// Small items: reads of at most 4 KiB, writes of at most 1 KiB. Name, read units, write units, requests.
+const EXPECTED: &[(&str, f64, f64, u64)] = &[
+    ("connect", 3.0, 13.0, 6),
+    ("disconnect", 0.0, 2.0, 2),
+    ("hello", 0.0, 2.0, 2),
+    ("ping", 1.0, 0.0, 1),
+    ("create-channel", 8.0, 22.0, 14),
+    ("join-channel, 1 receiver", 12.0, 16.0, 16),
+    ("channel-message, 1 receiver", 5.0, 3.0, 7),
+    ("channel-message with message-id, 1 receiver", 6.0, 4.0, 9),
+    ("channel-message, repeated", 4.0, 0.0, 4),
+    ("direct-message, the first of a conversation", 6.0, 9.0, 13),
+    ("direct-message, 1 receiver", 6.0, 4.0, 9),
+    ("direct-message with message-id, 1 receiver", 7.0, 5.0, 11),
+    ("list-channels, 1 channel", 4.0, 2.0, 6),
+    ("list-subscribers, 2 members", 4.0, 2.0, 5),
+    ("list-conversations, 1 conversation", 2.0, 2.0, 4),
+    ("get-history of a channel", 5.0, 2.0, 6),
+    ("get-history of a conversation", 3.0, 2.0, 5),
+    ("announce, 1 receiver", 6.0, 7.0, 10),
+    ("announce, unchanged", 1.0, 3.0, 4),
+    ("unannounce, 1 receiver", 7.0, 6.0, 10),
+    ("leave-channel, 1 receiver", 11.0, 14.0, 15),
+];
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+struct Units {
+    read: f64,
+    write: f64,
+    requests: u64,
+}
+
+/// Reads the meter between one message and the next.
+struct Meter<'a> {
+    site: &'a Site,
+    before: Units,
+    rows: Vec<(&'static str, Units)>,
+}
+
+impl Meter<'_> {
+    /// Waits until nothing works any more: then everything that the last message caused is on the meter.
+    async fn quiet(&self) -> Result<Units> {
+        const STEADY: u32 = 15;
+        let urls = &self.site.urls;
+        let meter = format!(
+            "{}/_local/units",
+            urls.dynamodb.as_deref().context("no DynamoDB")?
+        );
+        let functions = format!(
+            "{}/_local/functions",
+            urls.lambda.as_deref().context("no Lambda")?
+        );
+        let until = async {
+            let mut last = Units::default();
+            let mut steady = 0;
+            while steady < STEADY {
+                let works = get(&functions).await?;
+                let works = works
+                    .as_array()
+                    .context("no list")?
+                    .iter()
+                    .any(|it| it["busy"] == true);
+                let units: Units = serde_json::from_value(get(&meter).await?)?;
+                steady = if works || units != last {
+                    0
+                } else {
+                    steady + 1
+                };
+                last = units;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(last)
+        };
+        tokio::time::timeout(tests::DEADLINE, until)
+            .await
+            .context("it is never quiet")?
+    }
+
+    /// What follows is not measured.
+    async fn begin(&mut self) -> Result<()> {
+        self.before = self.quiet().await?;
+        Ok(())
+    }
+
+    /// What happened since the beginning is a row of the table.
+    async fn end(&mut self, name: &'static str) -> Result<()> {
+        let after = self.quiet().await?;
+        let row = Units {
+            read: after.read - self.before.read,
+            write: after.write - self.before.write,
+            requests: after.requests - self.before.requests,
+        };
+        self.before = after;
+        self.rows.push((name, row));
+        Ok(())
+    }
+
+    async fn of(&mut self, name: &'static str, client: &mut Client, message: Value) -> Result<()> {
+        self.begin().await?;
+        client.request(message).await?;
+        self.end(name).await
+    }
+}
+
+/// Alice, Bob and a channel of the two: the same course in every domain.
+async fn measured(site: &Site) -> Result<Vec<(&'static str, Units)>> {
+    let mut meter = Meter {
+        site,
+        before: Units::default(),
+        rows: Vec::new(),
+    };
+    let tokens = [
+        site.token("alice").await?,
+        site.token("bob").await?,
+        site.token("carol").await?,
+    ];
+    meter.begin().await?;
+    let mut alice = site.connect_with(&tokens[0]).await?;
+    meter.end("connect").await?;
+    let mut bob = site.connect_with(&tokens[1]).await?;
+    let carol = site.connect_with(&tokens[2]).await?;
+    meter.begin().await?;
+    carol.close().await?;
+    meter.end("disconnect").await?;
+
+    meter
+        .of("hello", &mut alice, json!({ "type": "hello" }))
+        .await?;
+    meter
+        .of("ping", &mut alice, json!({ "type": "ping" }))
+        .await?;
+    let create = json!({
+        "type": "create-channel", "name": "Team", "channel-id": "c", "invite-token": "s3cret",
+    });
+    meter.of("create-channel", &mut alice, create).await?;
+    meter.begin().await?;
+    bob.join("c").await?;
+    meter.end("join-channel, 1 receiver").await?;
+    let say = json!({ "type": "channel-message", "channel-id": "c", "content": "hello" });
+    meter
+        .of("channel-message, 1 receiver", &mut alice, say.clone())
+        .await?;
+    let mut with_id = say;
+    with_id["message-id"] = "m".into();
+    meter
+        .of(
+            "channel-message with message-id, 1 receiver",
+            &mut alice,
+            with_id.clone(),
+        )
+        .await?;
+    meter
+        .of("channel-message, repeated", &mut alice, with_id)
+        .await?;
+    let tell = json!({ "type": "direct-message", "subscriber-id": "bob", "content": "hello" });
+    meter
+        .of(
+            "direct-message, the first of a conversation",
+            &mut alice,
+            tell.clone(),
+        )
+        .await?;
+    meter
+        .of("direct-message, 1 receiver", &mut alice, tell.clone())
+        .await?;
+    let mut with_id = tell;
+    with_id["message-id"] = "m".into();
+    meter
+        .of(
+            "direct-message with message-id, 1 receiver",
+            &mut alice,
+            with_id,
+        )
+        .await?;
+    meter
+        .of(
+            "list-channels, 1 channel",
+            &mut alice,
+            json!({ "type": "list-channels" }),
+        )
+        .await?;
+    let list = json!({ "type": "list-subscribers", "channel-id": "c" });
+    meter
+        .of("list-subscribers, 2 members", &mut alice, list)
+        .await?;
+    let list = json!({ "type": "list-conversations" });
+    meter
+        .of("list-conversations, 1 conversation", &mut alice, list)
+        .await?;
+    let history = json!({ "type": "get-history", "channel-id": "c" });
+    meter
+        .of("get-history of a channel", &mut alice, history)
+        .await?;
+    let history = json!({ "type": "get-history", "subscriber-id": "alice" });
+    meter
+        .of("get-history of a conversation", &mut bob, history)
+        .await?;
+    let announce = json!({ "type": "announce", "availability": "busy" });
+    meter
+        .of("announce, 1 receiver", &mut alice, announce.clone())
+        .await?;
+    meter
+        .of("announce, unchanged", &mut alice, announce)
+        .await?;
+    meter
+        .of(
+            "unannounce, 1 receiver",
+            &mut alice,
+            json!({ "type": "unannounce" }),
+        )
+        .await?;
+    meter.begin().await?;
+    bob.leave("c").await?;
+    meter.end("leave-channel, 1 receiver").await?;
+    Ok(meter.rows)
+}
