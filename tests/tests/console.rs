@@ -2,13 +2,15 @@
 
 #[path = "console/browser.rs"]
 mod browser;
-#[path = "console/edge.rs"]
-mod edge;
+#[path = "console/line.rs"]
+mod line;
 
 use anyhow::{Context, Result, ensure};
 
+use tests::Site;
+
 use browser::{Browser, Window};
-use edge::Line;
+use line::Line;
 
 const DESK: (i64, i64) = (1200, 800);
 const PHONE: (i64, i64) = (360, 740);
@@ -23,7 +25,7 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
         .await?;
 
     // Bob follows the link: it names the domain and the channel, he says who he is.
-    ensure!(bob.value::<String>("$('#sign-in-domain').value").await? == server.domain);
+    ensure!(bob.value::<String>("$('#sign-in-domain').value").await? == server.site.domain);
     bob.fill("#sign-in-subscriber", "bob").await?;
     bob.click("#sign-in-button").await?;
     bob.until("$('#open-title').textContent === 'general'")
@@ -302,35 +304,29 @@ async fn every_screen_fits_a_phone() -> Result<()> {
     browser.stop().await
 }
 
-/// The gateway of one test, and a domain of the test's own.
+/// A domain of the test's own, and where its page is.
 struct Server {
     url: String,
-    domain: String,
-    _gateway: Option<edge::Gateway>,
+    site: Site,
 }
 
 impl Server {
-    /// The service at `MESSAGING_EDGE` if that is set, else a gateway of its own.
     fn start() -> Result<Self> {
-        let domain = format!("test-{:016x}", rand::random::<u64>());
-        let (url, gateway) = match std::env::var("MESSAGING_EDGE") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let gateway = edge::Gateway::start().context("the local gateway")?;
-                (gateway.edge.clone(), Some(gateway))
-            }
-        };
-        let url = url.trim_end_matches('/').to_owned();
+        let site = Site::new()?;
+        let url = site
+            .urls
+            .api
+            .strip_suffix("/v1")
+            .context("the HTTP API ends in /v1")?;
         Ok(Self {
-            url,
-            domain,
-            _gateway: gateway,
+            url: url.to_owned(),
+            site,
         })
     }
 
     /// The address that signs a subscriber in.
     fn address(&self, subscriber: &str) -> String {
-        format!("{}/#{}/{subscriber}", self.url, self.domain)
+        format!("{}/#{}/{subscriber}", self.url, self.site.domain)
     }
 }
 
