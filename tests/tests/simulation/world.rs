@@ -182,6 +182,7 @@ impl World {
             subscriber: subscriber.clone(),
             token: TokenHash::of(&minted.token),
             token_expires: minted.expires,
+            jti: None,
             framing: Framing::Raw,
         }
     }
@@ -189,6 +190,67 @@ impl World {
     /// A connection id that nobody had.
     pub(crate) fn connection_id(&self) -> ConnectionId {
         ConnectionId(format!("connection-{:04}=", self.fresh()))
+    }
+
+    /// The same where the store may fail.
+    pub(crate) async fn try_identity(&self, subscriber: &Subscriber) -> Option<Identity> {
+        let lasting = Duration::from_secs(24 * 60 * 60);
+        let minted = self.service.mint(subscriber, lasting).await.ok()?;
+        Some(Identity {
+            subscriber: subscriber.clone(),
+            token: TokenHash::of(&minted.token),
+            token_expires: minted.expires,
+            jti: None,
+            framing: Framing::Raw,
+        })
+    }
+
+    /// Connects; the function may die, and API Gateway then refuses the connection.
+    pub(crate) async fn connect_mortal(&self, identity: Identity, mortality: u32) -> Option<Line> {
+        let line = Line {
+            id: self.connection_id(),
+            identity,
+        };
+        let (service, connecting) = (self.service.clone(), incoming(&line));
+        let task = self.sim.spawn_mortal(mortality, async move {
+            service.connect(&connecting).await.is_ok()
+        });
+        (task.await == Some(true)).then(|| {
+            self.sockets().open(&line.id);
+            line
+        })
+    }
+
+    /// Sends a message; its handler may die at an await.
+    pub(crate) fn send_mortal(
+        &self,
+        line: &Line,
+        message: &Value,
+        mortality: u32,
+    ) -> Task<Result<(), Fault>> {
+        let (service, incoming) = (self.service.clone(), self.invocation(line, message));
+        self.sim
+            .spawn_mortal(mortality, async move { service.message(&incoming).await })
+    }
+
+    /// API Gateway's `$disconnect`, late.
+    pub(crate) fn disconnect_late(&self, line: &Line, millis: u64, mortality: u32) {
+        let (world, line) = (self.clone(), line.clone());
+        self.sim.spawn(async move {
+            world.sim.clock().sleep(Duration::from_millis(millis)).await;
+            let service = world.service.clone();
+            world.sim.spawn_mortal(mortality, async move {
+                service.disconnect(line.subscriber(), &line.id).await
+            });
+        });
+    }
+
+    /// Invalidates a token; none if the function died.
+    pub(crate) async fn invalidate(&self, token: &TokenHash) -> Option<Result<bool, Fault>> {
+        let (service, token) = (self.service.clone(), token.clone());
+        self.sim
+            .spawn_mortal(0, async move { service.invalidate(&token).await })
+            .await
     }
 
     /// Connects with a token: API Gateway lets the connection come up once `$connect` has said yes.
@@ -299,6 +361,12 @@ impl World {
         for member in members {
             self.take(member);
         }
+    }
+
+    /// The head of a log, if there is one.
+    pub(crate) fn find_head(&self, log: &LogId) -> Option<service::ports::Head> {
+        let (service, log) = (self.service.clone(), log.clone());
+        self.run(async move { service.store.head(&log).await.unwrap() })
     }
 
     /// The head of a log.
