@@ -14,8 +14,9 @@ pub use site::{Refused, Site, Urls};
 
 use std::time::Duration;
 
-/// After this long a test fails instead of hanging.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// After this long a test fails instead of hanging: longer than the minute after which the service itself finds what a
+/// function left undone when it died.
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits until `check` finds something.
 ///
