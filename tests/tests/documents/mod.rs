@@ -1,0 +1,104 @@
+//! An interface document: YAML, whose schemas are held against values.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context, Result, anyhow};
+use boon::{Compiler, Draft, SchemaIndex};
+use serde_json::Value;
+
+/// Under this name the compiler knows the document; it names no place.
+const NAME: &str = "memory:///document";
+
+/// A document.
+pub(crate) struct Document(Value);
+
+/// What a document shows.
+pub(crate) struct Examples {
+    pub(crate) examples: Vec<Value>,
+}
+
+/// Compiled schemas of a document.
+pub(crate) struct Schemas {
+    compiler: Compiler,
+    schemas: boon::Schemas,
+}
+
+impl Document {
+    pub(crate) fn read(path: &str) -> Result<Self> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        let text = std::fs::read_to_string(file).with_context(|| path.to_owned())?;
+        Ok(Self(serde_yaml_ng::from_str(&text)?))
+    }
+
+    /// What is at a JSON pointer.
+    pub(crate) fn at(&self, pointer: &str) -> Result<&Value> {
+        let found = self.0.pointer(pointer);
+        found.with_context(|| format!("there is nothing at {pointer}"))
+    }
+
+    /// The keys of the object at a JSON pointer.
+    pub(crate) fn keys(&self, pointer: &str) -> Result<BTreeSet<String>> {
+        let object = self.at(pointer)?.as_object();
+        let object = object.with_context(|| format!("no object is at {pointer}"))?;
+        Ok(object.keys().cloned().collect())
+    }
+
+    /// The payloads of the examples of the message at a JSON pointer.
+    pub(crate) fn examples(&self, pointer: &str) -> Result<Examples> {
+        let listed = self.at(&format!("{pointer}/examples"))?.as_array();
+        let listed = listed.context("examples are a list")?;
+        let examples = listed.iter().map(|it| it["payload"].clone()).collect();
+        Ok(Examples { examples })
+    }
+
+    /// The same document, whose objects have no other fields than those that are listed: readers ignore what they do not
+    /// know, but what is not documented should not be there.
+    pub(crate) fn closed(&self) -> Self {
+        let mut closed = self.0.clone();
+        close(&mut closed);
+        Self(closed)
+    }
+
+    pub(crate) fn schemas(&self) -> Result<Schemas> {
+        let mut compiler = Compiler::new();
+        // AsyncAPI's own schemas are of this draft; those of OpenAPI that are used here mean the same in it.
+        compiler.set_default_draft(Draft::V7);
+        compiler.enable_format_assertions();
+        compiler
+            .add_resource(NAME, self.0.clone())
+            .map_err(|error| anyhow!("{error}"))?;
+        Ok(Schemas {
+            compiler,
+            schemas: boon::Schemas::new(),
+        })
+    }
+}
+
+impl Schemas {
+    /// The schema at a JSON pointer.
+    pub(crate) fn compile(&mut self, pointer: &str) -> Result<SchemaIndex> {
+        let location = format!("{NAME}#{pointer}");
+        let compiled = self.compiler.compile(&location, &mut self.schemas);
+        compiled.map_err(|error| anyhow!("{pointer}: {error:#}"))
+    }
+
+    /// Whether a value keeps to a schema.
+    pub(crate) fn check(&self, schema: SchemaIndex, value: &Value) -> Result<()> {
+        let checked = self.schemas.validate(value, schema);
+        checked.map_err(|error| anyhow!("{value}: {error:#}"))
+    }
+}
+
+fn close(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let described = fields.get("properties").is_some_and(Value::is_object);
+            if described && fields.get("type").is_some_and(|it| it == "object") {
+                fields.insert("additionalProperties".to_owned(), false.into());
+            }
+            fields.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
