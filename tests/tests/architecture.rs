@@ -236,7 +236,7 @@ fn is_never(from: &str, to: &str) -> bool {
     const RINGS: [&[&str]; 4] = [
         &["protocol", "signing", "local-gateway"],
         &["service"],
-        &["store", "gateway", "lambda", "testkit"],
+        &["store", "gateway", "jwt", "lambda", "testkit"],
         &["authorizer", "connect", "disconnect"],
     ];
     let ring = |name: &str| RINGS.iter().position(|ring| ring.contains(&name));

@@ -23,8 +23,9 @@ use protocol::{
     change::{Change, LogEntry, Profile, Replace, Roster, RowChange},
 };
 use service::ports::{
-    Allocation, Channels, Connection, Connections, Framing, Lease, Logs, Marker, Presences,
-    Reference, Registration, TokenHash, TokenRecord, TokenState, Tokens,
+    Allocation, Channels, Connection, Connections, ExpiryCheckpoint, Framing, Jti, Lease, Logs,
+    Marker, Minute, Presences, Reauthorization, Reference, Registration, SHARDS, SignedToken,
+    SignedTokens, TokenHash, TokenRecord, TokenState, Tokens,
 };
 use store::DynamoStore;
 
@@ -132,6 +133,7 @@ async fn every_access_pattern_costs_what_the_store_says() {
         let bill = Bill::default();
         let store = bill.meter(running.store.clone());
         tokens_and_connections(&store, &bill).await;
+        signed_tokens(&store, &bill).await;
         announcements(&store, &bill).await;
         channels(&store, &bill).await;
         rows(&store, &bill).await;
@@ -171,9 +173,9 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
         },
     };
     store.register(&registration("c0")).await.unwrap();
-    bill.row("register (the first; what failed before is not told)", 6.0);
+    bill.row("register (the first; what failed before is not told)", 7.0);
     store.register(&registration("c1")).await.unwrap();
-    bill.row("register", 6.0);
+    bill.row("register", 7.0);
     store.connections(&who).await.unwrap();
     bill.row("connections", 1.0);
     let many = [who.clone(), subscriber("b")];
@@ -216,10 +218,113 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
     bill.row("token_connections (2)", 1.0);
     store.tokens_of(&who, None, 10).await.unwrap();
     bill.row("tokens_of (1)", 1.0);
+    let fresh = TokenHash::of("fresh");
+    store.put_token(&fresh, &token).await.unwrap();
+    bill.row("put_token", 3.0);
+    let reauthorization = Reauthorization {
+        subscriber: who.clone(),
+        id: id.clone(),
+        old: hash.clone(),
+        new: fresh.clone(),
+        at: now,
+        ends_at: now.plus_seconds(1_800),
+    };
+    store.reauthorize(&reauthorization).await.unwrap();
+    bill.row("reauthorize", 10.0);
     store.forget(&who, &id).await.unwrap().unwrap();
-    bill.row("forget", 2.0);
-    store.forget_token_connection(&hash, &id).await.unwrap();
-    bill.row("forget_token_connection", 1.0);
+    bill.row("forget", 1.0);
+    store.forget_token_connection(&fresh, &id).await.unwrap();
+    bill.row("forget_token_connection", 2.0);
+    store.forget_token_connection(&fresh, &id).await.unwrap();
+    bill.row("forget_token_connection (again)", 1.0);
+    let minute = Minute::of(token.expires);
+    let page = store.ending(minute, None, 10).await.unwrap();
+    assert_eq!(page.items.len(), 3, "two tokens and a connection");
+    bill.row("ending (3)", 0.5);
+    let checkpoint = ExpiryCheckpoint {
+        minute,
+        warned: now,
+    };
+    store.set_expiry_checkpoint(&checkpoint).await.unwrap();
+    bill.row("set_expiry_checkpoint", 1.0);
+    store.expiry_checkpoint().await.unwrap().unwrap();
+    bill.row("expiry_checkpoint", 1.0);
+}
+
+async fn signed_tokens(store: &DynamoStore, bill: &Bill) {
+    let (who, now) = (subscriber("s"), now());
+    let jti = Jti::new("https://issuer.example", "one");
+    let signed = |text: &str, jti: Option<&Jti>| SignedToken {
+        hash: TokenHash::of_signed(text),
+        subscriber: who.clone(),
+        begins: now,
+        expires: now.plus_seconds(3_600),
+        jti: jti.cloned(),
+    };
+    let registration = |id: &str, token: &SignedToken| Registration {
+        subscriber: who.clone(),
+        id: ConnectionId(id.to_owned()),
+        connection: Connection {
+            token: token.hash.clone(),
+            framing: Framing::Raw,
+            since: now,
+            ends_at: now.plus_seconds(3_600),
+            gates: BTreeMap::new(),
+            parked: Vec::new(),
+            announced: false,
+        },
+    };
+    let (plain, named) = (signed("plain", None), signed("named", Some(&jti)));
+    let first = registration("s0", &plain);
+    store
+        .register_signed(&first, &plain.first_use())
+        .await
+        .unwrap();
+    bill.row(
+        "register_signed (the first; what failed before is not told)",
+        11.0,
+    );
+    let second = registration("s1", &named);
+    store
+        .register_signed(&second, &named.first_use())
+        .await
+        .unwrap();
+    bill.row("register_signed", 15.0);
+    let again = registration("s2", &named);
+    store
+        .register_signed(&again, &named.first_use())
+        .await
+        .unwrap();
+    bill.row("register_signed (a token that was used)", 13.0);
+    let fresh = signed("fresh", Some(&jti));
+    let reauthorization = Reauthorization {
+        subscriber: who.clone(),
+        id: second.id,
+        old: named.hash.clone(),
+        new: fresh.hash.clone(),
+        at: now,
+        ends_at: now.plus_seconds(1_800),
+    };
+    let used = fresh.first_use();
+    store
+        .reauthorize_signed(&reauthorization, &used)
+        .await
+        .unwrap();
+    bill.row("reauthorize_signed", 18.0);
+    store
+        .refuse_signed(&signed("unused", None), now)
+        .await
+        .unwrap();
+    bill.row("refuse_signed", 2.0);
+    store.refuse_signed(&named, now).await.unwrap();
+    bill.row("refuse_signed (a token that was used)", 3.0);
+    store.refuse_jti(&jti, fresh.expires).await.unwrap();
+    bill.row("refuse_jti", 1.0);
+    assert!(store.is_jti_refused(&jti).await.unwrap());
+    bill.row("is_jti_refused", 1.0);
+    let found = store.tokens_with_jti(&jti, None, 10).await.unwrap();
+    assert_eq!(found.items.len(), 2);
+    bill.row("tokens_with_jti (2)", 1.0);
 }
 
 async fn announcements(store: &DynamoStore, bill: &Bill) {
@@ -265,10 +370,12 @@ async fn announcements(store: &DynamoStore, bill: &Bill) {
         .unwrap();
     bill.row("announce (again; what failed before is not told)", 4.0);
     store.forget(&who, &id).await.unwrap().unwrap();
-    bill.row("forget (announced; what failed before is not told)", 5.0);
+    bill.row("forget (announced; what failed before is not told)", 4.0);
     let invalidated = store.invalidate_token(&TokenHash::of("token"), now).await;
     assert!(invalidated.unwrap().is_some());
     bill.row("invalidate_token", 3.0);
+    store.settle_token(&TokenHash::of("token")).await.unwrap();
+    bill.row("settle_token", 2.0);
 }
 
 async fn channels(store: &DynamoStore, bill: &Bill) {
@@ -451,7 +558,7 @@ async fn heads(store: &DynamoStore, bill: &Bill) {
     assert!(store.take_lease(&log, None, &lease("i")).await.unwrap());
     bill.row("take_lease", 1.0);
     let mut found = 0;
-    for shard in 0..store::SHARDS {
+    for shard in 0..SHARDS {
         let page = store.undrained(shard, None, 10).await.unwrap();
         found += page.items.len();
         bill.requests

@@ -4,13 +4,14 @@ mod problem;
 mod routes;
 
 use gateway::Management;
+use jwt::WithIssuer;
 use lambda::{Config, HttpEvent, System, Worker, init_logs};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use service::Service;
 use store::{DynamoStore, Tables, client};
 
-type Api = Service<DynamoStore, Management, Worker, System>;
+type Api = Service<DynamoStore, Management, Worker, WithIssuer<System>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -29,7 +30,7 @@ async fn main() -> Result<(), Error> {
         store: DynamoStore::new(client, tables),
         gateway: Management::new(config.signing_client(&connections)?, &connections),
         workers: Worker::from_env(&config)?,
-        environment: System,
+        environment: WithIssuer::from_env(System)?,
     };
     run(service_fn(|event: LambdaEvent<HttpEvent>| {
         answer(&service, event.payload)

@@ -4,6 +4,9 @@ use protocol::{Code, Rejection};
 use serde_json::{Value, json};
 use service::ports::Fault;
 
+/// Seconds after which a busy service may be less so.
+const RETRY_AFTER: &str = "1";
+
 /// What is wrong with a request.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -89,9 +92,15 @@ impl From<Problem> for Value {
             "code": problem.code,
             "detail": problem.detail,
         });
-        let mut headers = json!({"content-type": "application/problem+json"});
-        if let (Some(allow), Some(headers)) = (problem.allow, headers.as_object_mut()) {
-            headers.insert("allow".to_owned(), allow.into());
+        let mut headers =
+            json!({"content-type": "application/problem+json", "cache-control": "no-store"});
+        if let Some(headers) = headers.as_object_mut() {
+            if let Some(allow) = problem.allow {
+                headers.insert("allow".to_owned(), allow.into());
+            }
+            if problem.status == 503 {
+                headers.insert("retry-after".to_owned(), RETRY_AFTER.into());
+            }
         }
         json!({"statusCode": problem.status, "headers": headers, "body": body.to_string()})
     }

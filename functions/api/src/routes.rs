@@ -4,10 +4,14 @@ mod channels;
 mod subscribers;
 mod tokens;
 
+use std::collections::BTreeMap;
+
 use lambda::HttpEvent;
 use percent_encoding::percent_decode_str;
-use protocol::{ChannelId, ChannelKey, Domain, Subscriber, SubscriberId, json::is_well_formed};
-use serde::{Serialize, de::DeserializeOwned};
+use protocol::{
+    ChannelId, ChannelKey, Domain, Json, Subscriber, SubscriberId, json::is_well_formed,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{Api, problem::Problem};
@@ -51,8 +55,8 @@ fn subscriber(domain: &str, id: &str) -> Result<Subscriber, Problem> {
     })
 }
 
-/// The body as JSON; an absent one as the empty object. What would be malformed on the WebSocket is so here: deep nesting,
-/// lone surrogates.
+/// The body, a JSON object; an absent one is empty. What would be malformed on the WebSocket is so here: deep nesting,
+/// lone surrogates, `null` where something may only be left out.
 fn body<T: DeserializeOwned>(event: &HttpEvent) -> Result<T, Problem> {
     let text = event
         .body()
@@ -63,8 +67,36 @@ fn body<T: DeserializeOwned>(event: &HttpEvent) -> Result<T, Problem> {
             "the body is nested too deeply or has a lone surrogate",
         ));
     }
+    // serde alone would take an array for a struct, and null for an option.
+    let fields: BTreeMap<String, Json> = serde_json::from_str(text)
+        .map_err(|_| Problem::invalid("the body is not one JSON object"))?;
+    for (name, value) in &fields {
+        // What a message says may be anything.
+        if value.as_str() == "null" && name != "content" {
+            return Err(Problem::invalid(format!(
+                "`{name}` is null: give a value or leave it out"
+            )));
+        }
+    }
     // A token stands where a string belongs, so what serde says of a wrong type cannot quote one.
     serde_json::from_str(text).map_err(|error| Problem::invalid(format!("the body: {error}")))
+}
+
+/// A JSON object as it was sent.
+#[derive(Deserialize)]
+#[serde(try_from = "Json")]
+struct Object(Json);
+
+impl TryFrom<Json> for Object {
+    type Error = &'static str;
+
+    fn try_from(json: Json) -> Result<Self, Self::Error> {
+        if json.as_str().starts_with('{') {
+            Ok(Self(json))
+        } else {
+            Err("`attributes` must be an object")
+        }
+    }
 }
 
 fn ok(status: u16, body: &Value) -> Value {

@@ -1,12 +1,13 @@
 //! The `$connect` authorizer: a bearer token in, who it is out, or `Unauthorized`.
 
+use jwt::WithIssuer;
 use lambda::{AuthorizerEvent, Config, System, allow, init_logs, unauthorized};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use service::{Service, ports::Framing};
 use store::{DynamoStore, Tables, client};
 
-type Authorizer = Service<DynamoStore, (), (), System>;
+type Authorizer = Service<DynamoStore, (), (), WithIssuer<System>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -22,7 +23,7 @@ async fn main() -> Result<(), Error> {
         store: DynamoStore::new(client, tables),
         gateway: (),
         workers: (),
-        environment: System,
+        environment: WithIssuer::from_env(System)?,
     };
     run(service_fn(|event: LambdaEvent<AuthorizerEvent>| {
         authorize(&service, event.payload)

@@ -2,13 +2,14 @@
 //! this returns reaches nobody.
 
 use gateway::Management;
+use jwt::WithIssuer;
 use lambda::{Config, System, WebSocketEvent, Worker, init_logs};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
 use service::{IncomingMessage, Service};
 use store::{DynamoStore, Tables, client};
 
-type Message = Service<DynamoStore, Management, Worker, System>;
+type Message = Service<DynamoStore, Management, Worker, WithIssuer<System>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -27,7 +28,7 @@ async fn main() -> Result<(), Error> {
         store: DynamoStore::new(client, tables),
         gateway: Management::new(config.signing_client(&connections)?, &connections),
         workers: Worker::from_env(&config)?,
-        environment: System,
+        environment: WithIssuer::from_env(System)?,
     };
     run(service_fn(|event: LambdaEvent<WebSocketEvent>| {
         message(&service, event.payload)

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -46,8 +46,9 @@ where
                 let handler = handler.clone();
                 connections.spawn(async move {
                     let service = service_fn(handler);
-                    let mut http = http1::Builder::new();
-                    http.timer(TokioTimer::new());
+                    // No timer: with one, hyper ends a kept-alive connection after 30 idle seconds, and a pooled client's next
+                    // request may meet that end.
+                    let http = http1::Builder::new();
                     // It fails when a client goes away or an answer is withheld; neither is news.
                     let _ = http.serve_connection(TokioIo::new(stream), service).await;
                 });

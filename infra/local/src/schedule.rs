@@ -66,7 +66,15 @@ async fn keep(expression: Expression, schedule: Schedule, region: String, lambda
         let wait = Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default();
         tokio::time::sleep(wait).await;
         lambda.invoke_event(&schedule.function, payload(&schedule, &region, next));
-        last = next;
+        last = resumed(&expression, next, Timestamp::now());
+    }
+}
+
+/// From when the next time is reckoned: what was missed while the machine slept is not made up for.
+fn resumed(expression: &Expression, last: Timestamp, now: Timestamp) -> Timestamp {
+    match expression.after(last) {
+        Some(next) if next < now => now,
+        _ => last,
     }
 }
 
@@ -115,6 +123,16 @@ mod tests {
             input: input.map(str::to_owned),
             source: "aws.events",
         }
+    }
+
+    #[test]
+    fn what_was_missed_in_sleep_is_not_made_up_for() {
+        let minutely = Expression::parse("rate(1 minute)").unwrap();
+        let at = |time: &str| time.parse::<Timestamp>().unwrap();
+        let last = at("2026-01-31T12:00:00Z");
+        let woken = at("2026-01-31T20:00:30Z");
+        assert_eq!(resumed(&minutely, last, at("2026-01-31T12:00:01Z")), last);
+        assert_eq!(resumed(&minutely, last, woken), woken);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use service::{
     Identity,
-    ports::{Framing, TokenHash},
+    ports::{Framing, Jti, TokenHash},
 };
 
 /// The subprotocol that is selected if the client offers it.
@@ -74,6 +74,16 @@ impl AuthorizerEvent {
 /// The answer of an authorizer that lets somebody in. Its context comes with every later event of the connection.
 #[must_use]
 pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
+    let mut context = json!({
+        "domain": identity.subscriber.domain,
+        "subscriber": identity.subscriber.id,
+        "token": identity.token,
+        "expires": identity.token_expires.millis().to_string(),
+        "framing": identity.framing,
+    });
+    if let (Some(jti), Some(context)) = (&identity.jti, context.as_object_mut()) {
+        context.insert("jti".to_owned(), jti.as_str().into());
+    }
     json!({
         "principalId": identity.subscriber.id,
         "policyDocument": {
@@ -84,13 +94,7 @@ pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
                 "Resource": event.method_arn,
             }],
         },
-        "context": {
-            "domain": identity.subscriber.domain,
-            "subscriber": identity.subscriber.id,
-            "token": identity.token,
-            "expires": identity.token_expires.millis().to_string(),
-            "framing": identity.framing,
-        },
+        "context": context,
     })
 }
 
@@ -132,6 +136,8 @@ struct Authorizer {
     subscriber: SubscriberId,
     token: TokenHash,
     expires: String,
+    #[serde(default)]
+    jti: Option<Jti>,
     framing: Framing,
 }
 
@@ -172,6 +178,7 @@ impl WebSocketEvent {
             },
             token: authorizer.token.clone(),
             token_expires: Timestamp::from_millis(expires),
+            jti: authorizer.jti.clone(),
             framing: authorizer.framing,
         })
     }
@@ -310,26 +317,34 @@ mod tests {
 
     #[test]
     fn the_identity_survives_the_way_through_the_gateway() {
-        let identity = Identity {
+        let opaque = Identity {
             subscriber: Subscriber {
                 domain: Domain::parse("d").unwrap(),
                 id: SubscriberId::parse("alice").unwrap(),
             },
             token: TokenHash::of("t"),
             token_expires: Timestamp::from_millis(1_700_000_000_000),
+            jti: None,
             framing: Framing::Raw,
         };
-        let mut context = allow(&event(&json!({}), &json!({})), &identity)["context"].clone();
-        assert!(context.as_object().unwrap().values().all(Value::is_string));
-        context["principalId"] = json!("alice");
-        let message: WebSocketEvent = serde_json::from_value(json!({
-            "requestContext": {"connectionId": "c=", "requestId": "r=", "authorizer": context},
-            "body": "{}",
-            "isBase64Encoded": false,
-        }))
-        .unwrap();
-        assert_eq!(message.identity().unwrap(), identity);
-        assert_eq!(message.text().unwrap(), "{}");
+        let signed = Identity {
+            token: TokenHash::of_signed("h.p"),
+            jti: Some(Jti::new("https://issuer.example", "a#b")),
+            ..opaque.clone()
+        };
+        for identity in [opaque, signed] {
+            let mut context = allow(&event(&json!({}), &json!({})), &identity)["context"].clone();
+            assert!(context.as_object().unwrap().values().all(Value::is_string));
+            context["principalId"] = json!("alice");
+            let message: WebSocketEvent = serde_json::from_value(json!({
+                "requestContext": {"connectionId": "c=", "requestId": "r=", "authorizer": context},
+                "body": "{}",
+                "isBase64Encoded": false,
+            }))
+            .unwrap();
+            assert_eq!(message.identity().unwrap(), identity);
+            assert_eq!(message.text().unwrap(), "{}");
+        }
     }
 
     #[test]

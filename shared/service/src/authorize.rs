@@ -1,12 +1,27 @@
 //! A fresh token for an open connection.
 
-use protocol::{Code, Context, Rejection, ServerMessage, limits, messages::authorize::BearerToken};
+use protocol::{
+    Code, Context, Rejection, ServerMessage, Subscriber, Timestamp, limits,
+    messages::authorize::BearerToken,
+};
 
 use crate::{
     Service, Store,
     message::Handled,
-    ports::{Environment, Fault, Pushes, Reauthorization, ReauthorizeError, TokenHash, Workers},
+    ports::{
+        Credential, Environment, Fault, Pushes, Reauthorization, ReauthorizeError, SignedUse,
+        TokenHash, Workers,
+    },
 };
+
+/// A token that holds.
+struct Fresh {
+    token: TokenHash,
+    subscriber: Subscriber,
+    expires: Timestamp,
+    /// What is stored of it, if it is a signed one.
+    signed: Option<SignedUse>,
+}
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Replaces the connection's token by a fresh one of the same subscriber. The old one stays in force if anything is
@@ -22,12 +37,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 "the token is unknown, expired or invalidated",
             ))
         };
-        let token = TokenHash::of(token.expose());
         let now = self.environment.now();
-        let Some(record) = self.store.token(&token).await?.filter(|it| it.is_good(now)) else {
+        let Some(fresh) = self.fresh(token.expose(), now).await? else {
             return Ok(invalid());
         };
-        if record.subscriber != context.subscriber {
+        if fresh.subscriber != context.subscriber {
             return Ok(Handled::rejected(Rejection::new(
                 Code::TokenMismatch,
                 "the token is of another subscriber",
@@ -44,14 +58,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 subscriber: context.subscriber.clone(),
                 id: context.connection.clone(),
                 old: connection.token.clone(),
-                new: token.clone(),
+                new: fresh.token.clone(),
                 at: now,
-                ends_at: ends.min(record.expires),
+                ends_at: ends.min(fresh.expires),
             };
-            if connection.token == token {
+            if connection.token == fresh.token {
                 break;
             }
-            match self.store.reauthorize(&reauthorization).await {
+            let reauthorized = match &fresh.signed {
+                Some(used) => self.store.reauthorize_signed(&reauthorization, used).await,
+                None => self.store.reauthorize(&reauthorization).await,
+            };
+            match reauthorized {
                 Ok(()) => break,
                 Err(ReauthorizeError::Token) => return Ok(invalid()),
                 // After a lost answer the connection, read again, tells whether it took place.
@@ -62,7 +80,35 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
         }
         Ok(Handled::response(ServerMessage::Authorized {
-            token_expires_at: Some(record.expires),
+            token_expires_at: Some(fresh.expires),
         }))
+    }
+
+    /// The token, if it holds at `now`.
+    async fn fresh(&self, token: &str, now: Timestamp) -> Result<Option<Fresh>, Fault> {
+        match self.environment.credential(token).await? {
+            Credential::Opaque => {
+                let token = TokenHash::of(token);
+                let record = self.store.token(&token).await?;
+                Ok(record.filter(|it| it.is_good(now)).map(|it| Fresh {
+                    token,
+                    subscriber: it.subscriber,
+                    expires: it.expires,
+                    signed: None,
+                }))
+            }
+            Credential::Signed { token: None, .. } => Ok(None),
+            Credential::Signed {
+                token: Some(token), ..
+            } => {
+                let good = self.is_signed_good(&token, now).await?;
+                Ok(good.then(|| Fresh {
+                    signed: Some(token.first_use()),
+                    token: token.hash,
+                    subscriber: token.subscriber,
+                    expires: token.expires,
+                }))
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@ use protocol::{ConnectionId, Subscriber, limits};
 use crate::{
     ATTEMPTS, COMING_UP, Identity, Service, backoff,
     ports::{
-        Connection, Connections, Environment, Fault, Job, RegisterError, Registration, Workers,
+        Connection, Connections, Environment, Fault, Job, RegisterError, Registration,
+        SignedTokens, SignedUse, Tokens, Workers,
     },
 };
 
@@ -35,7 +36,7 @@ pub enum ConnectError {
     Fault(#[from] Fault),
 }
 
-impl<S: Connections, G, W: Workers, E: Environment> Service<S, G, W, E> {
+impl<S: Connections + Tokens + SignedTokens, G, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Registers a connection and has the worker see to it once it is up.
     ///
     /// If this dies before the worker was started, API Gateway refuses the connection; its entry then ends with the
@@ -45,12 +46,13 @@ impl<S: Connections, G, W: Workers, E: Environment> Service<S, G, W, E> {
     /// [`ConnectError`].
     ///
     /// # Cost
-    /// A transaction of three items: 2 units for each KiB of each.
+    /// A transaction of three items: 2 units for each KiB of each. For a signed token up to six.
     pub async fn connect(&self, incoming: &Incoming) -> Result<(), ConnectError> {
         let Identity {
             subscriber,
             token,
             token_expires,
+            jti,
             framing,
         } = &incoming.identity;
         let since = self.environment.now();
@@ -72,7 +74,16 @@ impl<S: Connections, G, W: Workers, E: Environment> Service<S, G, W, E> {
         };
         let mut attempt = 0;
         loop {
-            match self.store.register(&registration).await {
+            let registered = if token.is_signed() {
+                let used = SignedUse {
+                    expires: *token_expires,
+                    jti: jti.clone(),
+                };
+                self.store.register_signed(&registration, &used).await
+            } else {
+                self.store.register(&registration).await
+            };
+            match registered {
                 Ok(()) => break,
                 Err(RegisterError::Token) => return Err(ConnectError::Token),
                 // Registering is idempotent: after a lost answer it is simply done again.
@@ -93,7 +104,7 @@ impl<S: Connections, G, W: Workers, E: Environment> Service<S, G, W, E> {
             connection: incoming.connection.clone(),
         };
         if let Err(fault) = self.workers.start(&job).await {
-            // Refused below, so it will never come up.
+            // Refused below, so it will never come up. What its token has of it goes at its end.
             self.store.forget(subscriber, &incoming.connection).await?;
             return Err(fault.into());
         }
@@ -102,25 +113,46 @@ impl<S: Connections, G, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// Forgets a connection that ended, and has others told if that changes how its subscriber is seen.
     ///
+    /// If this dies half-way, what its token has of it is left, and goes at the connection's end.
+    ///
     /// # Errors
     /// A fault of the store; whoever next posts to the connection finds it gone and forgets it.
     ///
     /// # Cost
-    /// One read of half a unit for each 4 KiB, one write of the connections (a transaction of two if it had announced),
-    /// and one delete under its token.
+    /// One write of the connections (and a transaction of two if it had announced), and one delete under its token with
+    /// one of the index by which it ends.
     pub async fn disconnect(
         &self,
         subscriber: &Subscriber,
         connection: &ConnectionId,
     ) -> Result<(), Fault> {
-        let forgotten = self.store.forget(subscriber, connection).await?;
-        if forgotten.is_some_and(|it| it.announced) {
+        if let Some(entry) = self.forget_entry(subscriber, connection).await? {
+            self.store
+                .forget_token_connection(&entry.token, connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The same, but that its token authorised it is not forgotten: the connection may still be open.
+    pub(crate) async fn forget_entry(
+        &self,
+        subscriber: &Subscriber,
+        connection: &ConnectionId,
+    ) -> Result<Option<Connection>, Fault> {
+        let forgotten = self.store.forget(subscriber, connection).await;
+        // After a lost answer nobody knows whether it had announced, and a repeat would not find it any more.
+        let announced = match &forgotten {
+            Ok(entry) => entry.as_ref().is_some_and(|it| it.announced),
+            Err(fault) => matches!(fault, Fault::Unknown(_)),
+        };
+        if announced {
             let job = Job::Presence {
                 subscriber: subscriber.clone(),
                 grace: true,
             };
             self.workers.start(&job).await?;
         }
-        Ok(())
+        forgotten
     }
 }

@@ -4,26 +4,15 @@
 //! each batch, in this order, so that a member whose joining is in the batch is among those who are read. To one connection
 //! the events go one after the other, to different ones at once.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use core::time::Duration;
 
-use futures::{StreamExt as _, stream};
-use protocol::{
-    ConnectionId, EventBody, LogId, ServerMessage, Subscriber, SubscriberId, Timestamp,
-    change::{LogEntry, Member},
-    frame::PushedEvent,
-    limits,
-};
+use protocol::{LogId, Timestamp, change::LogEntry};
 
 use crate::{
     HOLE, LEASE, LEASE_GRACE, LEASE_LEFT, Service, Store,
-    ports::{Environment, Fault, Head, Job, Lease, Page, Pushes, Reference, Workers},
-    push::{Item, Pushed, Target},
+    ports::{Environment, Fault, Head, Job, Lease, Pushes, Workers},
 };
 
-/// Connections that are posted to at once.
-const AT_ONCE: usize = 64;
 /// Events of one batch.
 const BATCH: usize = 50;
 /// How long to wait before looking for a missing event again.
@@ -54,17 +43,11 @@ impl Holding {
     }
 
     /// After this no post may begin.
-    fn no_post_after(&self) -> Timestamp {
+    pub(crate) fn no_post_after(&self) -> Timestamp {
         Timestamp::from_millis(
             self.lease.until.millis() - i64::try_from(LEASE_LEFT.as_millis()).unwrap_or(0),
         )
     }
-}
-
-/// A connection, and how many of its items are done.
-struct Reached {
-    target: Target,
-    pushed: Pushed,
 }
 
 impl<S, G, W, E: Environment> Service<S, G, W, E> {
@@ -263,7 +246,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 
     /// Renews the lease and notes how far it came; whether it is still ours.
-    async fn renew(&self, log: &LogId, holding: &mut Holding) -> Result<bool, Fault> {
+    pub(crate) async fn renew(&self, log: &LogId, holding: &mut Holding) -> Result<bool, Fault> {
         let until = self.environment.now().plus(LEASE);
         let head = self
             .store
@@ -293,257 +276,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         }
         Ok(())
     }
-
-    /// Sends a batch to everybody whom it concerns; false if the lease was lost on the way.
-    async fn send(
-        &self,
-        log: &LogId,
-        holding: &mut Holding,
-        batch: &[LogEntry],
-    ) -> Result<bool, Fault> {
-        let frames = self.frames(log, holding, batch).await?;
-        let mut after = None;
-        let mut delivered = BTreeMap::new();
-        loop {
-            let (members, next) = self.recipients(log, batch, after.as_ref()).await?;
-            if !self
-                .send_to(log, holding, &frames, &members, &mut delivered)
-                .await?
-            {
-                return Ok(false);
-            }
-            after = next;
-            if after.is_none() {
-                break;
-            }
-        }
-        for (recipient, sequence) in delivered {
-            self.received(log, &recipient, sequence).await?;
-        }
-        Ok(true)
-    }
-
-    /// A page of those whom a batch concerns, and where the next one begins.
-    async fn recipients(
-        &self,
-        log: &LogId,
-        batch: &[LogEntry],
-        after: Option<&SubscriberId>,
-    ) -> Result<(Vec<Member>, Option<SubscriberId>), Fault> {
-        match log {
-            LogId::Channel(channel) => {
-                let Page { items, more } = self.store.members(channel, after, limits::PAGE).await?;
-                let next = items
-                    .last()
-                    .filter(|_| more)
-                    .map(|it| it.subscriber.clone());
-                let concerned =
-                    |it: &Member| batch.iter().any(|entry| it.receives(entry.event.sequence));
-                Ok((items.into_iter().filter(concerned).collect(), next))
-            }
-            LogId::Direct { low, high, .. } => {
-                let both = [low, high].map(|id| Member {
-                    subscriber: id.clone(),
-                    administrator: false,
-                    joined: 1,
-                    left: None,
-                    displayed: 0,
-                    read: 0,
-                });
-                Ok((both.into(), None))
-            }
-        }
-    }
-
-    async fn send_to(
-        &self,
-        log: &LogId,
-        holding: &mut Holding,
-        frames: &[Frame],
-        members: &[Member],
-        delivered: &mut BTreeMap<SubscriberId, u64>,
-    ) -> Result<bool, Fault> {
-        let subscribers: Vec<Subscriber> = members
-            .iter()
-            .map(|it| Subscriber {
-                domain: log.domain().clone(),
-                id: it.subscriber.clone(),
-            })
-            .collect();
-        let read_at = self.environment.now();
-        let mut connections = self.store.connections_of(&subscribers).await?;
-        let mut waiting: Vec<(Target, Vec<Item<'_>>)> = Vec::new();
-        for (member, subscriber) in members.iter().zip(subscribers) {
-            for (id, connection) in connections.remove(&subscriber).unwrap_or_default() {
-                let items = items_for(frames, member, &id);
-                let target = Target {
-                    subscriber: subscriber.clone(),
-                    id,
-                    connection,
-                    read_at,
-                };
-                waiting.push((target, items));
-            }
-        }
-        // Once around, unless the lease runs short: then it is renewed and those that are left come next.
-        while !waiting.is_empty() {
-            let until = holding.no_post_after();
-            let mut reached = stream::iter(waiting.drain(..))
-                .map(|(target, items)| async move {
-                    let pushed = Box::pin(self.push(&target, &items, Some(until))).await?;
-                    Ok::<_, Fault>((Reached { target, pushed }, items))
-                })
-                .buffer_unordered(AT_ONCE);
-            let mut left = Vec::new();
-            let mut failed = None;
-            while let Some(result) = reached.next().await {
-                let (Reached { target, pushed }, items) = match result {
-                    Ok(reached) => reached,
-                    // The others get theirs; the lease is then not given back, and who takes over tells everybody.
-                    Err(fault) => {
-                        failed = Some(fault);
-                        continue;
-                    }
-                };
-                if let Some(sequence) = newest_from_peer(&items, pushed.delivered, frames, &target)
-                {
-                    let newest = delivered.entry(target.subscriber.id.clone()).or_insert(0);
-                    *newest = sequence.max(*newest);
-                }
-                if pushed.done < items.len() {
-                    let items = items.get(pushed.done..).unwrap_or_default().to_vec();
-                    left.push((target, items));
-                }
-            }
-            drop(reached);
-            if let Some(fault) = failed {
-                return Err(fault);
-            }
-            if !left.is_empty() && !self.renew(log, holding).await? {
-                return Ok(false);
-            }
-            waiting = left;
-        }
-        Ok(true)
-    }
-
-    /// The frames of a batch: each is encoded once for all receivers of a channel, once for each side of a conversation.
-    async fn frames(
-        &self,
-        log: &LogId,
-        holding: &Holding,
-        batch: &[LogEntry],
-    ) -> Result<Vec<Frame>, Fault> {
-        let end = batch.last().map_or(holding.sent, |it| it.event.sequence);
-        let wire = self.on_the_wire(log, batch).await?;
-        let doubtful = batch
-            .iter()
-            .filter(|it| it.event.sequence <= holding.doubtful)
-            .count();
-        let mut frames = Vec::new();
-        for (side, destination) in log.sides() {
-            let resync = |first: u64, last: u64| Frame {
-                side: side.clone(),
-                first,
-                sequence: last,
-                text: ServerMessage::Resync {
-                    destination: destination.clone(),
-                    last_sequence: end,
-                }
-                .encode(None),
-                reference: Reference::Resync { log: log.clone() },
-                origin: None,
-                from: None,
-            };
-            if let (Some(first), Some(last)) =
-                (batch.first(), batch.get(..doubtful).and_then(<[_]>::last))
-            {
-                frames.push(resync(first.event.sequence, last.event.sequence));
-            }
-            for (entry, event) in batch.iter().zip(&wire).skip(doubtful) {
-                let sequence = entry.event.sequence;
-                let Some(pushed) = PushedEvent::new(destination.clone(), event.clone()) else {
-                    frames.push(resync(sequence, sequence));
-                    continue;
-                };
-                frames.push(Frame {
-                    side: side.clone(),
-                    first: sequence,
-                    sequence,
-                    text: ServerMessage::Event(pushed).encode(None),
-                    reference: Reference::Event {
-                        log: log.clone(),
-                        sequence,
-                    },
-                    origin: entry.origin.clone(),
-                    from: match &entry.event.body {
-                        EventBody::Message { from, .. } => Some(from.clone()),
-                        _ => None,
-                    },
-                });
-            }
-        }
-        Ok(frames)
-    }
-}
-
-/// An event as it goes out.
-struct Frame {
-    /// For which side of a conversation; for all members of a channel.
-    side: Option<SubscriberId>,
-    /// The first event that it stands for.
-    first: u64,
-    /// The last one.
-    sequence: u64,
-    text: String,
-    reference: Reference,
-    origin: Option<ConnectionId>,
-    from: Option<SubscriberId>,
-}
-
-/// What of `frames` is for this connection.
-fn items_for<'a>(frames: &'a [Frame], member: &Member, id: &ConnectionId) -> Vec<Item<'a>> {
-    frames
-        .iter()
-        .filter(|it| {
-            it.side
-                .as_ref()
-                .is_none_or(|side| *side == member.subscriber)
-        })
-        .filter(|it| (it.first..=it.sequence).any(|sequence| member.receives(sequence)))
-        .filter(|it| it.origin.as_ref() != Some(id))
-        .map(|it| Item {
-            frame: &it.text,
-            reference: Some(it.reference.clone()),
-        })
-        .collect()
-}
-
-/// The last message of the peer that this connection of a conversation was handed.
-fn newest_from_peer(
-    items: &[Item<'_>],
-    delivered: Option<usize>,
-    frames: &[Frame],
-    target: &Target,
-) -> Option<u64> {
-    let handed = items.get(..=delivered?)?;
-    let handed: BTreeSet<u64> = handed
-        .iter()
-        .filter_map(|it| match it.reference {
-            Some(Reference::Event { sequence, .. }) => Some(sequence),
-            _ => None,
-        })
-        .collect();
-    frames
-        .iter()
-        .filter(|it| it.side.is_some() && handed.contains(&it.sequence))
-        .filter(|it| {
-            it.from
-                .as_ref()
-                .is_some_and(|from| *from != target.subscriber.id)
-        })
-        .map(|it| it.sequence)
-        .max()
 }
 
 /// What of `entries` follows `sent` without a hole.

@@ -207,7 +207,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     self.lose(target).await?;
                     return Ok(None);
                 }
-                Outcome::Throttled => {
+                outcome => {
+                    if outcome != Outcome::Throttled
+                        && self.resync(target, Some(&reference)).await?
+                    {
+                        done += 1;
+                        continue;
+                    }
                     // The gate is left to end; the worker that was started with the first reference takes over then,
                     // and says `resync`.
                     self.store
@@ -221,13 +227,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                         .await?
                         .ok();
                     return Ok(None);
-                }
-                Outcome::TooLarge | Outcome::Unknown => {
-                    if let Reference::Event { log, .. } = &reference
-                        && let Some(frame) = self.resync_frame(target, log).await?
-                    {
-                        let _ = self.post(target, &frame).await;
-                    }
                 }
             }
             done += 1;
@@ -305,6 +304,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 ))
             }
             Reference::Invitation { log } => self.invitation_frame(&target.subscriber, log).await,
+            Reference::TokenExpiring { at } => Ok((target.connection.ends_at == *at).then(|| {
+                let token_expires_at = *at;
+                ServerMessage::TokenExpiring { token_expires_at }.encode(None)
+            })),
         }
     }
 }

@@ -14,6 +14,7 @@ mod connect;
 mod drain;
 mod erase;
 mod expire;
+mod fan_out;
 mod gate;
 mod history;
 mod jobs;
@@ -25,6 +26,7 @@ mod push;
 mod received;
 mod resume;
 mod revoke;
+mod signed;
 mod tell;
 
 use core::time::Duration;
@@ -36,12 +38,14 @@ pub use connect::{ConnectError, Incoming as IncomingConnection};
 pub use message::Incoming as IncomingMessage;
 pub use mint::Minted;
 
-use ports::{Channels, Connections, Framing, Logs, Presences, TokenHash, Tokens};
+use ports::{
+    Channels, Connections, Framing, Jti, Logs, Presences, SignedTokens, TokenHash, Tokens,
+};
 
 /// Everything that is stored.
-pub trait Store: Tokens + Connections + Presences + Logs + Channels {}
+pub trait Store: Tokens + SignedTokens + Connections + Presences + Logs + Channels {}
 
-impl<T: Tokens + Connections + Presences + Logs + Channels> Store for T {}
+impl<T: Tokens + SignedTokens + Connections + Presences + Logs + Channels> Store for T {}
 
 /// Who a connection speaks for, as the authorizer found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub struct Identity {
     pub token: TokenHash,
     /// When that token ends.
     pub token_expires: Timestamp,
+    /// The id that its issuer gave that token, if it is a signed one with an id.
+    pub jti: Option<Jti>,
     /// How frames are written.
     pub framing: Framing,
 }

@@ -17,6 +17,7 @@ use crate::{
     append::{Allocated, NotAppended},
     backoff,
     change::{Changed, Held},
+    expire::code_at_end,
     ports::{Connection, Environment, Fault, Job, Marker, Outcome, Pushes, Workers},
     push::Target,
 };
@@ -233,7 +234,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     return Ok(handled);
                 }
                 Commit::Change(plan) => {
-                    let origin = Some(&context.connection);
+                    let origin = (!plan.is_pushed_to_caller()).then_some(&context.connection);
                     match self.try_change(&plan, origin, holder, &mut held).await? {
                         Ok(Some(Changed { entries, answer })) => {
                             handled.response = handled.response.or(answer);
@@ -447,12 +448,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 read_at: now,
             })),
             Some(connection) => {
-                let ends = connection.since.plus_seconds(limits::CONNECTION_SECONDS);
-                let code = if connection.ends_at < ends {
-                    DisconnectCode::TokenExpired
-                } else {
-                    DisconnectCode::ConnectionExpired
-                };
+                let code = code_at_end(&connection);
                 self.drop_connection(subscriber, id, connection.framing, code)
                     .await?;
                 Ok(None)

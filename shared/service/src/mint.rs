@@ -6,7 +6,10 @@ use protocol::{Subscriber, Timestamp};
 
 use crate::{
     Identity, Service,
-    ports::{Environment, Fault, Framing, TokenHash, TokenRecord, TokenState, Tokens},
+    ports::{
+        Credential, Environment, Fault, Framing, SignedTokens, TokenHash, TokenRecord, TokenState,
+        Tokens,
+    },
 };
 
 /// A fresh token. The only place where it stands in clear.
@@ -18,7 +21,7 @@ pub struct Minted {
     pub expires: Timestamp,
 }
 
-impl<S: Tokens, G, W, E: Environment> Service<S, G, W, E> {
+impl<S: Tokens + SignedTokens, G, W, E: Environment> Service<S, G, W, E> {
     /// Issues a token for a subscriber.
     ///
     /// # Errors
@@ -47,21 +50,29 @@ impl<S: Tokens, G, W, E: Environment> Service<S, G, W, E> {
     /// Who comes with this token; none if it authorises nothing.
     ///
     /// # Errors
-    /// A fault of the store.
+    /// A fault of the store; for a signed token also if its issuer's keys cannot be had.
     ///
     /// # Cost
-    /// One strongly consistent read of one unit.
+    /// One strongly consistent read of one unit, for a signed token two.
     pub async fn authenticate(
         &self,
         token: &str,
         framing: Framing,
     ) -> Result<Option<Identity>, Fault> {
+        match self.environment.credential(token).await? {
+            Credential::Opaque => {}
+            Credential::Signed { token: None, .. } => return Ok(None),
+            Credential::Signed {
+                token: Some(token), ..
+            } => return self.authenticate_signed(token, framing).await,
+        }
         let token = TokenHash::of(token);
         let now = self.environment.now();
         let record = self.store.token(&token).await?;
         Ok(record.filter(|it| it.is_good(now)).map(|it| Identity {
             subscriber: it.subscriber,
             token_expires: it.expires,
+            jti: None,
             token,
             framing,
         }))

@@ -13,6 +13,7 @@ mod connections;
 mod logs;
 mod outside;
 mod presence;
+mod signed;
 mod tokens;
 
 pub use channels::{Channels, Page};
@@ -20,10 +21,11 @@ pub use connections::{
     Connection, Connections, Framing, Gone, Parked, ParkedOutcome, Reauthorization,
     ReauthorizeError, Reference, RegisterError, Registration,
 };
-pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, Slice};
+pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, SHARDS, Slice};
 pub use outside::{Environment, Job, Outcome, Probe, Pushes, Workers};
 pub use presence::{PresenceState, Presences, Told};
-pub use tokens::{TokenHash, TokenRecord, TokenState, Tokens};
+pub use signed::{Credential, Jti, SignedToken, SignedTokens, SignedUse};
+pub use tokens::{Ending, ExpiryCheckpoint, Minute, TokenHash, TokenRecord, TokenState, Tokens};
 
 /// Why a port could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -92,7 +92,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                         ..pushed
                     });
                 }
-                Outcome::TooLarge | Outcome::Unknown => self.resync(&target, item).await?,
+                Outcome::TooLarge | Outcome::Unknown => {
+                    if !self.resync(&target, item.reference.as_ref()).await? {
+                        self.hold_back(&target, rest).await?;
+                        return Ok(Pushed {
+                            done: items.len(),
+                            ..pushed
+                        });
+                    }
+                }
             }
             pushed.done += 1;
         }
@@ -125,15 +133,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         self.disconnect(&target.subscriber, &target.id).await
     }
 
-    /// After a post of unknown outcome: it is not repeated, the client is told to look for itself.
-    async fn resync(&self, target: &Target, item: &Item<'_>) -> Result<(), Fault> {
-        if let Some(Reference::Event { log, .. } | Reference::Resync { log }) = &item.reference
+    /// After a post of unknown outcome: it is not repeated, the client is told to look for itself. Whether it was told, if
+    /// it has to be.
+    pub(crate) async fn resync(
+        &self,
+        target: &Target,
+        reference: Option<&Reference>,
+    ) -> Result<bool, Fault> {
+        if let Some(Reference::Event { log, .. } | Reference::Resync { log }) = reference
             && let Some(frame) = self.resync_frame(target, log).await?
         {
-            // If this is lost too, the connection is as good as dead, and resuming closes the gap.
-            let _ = self.post(target, &frame).await;
+            return Ok(self.post(target, &frame).await == Outcome::Delivered);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The `resync` frame of a log.

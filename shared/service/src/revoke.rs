@@ -1,18 +1,23 @@
 //! Taking back: a token is invalidated, a connection is dropped.
 
+use futures::{StreamExt as _, stream};
 use protocol::{ConnectionId, ServerMessage, Subscriber, frame::DisconnectCode, limits};
 
 use crate::{
     ATTEMPTS, Service, Store, backoff,
-    ports::{Environment, Fault, Framing, Page, Pushes, TokenHash, Workers},
+    ports::{Connection, Environment, Fault, Framing, Page, Pushes, TokenHash, Workers},
 };
+
+/// Connections that are dropped at once.
+const AT_ONCE: usize = 16;
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Invalidates a token and drops every connection that it authorises; false if there is no such token. Idempotent.
     ///
     /// The mark comes first: from then on no connection is registered under the token. The connections that were are found
-    /// by a strongly consistent query after it. If this dies half-way, its repeat goes on; until then nothing is accepted
-    /// from a connection once its entry is gone, which is the first step of each drop.
+    /// by a strongly consistent query after it. If this dies half-way, its repeat goes on, which
+    /// [`expire`](Self::expire) sees to: the token stands among what ends until nothing of it is left. Until then nothing
+    /// is accepted from a connection once its entry is gone, which is the first step of each drop.
     ///
     /// # Errors
     /// A fault of the store, or a connection that could not be dropped for certain: call again.
@@ -22,27 +27,41 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             return Ok(false);
         };
         let mut after: Option<ConnectionId> = None;
+        let mut failed = None;
         loop {
             let Page { items, more } = self
                 .store
                 .token_connections(token, after.as_ref(), limits::PAGE)
                 .await?;
-            for connection in &items {
-                self.drop_for_certain(
-                    &record.subscriber,
-                    connection,
-                    DisconnectCode::TokenInvalidated,
-                )
-                .await?;
-                self.store
-                    .forget_token_connection(token, connection)
-                    .await?;
+            let mut drops = stream::iter(&items)
+                .map(|id| self.drop_of_invalidated(&record.subscriber, token, id))
+                .buffer_unordered(AT_ONCE);
+            while let Some(dropped) = drops.next().await {
+                failed = dropped.err().or(failed);
             }
+            drop(drops);
             after = items.into_iter().next_back();
             if !more {
-                return Ok(true);
+                break;
             }
         }
+        if let Some(fault) = failed {
+            return Err(fault);
+        }
+        self.store.settle_token(token).await?;
+        Ok(true)
+    }
+
+    async fn drop_of_invalidated(
+        &self,
+        subscriber: &Subscriber,
+        token: &TokenHash,
+        id: &ConnectionId,
+    ) -> Result<(), Fault> {
+        let entry = self.store.connections(subscriber).await?.remove(id);
+        let code = DisconnectCode::TokenInvalidated;
+        self.drop_for_certain(subscriber, token, id, entry.as_ref(), code)
+            .await
     }
 
     /// Invalidates every token of a subscriber.
@@ -71,42 +90,47 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// # Errors
     /// As [`Self::invalidate`].
     pub async fn disconnect_all(&self, subscriber: &Subscriber) -> Result<(), Fault> {
-        for id in self.store.connections(subscriber).await?.keys() {
-            self.drop_for_certain(subscriber, id, DisconnectCode::Shutdown)
+        for (id, entry) in self.store.connections(subscriber).await? {
+            let code = DisconnectCode::Shutdown;
+            self.drop_for_certain(subscriber, &entry.token, &id, Some(&entry), code)
                 .await?;
         }
         Ok(())
     }
 
-    async fn drop_for_certain(
+    /// Drops a connection whose entry was just read, until it is certainly gone. Only then is forgotten that `token`
+    /// authorises it, so that the repeat of a drop that died half-way finds it. One that another token authorises by now
+    /// is left alone.
+    pub(crate) async fn drop_for_certain(
         &self,
         subscriber: &Subscriber,
-        connection: &ConnectionId,
+        token: &TokenHash,
+        id: &ConnectionId,
+        entry: Option<&Connection>,
         code: DisconnectCode,
     ) -> Result<(), Fault> {
-        let mut connections = self.store.connections(subscriber).await?;
-        let framing = connections
-            .remove(connection)
-            .map_or(Framing::Raw, |it| it.framing);
-        if self
-            .drop_connection(subscriber, connection, framing, code)
-            .await?
-        {
-            return Ok(());
-        }
-        for attempt in 0..ATTEMPTS {
-            self.environment
-                .sleep(backoff(attempt + 3, connection.as_str()))
-                .await;
-            if self.gateway.drop_connection(connection).await {
-                return Ok(());
+        if entry.is_none_or(|it| it.token == *token) {
+            // Without an entry an earlier drop died after its first step.
+            let framing = entry.map_or(Framing::Raw, |it| it.framing);
+            let (_, mut gone) = self.cut(subscriber, id, framing, code).await?;
+            for attempt in 0..ATTEMPTS {
+                if gone {
+                    break;
+                }
+                self.environment
+                    .sleep(backoff(attempt + 3, id.as_str()))
+                    .await;
+                gone = self.gateway.drop_connection(id).await;
+            }
+            if !gone {
+                return Err(Fault::Unknown("a connection may still be open".to_owned()));
             }
         }
-        Err(Fault::Unknown("a connection may still be open".to_owned()))
+        self.store.forget_token_connection(token, id).await
     }
 
-    /// Forgets a connection, says why, and closes it; whether it is certainly gone. Forgetting comes first: from then on
-    /// nothing is accepted from it, whatever becomes of the rest.
+    /// Forgets a connection, says why, and closes it; whether it is certainly gone. If it is not, what its token has of it
+    /// is left, and it is dropped again at its end.
     pub(crate) async fn drop_connection(
         &self,
         subscriber: &Subscriber,
@@ -114,9 +138,27 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         framing: Framing,
         code: DisconnectCode,
     ) -> Result<bool, Fault> {
-        self.disconnect(subscriber, connection).await?;
+        let (entry, gone) = self.cut(subscriber, connection, framing, code).await?;
+        if let Some(entry) = entry.filter(|_| gone) {
+            self.store
+                .forget_token_connection(&entry.token, connection)
+                .await?;
+        }
+        Ok(gone)
+    }
+
+    /// The steps of a drop. Forgetting the entry comes first: from then on nothing is accepted from the connection,
+    /// whatever becomes of the rest.
+    async fn cut(
+        &self,
+        subscriber: &Subscriber,
+        connection: &ConnectionId,
+        framing: Framing,
+        code: DisconnectCode,
+    ) -> Result<(Option<Connection>, bool), Fault> {
+        let entry = self.forget_entry(subscriber, connection).await?;
         let last_words = ServerMessage::disconnect(code).encode(None);
         let _ = self.gateway.post(connection, framing, &last_words).await;
-        Ok(self.gateway.drop_connection(connection).await)
+        Ok((entry, self.gateway.drop_connection(connection).await))
     }
 }

@@ -25,11 +25,12 @@ const FRUITLESS: u32 = 8;
 /// A query of one partition.
 pub(crate) struct Query<'a> {
     pub(crate) table: Table,
-    /// The index and the item to start after; such reads are eventually consistent.
+    /// The index; such reads are eventually consistent.
     pub(crate) index: Option<&'static str>,
     pub(crate) condition: &'a str,
     pub(crate) values: Vec<(&'static str, AttributeValue)>,
-    pub(crate) after: Option<Key>,
+    /// The key to start after, in an index with the index's own attributes.
+    pub(crate) after: Option<Item>,
     pub(crate) ascending: bool,
 }
 
@@ -43,7 +44,7 @@ impl DynamoStore {
     ) -> Result<(Vec<Item>, bool), Fault> {
         let wanted = limit.saturating_add(1);
         let mut found = Vec::new();
-        let mut start = query.after.as_ref().map(Key::attributes);
+        let mut start = query.after;
         loop {
             let page = i32::try_from(wanted - found.len()).unwrap_or(i32::MAX);
             let output = self
@@ -93,7 +94,7 @@ impl DynamoStore {
                 (":partition", text(collection.partition.as_str())),
                 (":prefix", text(collection.prefix)),
             ],
-            after: after.map(|name| collection.at(name)),
+            after: after.map(|name| collection.at(name).attributes()),
             ascending: true,
         };
         self.query(pattern, query, limit).await

@@ -9,8 +9,9 @@
 //! |---|---|---|
 //! | `connections` | GetItem | 1 read |
 //! | `connections_of` | BatchGetItem, 100 a request | 1 read each |
-//! | `register` | TransactWriteItems of 3 | 2 + 2 + 2 write; the first of a subscriber pays for one more that fails |
-//! | `forget` | UpdateItem, DeleteItem | 1 + 1 write; with an announcement 1 + 4 + 1 |
+//! | `register` | TransactWriteItems of 3 | 2 + 2 + 2 write, and 1 for the index; the first of a subscriber pays for one more that fails |
+//! | `reauthorize` | TransactWriteItems of 4 | 2 + 2 + 2 + 2 write, and 2 for the index |
+//! | `forget` | UpdateItem | 1 write; with an announcement 1 + 4 |
 //! | `raise_gate`, `park`, `unpark`, `lower_gate`, `take_gate` | UpdateItem | 1 write, also if the condition fails |
 
 mod forget;
@@ -30,6 +31,8 @@ use service::ports::{
 use crate::{DynamoStore, keys::Key, requests::decode};
 
 pub(crate) use item::ConnectionsItem;
+pub(crate) use reauthorize::reauthorize;
+pub(crate) use register::register;
 
 const WHAT: &str = "connections";
 
@@ -61,11 +64,11 @@ impl Connections for DynamoStore {
     }
 
     async fn register(&self, registration: &Registration) -> Result<(), RegisterError> {
-        register::register(self, registration).await
+        register(self, registration, None).await
     }
 
     async fn reauthorize(&self, reauthorization: &Reauthorization) -> Result<(), ReauthorizeError> {
-        reauthorize::reauthorize(self, reauthorization).await
+        reauthorize(self, reauthorization, None).await
     }
 
     async fn forget(

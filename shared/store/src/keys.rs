@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use protocol::{
     ChannelId, ChannelKey, ConnectionId, Domain, LogId, MessageId, Subscriber, SubscriberId,
 };
-use service::ports::{Ending, SHARDS, TokenHash};
+use service::ports::{Ending, Jti, SHARDS, TokenHash};
 
 /// The attributes of an item.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -67,6 +67,15 @@ impl Key {
             Some(connection) => Self::token_connection(&ending.token, connection),
             None => Self::token(&ending.token),
         }
+    }
+
+    /// That an issuer's id of a token was invalidated.
+    pub(crate) fn refused_jti(jti: &Jti) -> Self {
+        Self::text(Table::Tokens, self::jti(jti), "refused".to_owned())
+    }
+
+    pub(crate) fn jti_token(jti: &Jti, hash: &TokenHash) -> Self {
+        Collection::tokens_with_jti(jti).at(hash.as_str())
     }
 
     pub(crate) fn subscriber_token(subscriber: &Subscriber, hash: &TokenHash) -> Self {
@@ -195,6 +204,14 @@ impl Collection {
         }
     }
 
+    pub(crate) fn tokens_with_jti(jti: &Jti) -> Self {
+        Self {
+            table: Table::Tokens,
+            partition: self::jti(jti),
+            prefix: "token#",
+        }
+    }
+
     pub(crate) fn tokens_of(subscriber: &Subscriber) -> Self {
         Self::of_subscriber(subscriber, "token#")
     }
@@ -300,6 +317,11 @@ pub(crate) fn shard(log: &LogId) -> u32 {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
     hash % SHARDS
+}
+
+/// No hash has a `#`.
+fn jti(jti: &Jti) -> String {
+    format!("jti#{}", jti.as_str())
 }
 
 fn subscriber(of: &Subscriber) -> String {

@@ -9,14 +9,25 @@
 //! | `put_token` | 2 PutItem | 3 | |
 //! | `token` | GetItem | | 1 |
 //! | `invalidate_token` | UpdateItem | 3 | |
+//! | `settle_token` | UpdateItem | 2 | |
 //! | `tokens_of`, `token_connections` | Query | | 1 |
-//! | `forget_token_connection` | DeleteItem | 1 | |
-//! | `register` | TransactWriteItems | 6 | |
+//! | `forget_token_connection` | DeleteItem | 2 | |
+//! | `ending` | Query of the index | | 0.5 |
+//! | `expiry_checkpoint` | GetItem | | 1 |
+//! | `set_expiry_checkpoint` | PutItem | 1 | |
+//! | `register` | TransactWriteItems | 7 | |
+//! | `reauthorize` | TransactWriteItems | 10 | |
+//! | `register_signed` | TransactWriteItems | 14 | |
+//! | `reauthorize_signed` | TransactWriteItems | 17 | |
+//! | `refuse_signed` | PutItem | 2, after its use 3 | |
+//! | `refuse_jti` | PutItem | 1 | |
+//! | `is_jti_refused` | GetItem | | 1 |
+//! | `tokens_with_jti` | Query | | 1 |
 //! | `connections` | GetItem | | 1 |
 //! | `connections_of` | BatchGetItem | | 1 each |
 //! | `raise_gate`, `park`, `unpark`, `lower_gate`, `take_gate` | UpdateItem | 1 | |
-//! | `forget` | UpdateItem, DeleteItem | 2 | |
-//! | `forget`, announced | UpdateItem, TransactWriteItems, DeleteItem | 6 | |
+//! | `forget` | UpdateItem | 1 | |
+//! | `forget`, announced | UpdateItem, TransactWriteItems | 5 | |
 //! | `presence` | GetItem | | 1 |
 //! | `presences` | BatchGetItem | | 1 each |
 //! | `announce` | UpdateItem | 1 | |
@@ -44,6 +55,7 @@
 //! | `entry` | GetItem | | 1 per 4 KiB |
 //! | `entries_after`, `entries_before` | Query | | 1 per 4 KiB |
 
+mod signed;
 mod tokens;
 
 mod connections;
@@ -69,7 +81,6 @@ use std::{
 use aws_sdk_dynamodb::{Client, types::ReturnConsumedCapacity};
 
 pub use client::client;
-pub use keys::SHARDS;
 
 use keys::{Item, Table};
 

@@ -7,14 +7,22 @@
 //! | `put_token` | PutItem on Subscribers, then on Tokens | 1 + 1, and 1 for the index: 3 write |
 //! | `token` | GetItem | 1 read |
 //! | `invalidate_token` | UpdateItem | 1 write, and 2 for the index, whose key moves |
+//! | `settle_token` | UpdateItem | 1 write, and 1 for the index |
 //! | `tokens_of` | Query | 1 read per 4 KiB, about 20 tokens |
 //! | `token_connections` | Query | 1 read per 4 KiB, about 20 connections |
-//! | `forget_token_connection` | DeleteItem | 1 write |
+//! | `forget_token_connection` | DeleteItem | 1 write, and 1 for the index; 1 if it is gone already |
+//! | `ending` | Query of the index, eventually consistent | half a read per 4 KiB, about 25 tokens and connections |
+//! | `expiry_checkpoint` | GetItem | 1 read |
+//! | `set_expiry_checkpoint` | PutItem | 1 write |
+
+mod ending;
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::{ConnectionId, Domain, Subscriber, SubscriberId, Timestamp};
 use serde::{Deserialize, Serialize};
-use service::ports::{Fault, Page, TokenHash, TokenRecord, TokenState, Tokens};
+use service::ports::{
+    Ending, ExpiryCheckpoint, Fault, Minute, Page, TokenHash, TokenRecord, TokenState, Tokens,
+};
 
 use crate::{
     DynamoStore,
@@ -29,7 +37,7 @@ const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct TokenItem {
+pub(crate) struct TokenItem {
     domain: Domain,
     subscriber: SubscriberId,
     state: TokenState,
@@ -37,9 +45,25 @@ struct TokenItem {
     issued: Timestamp,
     #[serde(with = "millis")]
     expires: Timestamp,
-    /// The minute in which its connections have to end.
-    ends_minute: i64,
+    /// The minute in which it ends. An invalidated token has none once nothing of it is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends_minute: Option<i64>,
     ttl: i64,
+}
+
+impl TokenItem {
+    /// The item of a token that ends in the minute `ends`.
+    pub(crate) fn new(token: &TokenRecord, ends: Minute) -> Self {
+        Self {
+            domain: token.subscriber.domain.clone(),
+            subscriber: token.subscriber.id.clone(),
+            state: token.state,
+            issued: token.issued,
+            expires: token.expires,
+            ends_minute: Some(ends.number()),
+            ttl: ttl(token.expires),
+        }
+    }
 }
 
 /// A connection under the token that authorises it.
@@ -50,6 +74,8 @@ pub(crate) struct TokenConnectionItem {
     subscriber: SubscriberId,
     #[serde(with = "millis")]
     ends_at: Timestamp,
+    /// By this it is found when it has to end.
+    ends_minute: i64,
     ttl: i64,
 }
 
@@ -59,6 +85,7 @@ impl TokenConnectionItem {
             domain: subscriber.domain.clone(),
             subscriber: subscriber.id.clone(),
             ends_at,
+            ends_minute: Minute::of(ends_at).number(),
             ttl: ttl(ends_at),
         }
     }
@@ -78,15 +105,7 @@ impl Tokens for DynamoStore {
         let row = Write::put(Key::subscriber_token(&token.subscriber, hash), &row)?;
         self.write("put_token", &row, ReturnValue::None, Repeat::Safe)
             .await?;
-        let item = TokenItem {
-            domain: token.subscriber.domain.clone(),
-            subscriber: token.subscriber.id.clone(),
-            state: token.state,
-            issued: token.issued,
-            expires: token.expires,
-            ends_minute: minute(token.expires),
-            ttl: ttl(token.expires),
-        };
+        let item = TokenItem::new(token, Minute::of(token.expires));
         let item = Write::put(Key::token(hash), &item)?;
         self.write("put_token", &item, ReturnValue::None, Repeat::Safe)
             .await?;
@@ -109,7 +128,7 @@ impl Tokens for DynamoStore {
         )
         .when("attribute_exists(#token)")
         .value(":invalidated", map(&TokenState::Invalidated)?)
-        .value(":minute", number(minute(now)));
+        .value(":minute", number(Minute::of(now).number()));
         let written = self
             .write(
                 "invalidate_token",
@@ -169,6 +188,27 @@ impl Tokens for DynamoStore {
         .await?;
         Ok(())
     }
+
+    async fn settle_token(&self, hash: &TokenHash) -> Result<(), Fault> {
+        ending::settle(self, hash).await
+    }
+
+    async fn ending(
+        &self,
+        minute: Minute,
+        after: Option<&Ending>,
+        limit: usize,
+    ) -> Result<Page<Ending>, Fault> {
+        ending::ending(self, minute, after, limit).await
+    }
+
+    async fn expiry_checkpoint(&self) -> Result<Option<ExpiryCheckpoint>, Fault> {
+        ending::checkpoint(self).await
+    }
+
+    async fn set_expiry_checkpoint(&self, checkpoint: &ExpiryCheckpoint) -> Result<(), Fault> {
+        ending::set_checkpoint(self, checkpoint).await
+    }
 }
 
 impl From<TokenItem> for TokenRecord {
@@ -186,10 +226,6 @@ impl From<TokenItem> for TokenRecord {
 }
 
 /// When an item goes that stands for what ends then.
-fn ttl(end: Timestamp) -> i64 {
+pub(crate) fn ttl(end: Timestamp) -> i64 {
     end.plus_seconds(KEPT_SECONDS).seconds_up()
-}
-
-fn minute(time: Timestamp) -> i64 {
-    time.millis().div_euclid(60_000)
 }

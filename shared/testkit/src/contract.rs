@@ -13,6 +13,7 @@ mod change;
 mod channels;
 mod connections;
 mod direct;
+mod endings;
 mod fixtures;
 mod gates;
 mod identity;
@@ -20,6 +21,8 @@ mod leases;
 mod logs;
 mod markers;
 mod presence;
+mod reauthorize;
+mod signed;
 mod tokens;
 
 pub use self::{
@@ -30,6 +33,7 @@ pub use self::{
     },
     connections::{connections_in_batches, forgetting, refused_registration, registration},
     direct::{conversations_in_pages, direct_conversation, direct_horizons},
+    endings::{endings, expiry_checkpoint},
     fixtures::now,
     gates::{gate_races, gates_lowered, gates_raised, gates_taken_over, parking, unparking},
     identity::{awkward_ids, content_byte_for_byte, domains_never_mix},
@@ -40,6 +44,8 @@ pub use self::{
     },
     markers::{marker_race, markers},
     presence::{announcements, presence_leases, presences_in_batches},
+    reauthorize::reauthorization,
+    signed::{refused_signed_tokens, signed_reauthorization, signed_registration, tokens_with_jti},
     tokens::{token_connections, tokens, tokens_in_pages},
 };
 
@@ -56,7 +62,9 @@ macro_rules! each_suite {
     ($callback:ident) => {
         $callback! {
             tokens tokens_in_pages token_connections
-            registration refused_registration forgetting connections_in_batches
+            endings expiry_checkpoint
+            signed_registration refused_signed_tokens tokens_with_jti signed_reauthorization
+            registration refused_registration reauthorization forgetting connections_in_batches
             gates_raised parking unparking gates_lowered gates_taken_over gate_races
             announcements presence_leases presences_in_batches
             allocation concurrent_allocation closed_log heads_in_batches

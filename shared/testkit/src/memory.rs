@@ -3,8 +3,10 @@
 mod change;
 mod channels;
 mod connections;
+mod index;
 mod logs;
 mod presence;
+mod signed;
 mod state;
 mod tokens;
 

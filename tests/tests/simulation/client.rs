@@ -164,7 +164,7 @@ impl Device {
                     .request_over(&session, json!({"type": kind, "limit": 100}))
                     .await
                 {
-                    Answer::Done(_) => break,
+                    Answer::Done(frames) if frames.len() > 1 => break,
                     _ if !self.is_up(&session) => return None,
                     _ => {}
                 }
@@ -187,11 +187,14 @@ impl Device {
     pub(crate) fn send(&self, session: &Rc<Session>, mut message: Value) -> String {
         let id = format!("r{}", self.world.fresh());
         message["id"] = json!(id);
-        if session.invalidated.get()
-            && let Some(message_id) = message["message-id"].as_str()
-        {
+        if let Some(message_id) = message["message-id"].as_str() {
+            // Sent again over another connection it may be accepted.
             let mut forbidden = self.shared.forbidden.borrow_mut();
-            forbidden.insert(message_id.to_owned());
+            if session.invalidated.get() {
+                forbidden.insert(message_id.to_owned());
+            } else {
+                forbidden.remove(message_id);
+            }
         }
         let mortality = self.shared.mortality.get();
         let handler = self.world.send_mortal(&session.line, &message, mortality);
@@ -330,7 +333,11 @@ impl Device {
             let mut message = json!({"type": "get-history", "after": at, "limit": 20});
             name(&mut message, &log, &self.subscriber);
             let again = match self.request_over(session, message).await {
-                Answer::Done(frames) => frames.iter().any(|it| it["more"] == true),
+                // The post of the response may have been lost, that of the ack not.
+                Answer::Done(frames) => {
+                    let history = frames.iter().find(|it| it["type"] == "history");
+                    history.is_none_or(|it| it["more"] == true)
+                }
                 Answer::Rejected(code) if code == "not-found" => {
                     self.positions.borrow_mut().remove(&log);
                     false

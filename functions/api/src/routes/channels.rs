@@ -7,7 +7,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 use service::{ChannelView, Refused};
 
-use super::{Answer, body, json_text, no_content, nothing_here, subscribers};
+use super::{Answer, Object, body, json_text, no_content, nothing_here, subscribers};
 use crate::{Api, problem::Problem};
 
 /// `…/channels/{c}` and below.
@@ -84,7 +84,7 @@ async fn show(api: &Api, channel: &ChannelKey, status: u16) -> Answer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Put {
     name: String,
-    attributes: Option<Json>,
+    attributes: Option<Object>,
     invite_token: Option<String>,
 }
 
@@ -94,7 +94,7 @@ async fn put(api: &Api, event: &HttpEvent, channel: &ChannelKey) -> Answer {
         attributes,
         invite_token,
     } = body(event)?;
-    let given = Given::new(&name, attributes, invite_token)?;
+    let given = Given::new(&name, attributes.map(|it| it.0), invite_token)?;
     let created = api.put_channel(channel, &given).await?;
     show(api, channel, if created { 201 } else { 200 }).await
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service::Stored;
 
-use super::{Answer, body, json_text, no_content, nothing_here, ok, tokens};
+use super::{Answer, Object, body, json_text, no_content, nothing_here, ok, tokens};
 use crate::{Api, problem::Problem};
 
 /// `…/subscribers/{s}` and below.
@@ -80,7 +80,7 @@ async fn show(api: &Api, subscriber: &Subscriber) -> Answer {
 struct Message {
     from: String,
     content: Json,
-    attributes: Option<Json>,
+    attributes: Option<Object>,
     message_id: Option<String>,
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn message(
         &from,
         destination,
         content,
-        attributes,
+        attributes.map(|it| it.0),
         message_id.as_deref(),
     )?;
     let Stored {

@@ -3,10 +3,9 @@
 use core::time::Duration;
 
 use lambda::HttpEvent;
-use protocol::Subscriber;
+use protocol::{Subscriber, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
-use service::ports::TokenHash;
 
 use super::{Answer, body, no_content, ok};
 use crate::{Api, problem::Problem};
@@ -16,18 +15,52 @@ const LASTING: u64 = 60 * 60;
 const LASTING_AT_MOST: u64 = 30 * 24 * 60 * 60;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Invalidate {
-    token: String,
+    token: Option<String>,
+    issuer: Option<String>,
+    jti: Option<String>,
+    expires_at: Option<String>,
 }
 
 /// `/v1/tokens/invalidate`: the same answer whether or not there was such a token, it authorises nothing afterwards.
+///
+/// By the token, or by the id that its issuer gave it, together with when a token with that id ends at the latest.
 pub(super) async fn route(api: &Api, event: &HttpEvent) -> Answer {
     if event.method() != "POST" {
         return Err(Problem::method_not_allowed("POST"));
     }
-    let Invalidate { token } = body(event)?;
-    api.invalidate(&TokenHash::of(&token)).await?;
+    match body(event)? {
+        Invalidate {
+            token: Some(token),
+            issuer: None,
+            jti: None,
+            expires_at: None,
+        } => api.invalidate_bearer(&token).await?,
+        Invalidate {
+            token: None,
+            issuer,
+            jti: Some(jti),
+            expires_at: Some(expires_at),
+        } => {
+            let jti = api
+                .environment
+                .jti(issuer.as_deref(), &jti)
+                .ok_or_else(|| {
+                    Problem::invalid(
+                        "no token with this `issuer` and `jti` is ever accepted: see JWT_ISSUER",
+                    )
+                })?;
+            let expires_at = Timestamp::parse(&expires_at)
+                .ok_or_else(|| Problem::invalid("`expires-at` is no RFC 3339 time"))?;
+            api.invalidate_jti(&jti, expires_at).await?;
+        }
+        _ => {
+            return Err(Problem::invalid(
+                "give either `token`, or `jti` with `expires-at` and perhaps `issuer`",
+            ));
+        }
+    }
     Ok(no_content())
 }
 

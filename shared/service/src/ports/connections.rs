@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{ConnectionId, DeliveryStatus, LogId, MessageId, Subscriber, Timestamp};
+use protocol::{ConnectionId, DeliveryStatus, LogId, MessageId, Subscriber, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, TokenHash};
@@ -47,6 +47,12 @@ impl Connection {
             .iter()
             .find(|(gate, deadline)| now < **deadline && Some(gate.as_str()) != own)
             .map(|(gate, _)| gate.as_str())
+    }
+
+    /// Whether its token's end is its own: otherwise it ends because of its age.
+    #[must_use]
+    pub fn ends_with_token(&self) -> bool {
+        self.ends_at < self.since.plus_seconds(limits::CONNECTION_SECONDS)
     }
 
     /// Whether pushes have to be parked at `now`.
@@ -94,6 +100,11 @@ pub enum Reference {
     Invitation {
         /// The channel's log.
         log: LogId,
+    },
+    /// That the connection ends because its token does, if it still does so then.
+    TokenExpiring {
+        /// When.
+        at: Timestamp,
     },
 }
 
@@ -193,8 +204,9 @@ pub trait Connections {
     /// and that the connection is registered under `old`.
     async fn reauthorize(&self, reauthorization: &Reauthorization) -> Result<(), ReauthorizeError>;
 
-    /// Forgets a connection: its entry and its announcement in one step, and then that its token authorises it.
-    /// Idempotent; the entry as it was, if it was there.
+    /// Forgets a connection: its entry and its announcement in one step. Idempotent; the entry as it was, if it was there.
+    /// That its token authorises it is left for [`Tokens::forget_token_connection`](super::Tokens::forget_token_connection):
+    /// as long as that stands, whoever finds it knows that the connection may still be open.
     async fn forget(
         &self,
         subscriber: &Subscriber,

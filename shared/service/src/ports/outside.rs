@@ -5,7 +5,7 @@ use core::time::Duration;
 use protocol::{ChannelKey, ConnectionId, LogId, Subscriber, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Framing};
+use super::{Credential, Fault, Framing};
 
 /// What became of one post to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub trait Workers {
     async fn start(&self, job: &Job) -> Result<(), Fault>;
 }
 
-/// Time and randomness.
+/// Time, randomness, and who else's word counts.
 pub trait Environment {
     /// Now.
     fn now(&self) -> Timestamp;
@@ -124,4 +124,12 @@ pub trait Environment {
 
     /// A fresh bearer token: 256 bits of the system's generator, base64url.
     fn fresh_token(&self) -> String;
+
+    /// What a bearer token is. Without an issuer whose signatures are accepted every one is [`Credential::Opaque`].
+    ///
+    /// A fault if the issuer's keys cannot be had: then nobody knows whether the token is good.
+    async fn credential(&self, token: &str) -> Result<Credential, Fault> {
+        let _ = token;
+        Ok(Credential::Opaque)
+    }
 }

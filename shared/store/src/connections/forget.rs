@@ -1,4 +1,4 @@
-//! Forgetting a connection: its entry together with its announcement, then what its token has of it.
+//! Forgetting a connection: its entry together with its announcement.
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::{ConnectionId, Subscriber};
@@ -18,21 +18,6 @@ pub(super) async fn forget(
     subscriber: &Subscriber,
     id: &ConnectionId,
 ) -> Result<Option<Connection>, Fault> {
-    let Some(connection) = forget_entry(store, subscriber, id).await? else {
-        return Ok(None);
-    };
-    let under_token = Write::delete(Key::token_connection(&connection.token, id));
-    store
-        .write("forget", &under_token, ReturnValue::None, Repeat::Safe)
-        .await?;
-    Ok(Some(connection))
-}
-
-async fn forget_entry(
-    store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
-) -> Result<Option<Connection>, Fault> {
     let removal = Write::update(Key::connections(subscriber), "REMOVE #connections.#id")
         .name("#id", id.as_str());
     let silent = removal.clone().when(
@@ -40,7 +25,7 @@ async fn forget_entry(
     );
     let announced = removal.when("attribute_exists(#connections.#id.#announced)");
     for turn in 1..=TURNS {
-        // Repeated after a lost answer it would say that there was no such connection: the token would keep it.
+        // Repeated after a lost answer it would say that there was no such connection.
         let written = store
             .write("forget", &silent, ReturnValue::AllOld, Repeat::Never)
             .await?;

@@ -1,32 +1,40 @@
 //! Putting a connection under another token: one transaction over both tokens and the subscriber's connections.
 
-use service::ports::{Fault, Reauthorization, ReauthorizeError, TokenState};
+use service::ports::{Fault, Reauthorization, ReauthorizeError, SignedUse, TokenState};
 
 use crate::{
     DynamoStore,
     keys::Key,
+    signed,
     tokens::TokenConnectionItem,
     write::{Write, map, number, text},
 };
 
-/// The part of the transaction that asks for the new token.
+/// The parts of the transaction that ask for the new token.
 const TOKEN: usize = 0;
+const JTI: usize = 4;
 
-pub(super) async fn reauthorize(
+pub(crate) async fn reauthorize(
     store: &DynamoStore,
     reauthorization: &Reauthorization,
+    used: Option<&SignedUse>,
 ) -> Result<(), ReauthorizeError> {
     match store
-        .transact("reauthorize", &transaction(reauthorization)?)
+        .transact("reauthorize", &transaction(reauthorization, used)?)
         .await?
     {
         Ok(()) => Ok(()),
-        Err(cancelled) if cancelled.stood(TOKEN).is_some() => Err(ReauthorizeError::Token),
+        Err(cancelled) if cancelled.stood(TOKEN).is_some() || cancelled.stood(JTI).is_some() => {
+            Err(ReauthorizeError::Token)
+        }
         Err(_) => Err(Fault::Conflict.into()),
     }
 }
 
-fn transaction(reauthorization: &Reauthorization) -> Result<Vec<Write>, Fault> {
+fn transaction(
+    reauthorization: &Reauthorization,
+    used: Option<&SignedUse>,
+) -> Result<Vec<Write>, Fault> {
     let Reauthorization {
         subscriber,
         id,
@@ -35,10 +43,13 @@ fn transaction(reauthorization: &Reauthorization) -> Result<Vec<Write>, Fault> {
         at,
         ends_at,
     } = reauthorization;
-    let token = Write::check(Key::token(new))
-        .when("#state = :active AND #expires > :at")
-        .value(":active", map(&TokenState::Active)?)
-        .value(":at", number(at.millis()));
+    let token = match used {
+        Some(used) => signed::token(new, subscriber, *at, used)?,
+        None => Write::check(Key::token(new))
+            .when("#state = :active AND #expires > :at")
+            .value(":active", map(&TokenState::Active)?)
+            .value(":at", number(at.millis())),
+    };
     let authorised = TokenConnectionItem::new(subscriber, *ends_at);
     let authorised = Write::put(Key::token_connection(new, id), &authorised)?;
     let forgotten = Write::delete(Key::token_connection(old, id));
@@ -52,5 +63,9 @@ fn transaction(reauthorization: &Reauthorization) -> Result<Vec<Write>, Fault> {
     .value(":new", text(new.as_str()))
     .value(":old", text(old.as_str()))
     .value(":ends", number(ends_at.millis()));
-    Ok(vec![token, authorised, forgotten, own])
+    let mut writes = vec![token, authorised, forgotten, own];
+    if let Some(used) = used {
+        writes.extend(signed::rows(new, subscriber, used)?);
+    }
+    Ok(writes)
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use service::ports::{Fault, RegisterError, Registration, TokenState};
+use service::ports::{Fault, RegisterError, Registration, SignedUse, TokenState};
 
 use super::item::Entry;
 use crate::{
     DynamoStore,
     keys::Key,
     requests::TURNS,
+    signed,
     tokens::TokenConnectionItem,
     write::{Write, map, number},
 };
@@ -16,18 +17,20 @@ use crate::{
 /// Parts of the transaction, in their order.
 const TOKEN: usize = 0;
 const CONNECTIONS: usize = 2;
+const JTI: usize = 3;
 
-pub(super) async fn register(
+pub(crate) async fn register(
     store: &DynamoStore,
     registration: &Registration,
+    used: Option<&SignedUse>,
 ) -> Result<(), RegisterError> {
     let mut is_first = false;
     for _ in 0..TURNS {
-        let writes = transaction(registration, is_first)?;
+        let writes = transaction(registration, used, is_first)?;
         let Err(cancelled) = store.transact("register", &writes).await? else {
             return Ok(());
         };
-        if cancelled.stood(TOKEN).is_some() {
+        if cancelled.stood(TOKEN).is_some() || cancelled.stood(JTI).is_some() {
             return Err(RegisterError::Token);
         }
         if cancelled.stood(CONNECTIONS).is_some() {
@@ -38,16 +41,23 @@ pub(super) async fn register(
     Err(Fault::Conflict.into())
 }
 
-fn transaction(registration: &Registration, is_first: bool) -> Result<Vec<Write>, Fault> {
+fn transaction(
+    registration: &Registration,
+    used: Option<&SignedUse>,
+    is_first: bool,
+) -> Result<Vec<Write>, Fault> {
     let Registration {
         subscriber,
         id,
         connection,
     } = registration;
-    let token = Write::check(Key::token(&connection.token))
-        .when("#state = :active AND #expires > :since")
-        .value(":active", map(&TokenState::Active)?)
-        .value(":since", number(connection.since.millis()));
+    let token = match used {
+        Some(used) => signed::token(&connection.token, subscriber, connection.since, used)?,
+        None => Write::check(Key::token(&connection.token))
+            .when("#state = :active AND #expires > :since")
+            .value(":active", map(&TokenState::Active)?)
+            .value(":since", number(connection.since.millis())),
+    };
     let authorised = TokenConnectionItem::new(subscriber, connection.ends_at);
     let authorised = Write::put(Key::token_connection(&connection.token, id), &authorised)?;
     let entry = Entry::new(connection)?;
@@ -71,5 +81,9 @@ fn transaction(registration: &Registration, is_first: bool) -> Result<Vec<Write>
         .name("#id", id.as_str())
         .value(":entry", map(&entry)?)
     };
-    Ok(vec![token, authorised, own])
+    let mut writes = vec![token, authorised, own];
+    if let Some(used) = used {
+        writes.extend(signed::rows(&connection.token, subscriber, used)?);
+    }
+    Ok(writes)
 }

@@ -2,12 +2,9 @@
 
 use futures::future::{join, join_all};
 use protocol::LogId;
-use service::ports::{Lease, Logs};
+use service::ports::{Lease, Logs, SHARDS};
 
 use super::fixtures::{Tenant, allocation, contended, head, ids, lease, log, now, walk};
-
-/// How many shards the undrained logs are spread over.
-const SHARDS: u32 = 16;
 
 /// A lease is renewed and given back by its holder alone, and taken only by who knows it exactly.
 pub async fn leases<S: Logs>(store: &S) {

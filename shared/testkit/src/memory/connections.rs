@@ -8,7 +8,49 @@ use service::ports::{
     Reference, RegisterError, Registration,
 };
 
-use super::Memory;
+use super::{Memory, state::State};
+
+/// Registers a connection whose token is good.
+pub(super) fn enter(state: &mut State, registration: &Registration) {
+    let Registration {
+        subscriber,
+        id,
+        connection,
+    } = registration;
+    state.put_token_connection(&connection.token, id, connection.ends_at);
+    let person = state.person_mut(subscriber);
+    // What was repeated may have taken place before, and things may have happened to it since.
+    person
+        .connections
+        .entry(id.clone())
+        .or_insert_with(|| connection.clone());
+}
+
+/// Puts a connection under another token, which is good.
+pub(super) fn put_under(
+    state: &mut State,
+    reauthorization: &Reauthorization,
+) -> Result<(), ReauthorizeError> {
+    let Reauthorization {
+        subscriber,
+        id,
+        old,
+        new,
+        at: _,
+        ends_at,
+    } = reauthorization;
+    let Some(connection) = state
+        .connection_mut(subscriber, id)
+        .filter(|it| it.token == *old)
+    else {
+        return Err(Fault::Conflict.into());
+    };
+    connection.token = new.clone();
+    connection.ends_at = *ends_at;
+    state.forget_token_connection(old, id);
+    state.put_token_connection(new, id, *ends_at);
+    Ok(())
+}
 
 impl Connections for Memory {
     async fn connections(
@@ -34,11 +76,7 @@ impl Connections for Memory {
     }
 
     async fn register(&self, registration: &Registration) -> Result<(), RegisterError> {
-        let Registration {
-            subscriber,
-            id,
-            connection,
-        } = registration;
+        let connection = &registration.connection;
         let registered = self.write("register", |state, now| {
             let token = state.tokens.get(&connection.token);
             let good = token.filter(|it| {
@@ -48,27 +86,14 @@ impl Connections for Memory {
             if good.is_none() {
                 return Err(RegisterError::Token);
             }
-            state.put_token_connection(&connection.token, id, connection.ends_at);
-            let person = state.person_mut(subscriber);
-            // What was repeated may have taken place before, and things may have happened to it since.
-            person
-                .connections
-                .entry(id.clone())
-                .or_insert_with(|| connection.clone());
+            enter(state, registration);
             Ok(())
         });
         registered.await?
     }
 
     async fn reauthorize(&self, reauthorization: &Reauthorization) -> Result<(), ReauthorizeError> {
-        let Reauthorization {
-            subscriber,
-            id,
-            old,
-            new,
-            at,
-            ends_at,
-        } = reauthorization;
+        let Reauthorization { new, at, .. } = reauthorization;
         let reauthorized = self.write("reauthorize", |state, now| {
             let good = state
                 .tokens
@@ -78,17 +103,7 @@ impl Connections for Memory {
             if !good {
                 return Err(ReauthorizeError::Token);
             }
-            let Some(connection) = state
-                .connection_mut(subscriber, id)
-                .filter(|it| it.token == *old)
-            else {
-                return Err(Fault::Conflict.into());
-            };
-            connection.token = new.clone();
-            connection.ends_at = *ends_at;
-            state.forget_token_connection(old, id);
-            state.put_token_connection(new, id, *ends_at);
-            Ok(())
+            put_under(state, reauthorization)
         });
         reauthorized.await?
     }

@@ -7,11 +7,12 @@ use protocol::{
     change::{Invitation, LogEntry, Member, Profile, Roster},
 };
 use service::ports::{
-    Connection, Ending, ExpiryCheckpoint, Head, Marker, Minute, PresenceState, SHARDS, TokenHash,
-    TokenRecord,
+    Connection, Ending, ExpiryCheckpoint, Head, Jti, Marker, Minute, PresenceState, SHARDS,
+    TokenHash, TokenRecord,
 };
 
 use super::index::Index;
+use super::signed::OfJti;
 
 /// A time to live: seconds since the epoch, as DynamoDB has it.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +120,7 @@ pub(super) struct State {
     pub(super) heads: BTreeMap<LogId, Head>,
     events: BTreeMap<LogId, BTreeMap<u64, (LogEntry, Ttl)>>,
     pub(super) markers: BTreeMap<(LogId, SubscriberId, MessageId), (Marker, Ttl)>,
+    pub(super) jtis: BTreeMap<Jti, OfJti>,
     pub(super) checkpoint: Option<ExpiryCheckpoint>,
     undrained: Index<u32, (String, LogId)>,
     endings: Index<Minute, Ending>,

@@ -1,0 +1,40 @@
+//! Each minute: what ends is ended, who ends soon is told, and what lies unpushed is handed to the worker.
+
+use gateway::Management;
+use lambda::{Config, System, Worker, init_logs};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde::de::IgnoredAny;
+use service::Service;
+use store::{DynamoStore, Tables, client};
+
+type Expire = Service<DynamoStore, Management, Worker, System>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    init_logs();
+    let config = Config::from_env()?;
+    let tables = Tables {
+        tokens: Config::required("TOKENS_TABLE")?,
+        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
+        channels: Config::required("CHANNELS_TABLE")?,
+        ..Tables::default()
+    };
+    let connections = Config::required("CONNECTIONS_ENDPOINT")?;
+    let endpoint = config.dynamodb_endpoint();
+    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let service = Service {
+        store: DynamoStore::new(client, tables),
+        gateway: Management::new(config.signing_client(&connections)?, &connections),
+        workers: Worker::from_env(&config)?,
+        environment: System,
+    };
+    // What EventBridge tells does not matter: the clock and the checkpoint say what is due.
+    run(service_fn(|_: LambdaEvent<IgnoredAny>| expire(&service))).await
+}
+
+async fn expire(service: &Expire) -> Result<(), Diagnostic> {
+    service.expire().await.map_err(|fault| Diagnostic {
+        error_type: "Store".to_owned(),
+        error_message: fault.to_string(),
+    })
+}

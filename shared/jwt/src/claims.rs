@@ -1,0 +1,82 @@
+//! What a token says, once its signature was verified (RFC 7519, 4.1).
+
+use core::time::Duration;
+
+use protocol::{Domain, Subscriber, SubscriberId, Timestamp};
+use serde_json::{Map, Value};
+use service::ports::{Jti, SignedToken, TokenHash};
+
+use crate::Settings;
+
+/// How many seconds an issuer's clock may be ahead of ours.
+const SKEW: i64 = 60;
+/// Bytes of an issuer's id of a token: it is part of a key.
+const JTI_BYTES: usize = 256;
+/// The last second of the year 9999.
+const LATEST: i64 = 253_402_300_799;
+
+/// Reads the claims; none if they are not for us, or something is missing.
+pub(crate) fn read(settings: &Settings, signed: &str, payload: &[u8]) -> Option<SignedToken> {
+    let claims: Map<String, Value> = serde_json::from_slice(payload).ok()?;
+    let text = |name: &str| claims.get(name)?.as_str();
+    if text("iss")? != settings.issuer || !is_for(claims.get("aud")?, &settings.audience) {
+        return None;
+    }
+    let subscriber = Subscriber {
+        domain: Domain::parse(text(&settings.domain_claim)?).ok()?,
+        id: SubscriberId::parse(text("sub")?).ok()?,
+    };
+    let expires = time(claims.get("exp")?)?;
+    let mut begins = Timestamp::from_millis(0);
+    for name in ["nbf", "iat"] {
+        if let Some(value) = claims.get(name) {
+            begins = begins.max(time(value)?);
+        }
+    }
+    let jti = match claims.get("jti") {
+        Some(jti) => Some(Jti::new(
+            &settings.issuer,
+            jti.as_str().filter(|it| is_jti(it))?,
+        )),
+        None => None,
+    };
+    Some(SignedToken {
+        hash: TokenHash::of_signed(signed),
+        subscriber,
+        begins: begins.plus_seconds(-SKEW),
+        expires,
+        jti,
+    })
+}
+
+/// Whether an issuer's id of a token can be part of a key.
+pub(crate) fn is_jti(jti: &str) -> bool {
+    (1..=JTI_BYTES).contains(&jti.len()) && !jti.chars().any(char::is_control)
+}
+
+/// `aud` is one text or a list of them.
+fn is_for(audience: &Value, us: &str) -> bool {
+    match audience {
+        Value::String(one) => one == us,
+        Value::Array(many) => many.iter().any(|it| it.as_str() == Some(us)),
+        _ => false,
+    }
+}
+
+/// Seconds since the epoch, perhaps with a fraction, which is left out: a token ends no later than it says.
+fn time(value: &Value) -> Option<Timestamp> {
+    let seconds = match (value.as_i64(), value.as_f64()) {
+        (Some(seconds), _) => seconds,
+        (None, Some(seconds)) => whole(seconds)?,
+        (None, None) => return None,
+    };
+    (0..=LATEST)
+        .contains(&seconds)
+        .then(|| Timestamp::from_millis(seconds * 1_000))
+}
+
+fn whole(seconds: f64) -> Option<i64> {
+    // A duration knows how to leave out a fraction, and refuses what is no number of seconds.
+    let whole = Duration::try_from_secs_f64(seconds).ok()?.as_secs();
+    i64::try_from(whole).ok()
+}

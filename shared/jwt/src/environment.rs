@@ -1,0 +1,100 @@
+//! The surroundings of a function that accepts an issuer's tokens.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use protocol::Timestamp;
+use service::ports::{Credential, Environment, Fault, Jti, SignedToken, TokenHash};
+
+use crate::{
+    Settings, SettingsError, claims,
+    parse::{Parsed, signed_part},
+    source::Source,
+};
+
+/// Other surroundings, and the issuer whose tokens are accepted, if one is.
+#[derive(Clone, Debug)]
+pub struct WithIssuer<E> {
+    inner: E,
+    issuer: Option<Arc<Issuer>>,
+}
+
+#[derive(Debug)]
+struct Issuer {
+    settings: Settings,
+    source: Source,
+}
+
+impl<E: Environment> WithIssuer<E> {
+    /// With the issuer of the environment's variables, if they name one.
+    ///
+    /// # Errors
+    /// [`SettingsError`]
+    pub fn from_env(inner: E) -> Result<Self, SettingsError> {
+        Self::new(inner, Settings::from_env()?)
+    }
+
+    /// With this issuer, if there is one. Its keys are fetched when they are first needed.
+    ///
+    /// # Errors
+    /// [`SettingsError::Certificates`]
+    pub fn new(inner: E, settings: Option<Settings>) -> Result<Self, SettingsError> {
+        let issuer = match settings {
+            Some(settings) => Some(Arc::new(Issuer {
+                source: Source::new(&settings)?,
+                settings,
+            })),
+            None => None,
+        };
+        Ok(Self { inner, issuer })
+    }
+
+    /// The id `jti` of a token of `issuer`, of the accepted one if none is named; none if no token with it is ever accepted.
+    #[must_use]
+    pub fn jti(&self, issuer: Option<&str>, jti: &str) -> Option<Jti> {
+        let accepted = &self.issuer.as_ref()?.settings.issuer;
+        let accepts = issuer.is_none_or(|it| it == accepted) && claims::is_jti(jti);
+        accepts.then(|| Jti::new(accepted, jti))
+    }
+}
+
+impl<E: Environment> Environment for WithIssuer<E> {
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.inner.sleep(duration).await;
+    }
+
+    fn fresh_id(&self) -> String {
+        self.inner.fresh_id()
+    }
+
+    fn fresh_token(&self) -> String {
+        self.inner.fresh_token()
+    }
+
+    async fn credential(&self, token: &str) -> Result<Credential, Fault> {
+        let (Some(issuer), Some(signed)) = (&self.issuer, signed_part(token)) else {
+            return Ok(Credential::Opaque);
+        };
+        Ok(Credential::Signed {
+            hash: TokenHash::of_signed(signed),
+            token: issuer.verified(token, self.now()).await?,
+        })
+    }
+}
+
+impl Issuer {
+    /// What the token says, if it is the issuer's and for us.
+    async fn verified(&self, token: &str, now: Timestamp) -> Result<Option<SignedToken>, Fault> {
+        let Some(parsed) = Parsed::read(token) else {
+            return Ok(None);
+        };
+        if !self.source.has_signed(&parsed, now).await? {
+            return Ok(None);
+        }
+        Ok(claims::read(&self.settings, parsed.signed, &parsed.payload))
+    }
+}

@@ -1,0 +1,103 @@
+//! Fetching the issuer's keys.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, header::ACCEPT};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+
+use crate::{Settings, keys::KeySet};
+
+/// How long all of it may take: a handshake waits for it.
+const LIMIT: Duration = Duration::from_secs(3);
+/// Bytes of a set of keys; some issuers put certificates beside them.
+const SET_BYTES: usize = 256 * 1024;
+
+/// The way to the keys.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    http: Http,
+    address: Uri,
+}
+
+#[derive(Debug)]
+enum Http {
+    Plain(Client<HttpConnector, Empty<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>),
+}
+
+/// Why there are no keys.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("they did not come within 3 seconds")]
+    Late,
+    #[error("their address could not be reached: {0}")]
+    NotReached(#[from] hyper_util::client::legacy::Error),
+    #[error("their address answered {0}")]
+    Status(StatusCode),
+    #[error("the answer broke off, or is longer than 256 KiB")]
+    Body,
+    #[error("the answer is no set of keys")]
+    NoKeys,
+}
+
+impl Fetcher {
+    /// A client of its own: it is used about once in ten minutes, so it keeps no connection.
+    pub(crate) fn new(settings: &Settings) -> std::io::Result<Self> {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(LIMIT));
+        connector.enforce_http(settings.is_plain());
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_max_idle_per_host(0);
+        let http = if settings.is_plain() {
+            Http::Plain(builder.build(connector))
+        } else {
+            Http::Tls(
+                builder.build(
+                    HttpsConnectorBuilder::new()
+                        .with_native_roots()?
+                        .https_only()
+                        .enable_http1()
+                        .wrap_connector(connector),
+                ),
+            )
+        };
+        Ok(Self {
+            http,
+            address: settings.keys.clone(),
+        })
+    }
+
+    /// The keys as they are published now. Another address that the answer may point to is not followed.
+    pub(crate) async fn fetch(&self) -> Result<KeySet, FetchError> {
+        tokio::time::timeout(LIMIT, self.exchange())
+            .await
+            .unwrap_or(Err(FetchError::Late))
+    }
+
+    async fn exchange(&self) -> Result<KeySet, FetchError> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = self.address.clone();
+        request.headers_mut().insert(
+            ACCEPT,
+            http::HeaderValue::from_static("application/jwk-set+json, application/json"),
+        );
+        let response: Response<_> = match &self.http {
+            Http::Plain(client) => client.request(request).await?,
+            Http::Tls(client) => client.request(request).await?,
+        };
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let body = Limited::new(response.into_body(), SET_BYTES)
+            .collect()
+            .await
+            .map_err(|_| FetchError::Body)?;
+        KeySet::read(&body.to_bytes()).ok_or(FetchError::NoKeys)
+    }
+}

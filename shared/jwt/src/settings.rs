@@ -1,0 +1,172 @@
+//! Which issuer's tokens are accepted: from the environment.
+
+use core::net::IpAddr;
+
+use http::Uri;
+
+/// Bytes of an issuer's name: it is part of a key.
+const ISSUER_BYTES: usize = 512;
+
+/// The one issuer whose tokens are accepted.
+///
+/// | variable | meaning |
+/// |---|---|
+/// | `JWT_ISSUER` | what `iss` must be |
+/// | `JWT_AUDIENCE` | what `aud` must be or have |
+/// | `JWT_JWKS_URL` | where the issuer's keys are, `https://` unless it is on loopback |
+/// | `JWT_DOMAIN_CLAIM` | the claim that names the domain, `domain` if it is empty |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub(crate) issuer: String,
+    pub(crate) audience: String,
+    pub(crate) keys: Uri,
+    pub(crate) domain_claim: String,
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Some are set, not all.
+    #[error(
+        "{0} is not set: set all of JWT_ISSUER, JWT_AUDIENCE and JWT_JWKS_URL, or none to accept no signed tokens"
+    )]
+    Missing(&'static str),
+    /// The issuer cannot be part of a key.
+    #[error("JWT_ISSUER has a `#`, or is longer than 512 bytes")]
+    Issuer,
+    /// The address is none that may be used.
+    #[error("JWT_JWKS_URL is no https:// address (http:// only on loopback)")]
+    Address,
+    /// Root certificates.
+    #[error("no root certificates: {0}")]
+    Certificates(#[from] std::io::Error),
+}
+
+impl Settings {
+    /// Those of the environment; none if no issuer is configured.
+    ///
+    /// # Errors
+    /// [`SettingsError`]
+    pub fn from_env() -> Result<Option<Self>, SettingsError> {
+        Self::read(|name| std::env::var(name).ok())
+    }
+
+    /// Those that `variable` gives.
+    ///
+    /// # Errors
+    /// [`SettingsError`]
+    pub fn read(
+        variable: impl Fn(&'static str) -> Option<String>,
+    ) -> Result<Option<Self>, SettingsError> {
+        let given = |name| variable(name).filter(|it| !it.is_empty()).ok_or(name);
+        let all = [
+            given("JWT_ISSUER"),
+            given("JWT_AUDIENCE"),
+            given("JWT_JWKS_URL"),
+        ];
+        if all.iter().all(Result::is_err) {
+            return Ok(None);
+        }
+        let [issuer, audience, keys] = all.map(|it| it.map_err(SettingsError::Missing));
+        let (issuer, audience, keys) = (issuer?, audience?, keys?);
+        if issuer.contains('#') || issuer.len() > ISSUER_BYTES {
+            return Err(SettingsError::Issuer);
+        }
+        let keys: Uri = keys.parse().map_err(|_| SettingsError::Address)?;
+        let secure = match keys.scheme_str() {
+            Some("https") => true,
+            Some("http") => keys.host().is_some_and(is_loopback),
+            _ => false,
+        };
+        if !secure {
+            return Err(SettingsError::Address);
+        }
+        let domain_claim = given("JWT_DOMAIN_CLAIM").unwrap_or_else(|_| "domain".to_owned());
+        Ok(Some(Self {
+            issuer,
+            audience,
+            keys,
+            domain_claim,
+        }))
+    }
+
+    pub(crate) fn is_plain(&self) -> bool {
+        self.keys.scheme_str() == Some("http")
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|it: IpAddr| it.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(
+        issuer: &str,
+        audience: &str,
+        keys: &str,
+        domain: &str,
+    ) -> Result<Option<Settings>, SettingsError> {
+        Settings::read(|name| {
+            let value = match name {
+                "JWT_ISSUER" => issuer,
+                "JWT_AUDIENCE" => audience,
+                "JWT_JWKS_URL" => keys,
+                _ => domain,
+            };
+            Some(value.to_owned())
+        })
+    }
+
+    #[test]
+    fn nothing_is_off_something_is_a_mistake_and_everything_is_on() {
+        assert!(read("", "", "", "").unwrap().is_none());
+        assert!(read("", "", "", "tenant").unwrap().is_none());
+        assert!(Settings::read(|_| None).unwrap().is_none());
+        for (issuer, audience, keys) in [
+            ("", "a", "https://h/k"),
+            ("i", "", "https://h/k"),
+            ("i", "a", ""),
+        ] {
+            let refused = read(issuer, audience, keys, "");
+            assert!(matches!(refused, Err(SettingsError::Missing(_))));
+        }
+        let on = read("i", "a", "https://h/k", "").unwrap().unwrap();
+        assert_eq!(on.domain_claim, "domain");
+        let on = read("i", "a", "https://h/k", "tenant").unwrap().unwrap();
+        assert_eq!(on.domain_claim, "tenant");
+        let long = "i".repeat(ISSUER_BYTES + 1);
+        for issuer in ["i#", &long] {
+            let refused = read(issuer, "a", "https://h/k", "");
+            assert!(matches!(refused, Err(SettingsError::Issuer)));
+        }
+    }
+
+    #[test]
+    fn keys_come_encrypted_unless_from_this_machine() {
+        for good in [
+            "https://idp.example/keys",
+            "http://127.0.0.1:80/k",
+            "http://[::1]:1/k",
+            "http://localhost/k",
+        ] {
+            assert!(read("i", "a", good, "").is_ok(), "{good}");
+        }
+        for bad in [
+            "http://idp.example/keys",
+            "http://127.0.0.1.idp.example/",
+            "http://localhost.idp.example/",
+            "file:///etc/keys",
+            "/keys",
+            "idp.example",
+        ] {
+            assert!(
+                matches!(read("i", "a", bad, ""), Err(SettingsError::Address)),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Tokens of an issuer that these tests are: what is accepted, and everything that is not.
+
+mod issuer;
+mod rotation;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use service::ports::{Credential, Environment, Jti, SignedToken, TokenHash};
+
+use self::issuer::{AUDIENCE, ISSUER, Keys, NOW, Server, Signer, environment, now, token};
+
+/// What is made of a token by a function that accepts `ISSUER`, whose keys are these.
+async fn made_of(keys: &Server, token: &str) -> Option<SignedToken> {
+    let (environment, _) = environment(keys, "domain");
+    match environment.credential(token).await.unwrap() {
+        Credential::Signed { token, .. } => token,
+        Credential::Opaque => panic!("it has the shape of a signed token"),
+    }
+}
+
+fn claims() -> Value {
+    json!({"iss": ISSUER, "aud": AUDIENCE, "domain": "d", "sub": "ada", "exp": NOW + 600})
+}
+
+fn with(name: &str, value: impl Into<Value>) -> Value {
+    let mut claims = claims();
+    claims[name] = value.into();
+    claims
+}
+
+fn without(name: &str) -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove(name).unwrap();
+    claims
+}
+
+#[tokio::test]
+async fn each_kind_of_key_has_its_algorithm() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
+        let token = token(signer, &with("jti", "one"));
+        let found = made_of(&server, &token).await.unwrap();
+        let signed = token.rsplit_once('.').unwrap().0;
+        assert_eq!(found.hash, TokenHash::of_signed(signed));
+        assert_ne!(found.hash, TokenHash::of(signed));
+        assert_eq!(found.subscriber.domain.as_str(), "d");
+        assert_eq!(found.subscriber.id.as_str(), "ada");
+        assert_eq!(found.expires.millis(), (NOW + 600) * 1_000);
+        assert_eq!(found.jti, Some(Jti::new(ISSUER, "one")));
+        assert!(found.holds(now()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_for_us_or_incomplete_is_refused() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let good = [
+        claims(),
+        with("aud", json!(["other", AUDIENCE])),
+        with("exp", (NOW + 5) as f64 + 0.5),
+        with("nbf", NOW + 59),
+        with("iat", NOW - 100_000),
+        with("jti", "x".repeat(256)),
+        with("scope", json!({"any": ["thing"]})),
+    ];
+    for claims in good {
+        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        assert!(found.is_some_and(|it| it.holds(now())), "{claims}");
+    }
+    let bad = [
+        without("iss"),
+        without("aud"),
+        without("domain"),
+        without("sub"),
+        without("exp"),
+        with("iss", "https://issuer.example/"),
+        with("iss", json!([ISSUER])),
+        with("aud", "other"),
+        with("aud", json!([])),
+        with("aud", json!([[AUDIENCE]])),
+        with("aud", format!("{AUDIENCE} ")),
+        with("domain", "d#e"),
+        with("domain", ""),
+        with("sub", "a/b"),
+        with("sub", 7),
+        with("sub", "x".repeat(129)),
+        with("exp", (NOW + 600).to_string()),
+        with("exp", -1),
+        with("exp", 1e300),
+        with("exp", Value::Null),
+        with("nbf", "0"),
+        with("iat", true),
+        with("jti", 1),
+        with("jti", ""),
+        with("jti", "a\u{0}"),
+        with("jti", "x".repeat(257)),
+        json!([claims()]),
+        json!("text"),
+    ];
+    for claims in bad {
+        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        assert!(found.is_none(), "{claims}");
+    }
+    // Signed well, but not in force: its time is for who uses it to judge.
+    for claims in [
+        with("exp", NOW),
+        with("exp", NOW - 1),
+        with("nbf", NOW + 61),
+        with("iat", NOW + 61),
+    ] {
+        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        assert!(!found.unwrap().holds(now()), "{claims}");
+    }
+}
+
+#[tokio::test]
+async fn the_algorithm_is_the_key_s_and_never_the_token_s_choice() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
+        let kid = signer.kid();
+        for algorithm in [
+            "none", "None", "", "HS256", "HS384", "RS384", "RS512", "PS256", "ES384", "ES256K",
+            "rs256",
+        ] {
+            let header = json!({"alg": algorithm, "kid": kid});
+            let found = made_of(&server, &signer.sign(&header, &claims())).await;
+            assert!(found.is_none(), "{algorithm}");
+        }
+        // A signature that another key made, under this key's name.
+        for other in [&keys.rsa, &keys.p256, &keys.ed25519] {
+            if other.kid() != kid {
+                for algorithm in [other.algorithm(), signer.algorithm()] {
+                    let header = json!({"alg": algorithm, "kid": kid});
+                    let found = made_of(&server, &other.sign(&header, &claims())).await;
+                    assert!(found.is_none(), "{algorithm}");
+                }
+            }
+        }
+        let header = json!({"alg": "none", "kid": kid});
+        let unsigned = format!("{}.", issuer::signed_part(&header, &claims()));
+        assert!(made_of(&server, &unsigned).await.is_none());
+        // The public key, which everybody has, as the secret of an HMAC.
+        for secret in signer.public_forms() {
+            let header = json!({"alg": "HS256", "kid": kid});
+            let part = issuer::signed_part(&header, &claims());
+            let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
+            let mac = ring::hmac::sign(&key, part.as_bytes());
+            let forged = format!("{part}.{}", URL_SAFE_NO_PAD.encode(mac));
+            assert!(made_of(&server, &forged).await.is_none());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_signed_cannot_be_changed() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
+        let good = token(signer, &claims());
+        let parts: Vec<&str> = good.split('.').collect();
+        let other = token(signer, &with("sub", "bob"));
+        let theirs: Vec<&str> = other.split('.').collect();
+        let mut signature = URL_SAFE_NO_PAD.decode(parts[2]).unwrap();
+        signature[5] ^= 1;
+        let flipped = URL_SAFE_NO_PAD.encode(&signature);
+        let cut = URL_SAFE_NO_PAD.encode(&signature[..signature.len() - 1]);
+        for changed in [
+            format!("{}.{}.{}", parts[0], theirs[1], parts[2]),
+            format!("{}.{}.{flipped}", parts[0], parts[1]),
+            format!("{}.{}.{cut}", parts[0], parts[1]),
+            format!("{}.{}.", parts[0], parts[1]),
+            format!("{}..{}", parts[0], parts[2]),
+        ] {
+            assert!(made_of(&server, &changed).await.is_none(), "{changed}");
+        }
+        assert!(made_of(&server, &good).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_signature_written_in_another_way_is_the_same_token() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let good = token(&keys.p256, &claims());
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    // (r, n - s) verifies as (r, s) does; n is the order of P-256 (SEC 2, 2.4.2).
+    let order = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let mut borrow = 0;
+    for (place, digit) in (0..32).zip(order).rev() {
+        let difference = digit - i32::from(signature[32 + place]) - borrow;
+        borrow = i32::from(difference < 0);
+        signature[32 + place] = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&signature));
+    assert_ne!(other, good);
+    assert_eq!(
+        made_of(&server, &other).await.unwrap(),
+        made_of(&server, &good).await.unwrap()
+    );
+}
+
+#[tokio::test]
+async fn garbage_and_what_is_too_long_is_refused_before_any_key_is_fetched() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let long = token(&keys.ed25519, &with("more", "x".repeat(7_000)));
+    for refused in ["a.b.c", "e30.e30.AA", "AA..", long.as_str()] {
+        assert!(made_of(&server, refused).await.is_none());
+    }
+    assert_eq!(server.asked(), 0);
+    let short = token(&keys.ed25519, &with("more", "x".repeat(4_000)));
+    assert!(made_of(&server, &short).await.is_some());
+}
+
+#[tokio::test]
+async fn other_tokens_are_opaque_and_without_an_issuer_all_are() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let (on, _) = environment(&server, "domain");
+    for opaque in ["", "garbage", "a.b", "a.b.c.d", "ü.b.c", "a b.c.d"] {
+        assert_eq!(on.credential(opaque).await.unwrap(), Credential::Opaque);
+    }
+    let off = issuer::without_issuer();
+    let signed = token(&keys.rsa, &claims());
+    assert_eq!(off.credential(&signed).await.unwrap(), Credential::Opaque);
+    assert_eq!(off.jti(None, "one"), None);
+    assert_eq!(server.asked(), 0);
+}
+
+#[tokio::test]
+async fn the_domain_stands_in_the_claim_that_was_chosen() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let (environment, _) = environment(&server, "tenant");
+    let mut claims = with("tenant", "t");
+    let token = token(&keys.rsa, &claims);
+    let Credential::Signed { token: found, .. } = environment.credential(&token).await.unwrap()
+    else {
+        panic!("opaque");
+    };
+    assert_eq!(found.unwrap().subscriber.domain.as_str(), "t");
+    claims.as_object_mut().unwrap().remove("tenant").unwrap();
+    let token = issuer::token(&keys.rsa, &claims);
+    let Credential::Signed { token: found, .. } = environment.credential(&token).await.unwrap()
+    else {
+        panic!("opaque");
+    };
+    assert!(found.is_none());
+}
+
+#[tokio::test]
+async fn an_id_is_of_the_accepted_issuer_or_none() {
+    let server = Server::start(&json!({"keys": []})).await;
+    let (environment, _) = environment(&server, "domain");
+    let expected = Some(Jti::new(ISSUER, "one"));
+    assert_eq!(environment.jti(None, "one"), expected);
+    assert_eq!(environment.jti(Some(ISSUER), "one"), expected);
+    assert_eq!(environment.jti(Some("https://other.example"), "one"), None);
+    assert_eq!(environment.jti(None, ""), None);
+}
+
+impl Signer {
+    /// What of it everybody has, in forms that a careless verifier might take for a secret.
+    fn public_forms(&self) -> [Vec<u8>; 2] {
+        [self.public().to_vec(), self.jwk().to_string().into_bytes()]
+    }
+}

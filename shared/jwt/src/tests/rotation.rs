@@ -1,0 +1,181 @@
+//! Which keys there are: named, replaced, removed, out of reach, and of kinds that are not for us.
+
+use core::time::Duration;
+
+use serde_json::{Value, json};
+use service::ports::{Credential, Environment, Fault};
+
+use super::{
+    claims,
+    issuer::{Clock, Keys, Server, Signer, environment, token},
+    made_of,
+};
+use crate::{
+    WithIssuer,
+    source::{KEPT, OLD, PAUSE},
+};
+
+async fn accepts(environment: &WithIssuer<Clock>, token: &str) -> bool {
+    match environment.credential(token).await.unwrap() {
+        Credential::Signed { token, .. } => token.is_some(),
+        Credential::Opaque => panic!("it has the shape of a signed token"),
+    }
+}
+
+fn set(signers: &[&Signer]) -> Value {
+    let keys: Vec<Value> = signers.iter().map(|it| it.jwk()).collect();
+    json!({ "keys": keys })
+}
+
+#[tokio::test]
+async fn a_new_key_is_fetched_when_a_token_names_it_but_not_at_everybody_s_whim() {
+    let (old, new, never) = (
+        Signer::ed25519("old"),
+        Signer::ed25519("new"),
+        Signer::ed25519("never"),
+    );
+    let server = Server::start(&set(&[&old])).await;
+    let (environment, clock) = environment(&server, "domain");
+    for _ in 0..3 {
+        assert!(accepts(&environment, &token(&old, &claims())).await);
+    }
+    assert_eq!(server.asked(), 1);
+
+    server.publish(&set(&[&old, &new]));
+    assert!(!accepts(&environment, &token(&new, &claims())).await);
+    assert_eq!(server.asked(), 1, "they are fresh");
+    clock.advance(PAUSE);
+    assert!(accepts(&environment, &token(&new, &claims())).await);
+    assert!(accepts(&environment, &token(&old, &claims())).await);
+    assert_eq!(server.asked(), 2);
+
+    clock.advance(PAUSE);
+    for _ in 0..3 {
+        assert!(!accepts(&environment, &token(&never, &claims())).await);
+    }
+    assert_eq!(server.asked(), 3);
+}
+
+#[tokio::test]
+async fn a_removed_key_counts_until_the_keys_are_old() {
+    let (old, new) = (Signer::ed25519("old"), Signer::ed25519("new"));
+    let server = Server::start(&set(&[&old])).await;
+    let (environment, clock) = environment(&server, "domain");
+    assert!(accepts(&environment, &token(&old, &claims())).await);
+    server.publish(&set(&[&new]));
+    clock.advance(OLD - Duration::from_secs(1));
+    assert!(accepts(&environment, &token(&old, &claims())).await);
+    clock.advance(Duration::from_secs(1));
+    assert!(!accepts(&environment, &token(&old, &claims())).await);
+    assert!(accepts(&environment, &token(&new, &claims())).await);
+}
+
+#[tokio::test]
+async fn keys_are_kept_for_a_day_while_they_cannot_be_fetched() {
+    let key = Signer::ed25519("key");
+    let server = Server::start(&set(&[&key])).await;
+    let (environment, clock) = environment(&server, "domain");
+    let token = token(&key, &claims());
+    assert!(accepts(&environment, &token).await);
+    let large = "x".repeat(300 * 1024);
+    for (status, body) in [
+        ("500 Internal Server Error", "{}"),
+        ("302 Found", ""),
+        ("200 OK", "<html>"),
+        ("200 OK", "{}"),
+        ("200 OK", large.as_str()),
+    ] {
+        server.answer_with(status, body);
+        clock.advance(OLD);
+        let before = server.asked();
+        assert!(accepts(&environment, &token).await, "{status}");
+        assert!(accepts(&environment, &token).await, "{status}");
+        assert_eq!(server.asked(), before + 1);
+    }
+    clock.advance(KEPT);
+    let unknown = environment.credential(&token).await;
+    assert!(matches!(unknown, Err(Fault::Refused(_))), "{unknown:?}");
+    server.publish(&set(&[&key]));
+    clock.advance(PAUSE);
+    assert!(accepts(&environment, &token).await);
+}
+
+#[tokio::test]
+async fn without_any_keys_nobody_knows_and_soon_it_is_tried_again() {
+    let key = Signer::ed25519("key");
+    let server = Server::start(&json!({})).await;
+    let (environment, clock) = environment(&server, "domain");
+    let token = token(&key, &claims());
+    for _ in 0..3 {
+        assert!(environment.credential(&token).await.is_err());
+    }
+    assert_eq!(server.asked(), 1);
+    server.publish(&set(&[&key]));
+    clock.advance(Duration::from_secs(1));
+    assert!(accepts(&environment, &token).await);
+}
+
+#[tokio::test]
+async fn a_key_is_named_unless_there_is_only_one() {
+    let (one, two) = (Signer::ed25519("one"), Signer::ed25519("two"));
+    let nameless = |signer: &Signer| signer.sign(&json!({"alg": "EdDSA"}), &claims());
+    let server = Server::start(&set(&[&one])).await;
+    assert!(made_of(&server, &nameless(&one)).await.is_some());
+    assert!(made_of(&server, &nameless(&two)).await.is_none());
+    server.publish(&set(&[&one, &two]));
+    assert!(made_of(&server, &nameless(&one)).await.is_none());
+    let wrong = one.sign(&json!({"alg": "EdDSA", "kid": "two"}), &claims());
+    assert!(made_of(&server, &wrong).await.is_none());
+
+    // The only one was replaced, and nobody could say so by its name.
+    server.publish(&set(&[&one]));
+    let (environment, clock) = environment(&server, "domain");
+    assert!(accepts(&environment, &nameless(&one)).await);
+    server.publish(&set(&[&two]));
+    clock.advance(PAUSE);
+    assert!(accepts(&environment, &nameless(&two)).await);
+}
+
+#[tokio::test]
+async fn keys_that_are_for_something_else_are_left_out() {
+    let keys = Keys::new();
+    let server = Server::start(&json!({"keys": []})).await;
+    for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
+        let token = token(signer, &claims());
+        let changed = |name: &str, value: Value| {
+            let mut jwk = signer.jwk();
+            jwk[name] = value;
+            jwk
+        };
+        for bad in [
+            changed("use", json!("enc")),
+            changed("key_ops", json!(["encrypt"])),
+            changed("alg", json!("HS256")),
+            changed("alg", json!("RS512")),
+            changed("kty", json!("oct")),
+            changed("kid", json!("other")),
+            changed("kid", Value::Null),
+            json!({"kty": "oct", "kid": signer.kid(), "k": "c2VjcmV0"}),
+            json!("text"),
+        ] {
+            server.publish(&json!({"keys": [bad]}));
+            assert!(made_of(&server, &token).await.is_none(), "{bad}");
+        }
+        let mut plain = signer.jwk();
+        for name in ["alg", "use"] {
+            plain.as_object_mut().unwrap().remove(name).unwrap();
+        }
+        plain["key_ops"] = json!(["verify"]);
+        // Beside it stands what nobody knows.
+        server.publish(&json!({"keys": [{"kty": "AKP", "kid": "new"}, plain], "more": 1}));
+        assert!(made_of(&server, &token).await.is_some());
+    }
+    let mut short = keys.rsa.jwk();
+    short["n"] = "AQAB".into();
+    server.publish(&json!({"keys": [short]}));
+    assert!(
+        made_of(&server, &token(&keys.rsa, &claims()))
+            .await
+            .is_none()
+    );
+}

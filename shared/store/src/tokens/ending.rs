@@ -1,0 +1,97 @@
+//! What ends when, by the sparse index of minutes, and how far the work on it has come.
+
+use aws_sdk_dynamodb::types::ReturnValue;
+use protocol::Timestamp;
+use serde::{Deserialize, Serialize};
+use service::ports::{Ending, ExpiryCheckpoint, Fault, Minute, Page, TokenHash, TokenState};
+
+use crate::{
+    DynamoStore,
+    collections::Query,
+    items::millis,
+    keys::{self, Key, Table},
+    requests::Repeat,
+    write::{Write, map, number},
+};
+
+/// The index, and the attribute that it is by.
+const INDEX: &str = "ends-minute";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct CheckpointItem {
+    minute: i64,
+    #[serde(with = "millis")]
+    warned: Timestamp,
+}
+
+pub(super) async fn settle(store: &DynamoStore, hash: &TokenHash) -> Result<(), Fault> {
+    let write = Write::update(Key::token(hash), "REMOVE #ends_minute")
+        .when("#state = :invalidated")
+        .value(":invalidated", map(&TokenState::Invalidated)?);
+    store
+        .write("settle_token", &write, ReturnValue::None, Repeat::Safe)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn ending(
+    store: &DynamoStore,
+    minute: Minute,
+    after: Option<&Ending>,
+    limit: usize,
+) -> Result<Page<Ending>, Fault> {
+    let minute = number(minute.number());
+    // Several items have the index's whole key in common, so only the table's beside it tells where to go on.
+    let after = after.map(|ending| {
+        let mut key = Key::ending(ending).attributes();
+        key.insert(INDEX.to_owned(), minute.clone());
+        key
+    });
+    let query = Query {
+        table: Table::Tokens,
+        index: Some(INDEX),
+        condition: "#ends_minute = :minute",
+        values: vec![(":minute", minute)],
+        after,
+        ascending: true,
+    };
+    let (found, more) = store.query("ending", query, limit).await?;
+    let items = found
+        .iter()
+        .map(|item| {
+            keys::ending(item)
+                .ok_or_else(|| Fault::Corrupt("a key that names nothing that ends".to_owned()))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Page { items, more })
+}
+
+pub(super) async fn checkpoint(store: &DynamoStore) -> Result<Option<ExpiryCheckpoint>, Fault> {
+    let key = Key::expiry_checkpoint();
+    let item: Option<CheckpointItem> = store.get("expiry_checkpoint", &key, "a checkpoint").await?;
+    Ok(item.map(|item| ExpiryCheckpoint {
+        minute: Minute::from_stored(item.minute),
+        warned: item.warned,
+    }))
+}
+
+pub(super) async fn set_checkpoint(
+    store: &DynamoStore,
+    checkpoint: &ExpiryCheckpoint,
+) -> Result<(), Fault> {
+    let item = CheckpointItem {
+        minute: checkpoint.minute.number(),
+        warned: checkpoint.warned,
+    };
+    let write = Write::put(Key::expiry_checkpoint(), &item)?;
+    store
+        .write(
+            "set_expiry_checkpoint",
+            &write,
+            ReturnValue::None,
+            Repeat::Safe,
+        )
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Signed tokens: used without having been stored, found afterwards, refused whether or not they were used.
+
+use protocol::{Subscriber, Timestamp};
+use service::ports::{
+    Connection, Connections, Fault, Jti, Minute, Reauthorization, ReauthorizeError, RegisterError,
+    SignedToken, SignedTokens, SignedUse, TokenHash, TokenRecord, TokenState, Tokens,
+};
+
+use super::fixtures::{
+    DAY, Tenant, connected, connection, contended, now, registered, registration, unique, walk,
+};
+
+fn fresh(subscriber: &Subscriber, jti: Option<&Jti>) -> SignedToken {
+    SignedToken {
+        hash: TokenHash::of_signed(&unique()),
+        subscriber: subscriber.clone(),
+        begins: now(),
+        expires: now().plus_seconds(3_600),
+        jti: jti.cloned(),
+    }
+}
+
+fn fresh_jti() -> Jti {
+    Jti::new("https://issuer.example/", &format!("{}#1", unique()))
+}
+
+/// Registers a connection by a token.
+async fn used<S: Tokens + SignedTokens>(store: &S, token: &SignedToken, id: &str) -> TokenHash {
+    let registration = registration(&token.subscriber, id, &connection(&token.hash));
+    contended(async || {
+        registered(
+            store
+                .register_signed(&registration, &token.first_use())
+                .await,
+        )
+    })
+    .await;
+    token.hash.clone()
+}
+
+/// A token that nobody stored registers a connection, and is then as one that was: read, among its subscriber's, with its
+/// connections, ending when it does.
+pub async fn signed_registration<S: Tokens + SignedTokens + Connections>(store: &S) {
+    let ada = Tenant::new().subscriber("ada");
+    for jti in [None, Some(fresh_jti())] {
+        let token = fresh(&ada, jti.as_ref());
+        let hash = &token.hash;
+        assert_eq!(store.token(hash).await.unwrap(), None);
+        let first = Connection {
+            since: now(),
+            ..connection(hash)
+        };
+        let first = registration(&ada, &unique(), &first);
+        for _ in 0..2 {
+            registered(store.register_signed(&first, &token.first_use()).await).unwrap();
+            let expected = TokenRecord {
+                subscriber: ada.clone(),
+                state: TokenState::Active,
+                issued: first.connection.since,
+                expires: token.expires,
+            };
+            assert_eq!(store.token(hash).await.unwrap(), Some(expected));
+            let found = store.connections(&ada).await.unwrap();
+            assert_eq!(found[&first.id], first.connection);
+            let authorised = store.token_connections(hash, None, 10).await.unwrap();
+            assert_eq!(authorised.items, [first.id.clone()]);
+        }
+        used(store, &token, &unique()).await;
+        let authorised = store.token_connections(hash, None, 10).await.unwrap();
+        assert_eq!(authorised.items.len(), 2);
+        let tokens = store.tokens_of(&ada, None, 10).await.unwrap();
+        assert!(tokens.items.contains(hash));
+        let minute = Minute::of(token.expires);
+        let ending = walk(100, async |after| {
+            store.ending(minute, after.as_ref(), 100).await
+        });
+        let ending = ending.await;
+        assert!(
+            ending
+                .iter()
+                .any(|it| it.token == *hash && it.connection.is_none())
+        );
+    }
+    assert_eq!(store.connections(&ada).await.unwrap().len(), 4);
+}
+
+/// A token that was refused, used before or not, or whose id was, or whose end has come, registers nothing; what it has
+/// registered is found.
+pub async fn refused_signed_tokens<S: Tokens + SignedTokens + Connections>(store: &S) {
+    let tenant = Tenant::new();
+    let (ada, bob) = (tenant.subscriber("ada"), tenant.subscriber("bob"));
+    let (jti, other_jti) = (fresh_jti(), fresh_jti());
+
+    let unused = fresh(&bob, None);
+    store.refuse_signed(&unused, now()).await.unwrap();
+    let once_used = fresh(&bob, Some(&other_jti));
+    used(store, &once_used, "used").await;
+    for _ in 0..2 {
+        store.refuse_signed(&once_used, now()).await.unwrap();
+    }
+    let invalidated = fresh(&bob, None);
+    used(store, &invalidated, "invalidated").await;
+    let before = store.invalidate_token(&invalidated.hash, now()).await;
+    assert_eq!(before.unwrap().unwrap().state, TokenState::Active);
+    let with_jti = fresh(&bob, Some(&jti));
+    used(store, &with_jti, "with-jti").await;
+    assert!(!store.is_jti_refused(&jti).await.unwrap());
+    for _ in 0..2 {
+        store.refuse_jti(&jti, with_jti.expires).await.unwrap();
+    }
+    assert!(store.is_jti_refused(&jti).await.unwrap());
+    assert!(!store.is_jti_refused(&other_jti).await.unwrap());
+    let never_used = fresh(&bob, Some(&jti));
+    let ended = SignedToken {
+        expires: now().plus_seconds(-1),
+        ..fresh(&bob, None)
+    };
+
+    for token in [
+        &unused,
+        &once_used,
+        &invalidated,
+        &with_jti,
+        &never_used,
+        &ended,
+    ] {
+        let to_ada = SignedToken {
+            subscriber: ada.clone(),
+            ..token.clone()
+        };
+        let registration = registration(&ada, "c", &connection(&token.hash));
+        let refused = store.register_signed(&registration, &to_ada.first_use());
+        let refused = refused.await;
+        assert!(matches!(refused, Err(RegisterError::Token)), "{refused:?}");
+        assert!(store.connections(&ada).await.unwrap().is_empty());
+        let tokens = store.tokens_of(&ada, None, 10).await.unwrap();
+        assert!(tokens.items.is_empty());
+    }
+    let refused = store.token(&unused.hash).await.unwrap().unwrap();
+    assert_eq!(refused.state, TokenState::Invalidated);
+    assert_eq!((refused.subscriber, refused.expires), (bob, unused.expires));
+    let found = store.token_connections(&once_used.hash, None, 10).await;
+    assert_eq!(found.unwrap().items.len(), 1);
+
+    let long_ago = fresh_jti();
+    let before = now().plus_seconds(-2 * DAY);
+    store.refuse_jti(&long_ago, before).await.unwrap();
+    assert!(!store.is_jti_refused(&long_ago).await.unwrap());
+}
+
+/// The tokens that were used with an issuer's id are found page by page, and no others.
+pub async fn tokens_with_jti<S: Tokens + SignedTokens + Connections>(store: &S) {
+    let tenant = Tenant::new();
+    let (jti, other, never) = (fresh_jti(), fresh_jti(), fresh_jti());
+    let mut expected = Vec::new();
+    for n in 0..7 {
+        let ada = tenant.subscriber(&format!("ada-{n}"));
+        expected.push(used(store, &fresh(&ada, Some(&jti)), "c").await);
+        used(store, &fresh(&ada, Some(&other)), "d").await;
+    }
+    expected.sort();
+    store.refuse_jti(&jti, now()).await.unwrap();
+    for limit in [1, 3, 7, 100] {
+        let found = walk(limit, async |after: Option<TokenHash>| {
+            store.tokens_with_jti(&jti, after.as_ref(), limit).await
+        });
+        assert_eq!(found.await, expected);
+    }
+    let none = store.tokens_with_jti(&never, None, 10).await.unwrap();
+    assert!(none.items.is_empty() && !none.more);
+}
+
+/// A connection is put under a signed token that nobody stored, unless that was refused.
+pub async fn signed_reauthorization<S: Tokens + SignedTokens + Connections>(store: &S) {
+    let ada = Tenant::new().subscriber("ada");
+    let id = connected(store, &ada, "c").await;
+    let mut old = store.connections(&ada).await.unwrap()[&id].token.clone();
+    let to = |old: &TokenHash, new: &TokenHash, at: Timestamp| Reauthorization {
+        subscriber: ada.clone(),
+        id: id.clone(),
+        old: old.clone(),
+        new: new.clone(),
+        at,
+        ends_at: at.plus_seconds(600),
+    };
+    for jti in [None, Some(fresh_jti())] {
+        let token = fresh(&ada, jti.as_ref());
+        let change = to(&old, &token.hash, now());
+        let changed = store.reauthorize_signed(&change, &token.first_use()).await;
+        changed.unwrap();
+        let entry = store.connections(&ada).await.unwrap()[&id].clone();
+        assert_eq!((entry.token, entry.ends_at), (change.new, change.ends_at));
+        let found = store.token_connections(&token.hash, None, 10).await;
+        assert_eq!(found.unwrap().items, [id.clone()]);
+        let left = store.token_connections(&old, None, 10).await.unwrap();
+        assert!(left.items.is_empty());
+        assert!(store.token(&token.hash).await.unwrap().is_some());
+        let tokens = store.tokens_of(&ada, None, 10).await.unwrap();
+        assert!(tokens.items.contains(&token.hash));
+        old = token.hash;
+    }
+
+    let jti = fresh_jti();
+    store
+        .refuse_jti(&jti, now().plus_seconds(60))
+        .await
+        .unwrap();
+    let refused = fresh(&ada, None);
+    store.refuse_signed(&refused, now()).await.unwrap();
+    let ended = SignedUse {
+        expires: now(),
+        ..fresh(&ada, None).first_use()
+    };
+    for (hash, token) in [
+        (refused.hash.clone(), refused.first_use()),
+        (
+            TokenHash::of_signed("j"),
+            fresh(&ada, Some(&jti)).first_use(),
+        ),
+        (TokenHash::of_signed("e"), ended),
+    ] {
+        let refused = store
+            .reauthorize_signed(&to(&old, &hash, now()), &token)
+            .await;
+        assert!(
+            matches!(refused, Err(ReauthorizeError::Token)),
+            "{refused:?}"
+        );
+    }
+    let good = fresh(&ada, None);
+    let wrong = to(&refused.hash, &good.hash, now());
+    let conflict = store.reauthorize_signed(&wrong, &good.first_use()).await;
+    assert!(
+        matches!(conflict, Err(ReauthorizeError::Fault(Fault::Conflict))),
+        "{conflict:?}"
+    );
+    assert_eq!(store.connections(&ada).await.unwrap()[&id].token, old);
+    assert_eq!(store.token(&good.hash).await.unwrap(), None);
+}
