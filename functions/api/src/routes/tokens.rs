@@ -11,8 +11,8 @@ use super::{Answer, body, no_content, ok};
 use crate::{Api, problem::Problem};
 
 /// How many seconds a token lasts if the caller does not say, and at most.
-const LASTING: u64 = 60 * 60;
-const LASTING_AT_MOST: u64 = 30 * 24 * 60 * 60;
+const LASTING: f64 = 60.0 * 60.0;
+const LASTING_AT_MOST: f64 = 30.0 * 24.0 * 60.0 * 60.0;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -67,7 +67,8 @@ pub(super) async fn route(api: &Api, event: &HttpEvent) -> Answer {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Mint {
-    expires_in: Option<u64>,
+    // As on the WebSocket a whole number may be written in any way: some encoders write 600.0.
+    expires_in: Option<f64>,
 }
 
 /// `…/subscribers/{s}/tokens`
@@ -76,12 +77,13 @@ pub(super) async fn of_subscriber(api: &Api, event: &HttpEvent, subscriber: &Sub
         "POST" => {
             let Mint { expires_in } = body(event)?;
             let seconds = expires_in.unwrap_or(LASTING);
-            if !(1..=LASTING_AT_MOST).contains(&seconds) {
+            if !(1.0..=LASTING_AT_MOST).contains(&seconds) || seconds.fract() != 0.0 {
                 return Err(Problem::invalid(
-                    "`expires-in` must be 1 to 2592000 seconds",
+                    "`expires-in` must be 1 to 2592000 whole seconds",
                 ));
             }
-            let minted = api.mint(subscriber, Duration::from_secs(seconds)).await?;
+            let lasting = Duration::from_secs_f64(seconds);
+            let minted = api.mint(subscriber, lasting).await?;
             Ok(ok(
                 201,
                 &json!({"token": minted.token, "expires-at": minted.expires}),
