@@ -15,7 +15,7 @@ use protocol::{
 use serde_json::{Value, json};
 use service::{
     Identity, IncomingConnection, IncomingMessage, Service,
-    ports::{Fault, Framing, Job, Logs as _, TokenHash},
+    ports::{Fault, Framing, Job, Logs as _, SHARDS, TokenHash},
 };
 use testkit::{
     jobs::Jobs,
@@ -29,8 +29,6 @@ pub(crate) type Messaging = Service<Memory, Sockets, Jobs, Surroundings>;
 /// After so long Lambda repeats an asynchronous invocation that failed (docs.aws.amazon.com/lambda/latest/dg/
 /// invocation-async-error-handling.html, 2026-08).
 const REPEATED_AFTER: Duration = Duration::from_secs(60);
-/// Shards of the index of logs that may hold events nobody pushed.
-const SHARDS: u32 = 16;
 
 /// The service and everything it stands on.
 #[derive(Clone)]

@@ -28,7 +28,7 @@ async fn token<S: Tokens>(store: &S, expires: Timestamp) -> TokenHash {
 }
 
 /// Walks a minute until it lists `expected` of these tokens: it may be late.
-async fn eventually<S: Tokens>(
+pub(super) async fn eventually<S: Tokens>(
     store: &S,
     minute: Minute,
     tokens: &[&TokenHash],

@@ -105,7 +105,10 @@ pub async fn reauthorization<S: Tokens + Connections>(store: &S) {
     };
     assert_eq!(entry(store, &ada, &line.id).await, expected);
     assert_eq!(authorised(store, &old).await, []);
-    assert_eq!(authorised(store, &new).await, [line.id.clone()]);
+    assert_eq!(
+        authorised(store, &new).await,
+        core::slice::from_ref(&line.id)
+    );
     let again = store.reauthorize(&good).await;
     assert!(
         matches!(again, Err(ReauthorizeError::Fault(Fault::Conflict))),
