@@ -26,7 +26,7 @@ mod scenarios;
 use testkit::sim::Sim;
 
 /// Seeds of a run in CI; `SIMULATION_SEEDS` says how many else, `SEED` names a single one.
-const SEEDS: u64 = 240;
+const SEEDS: u64 = 120;
 /// The seeds are shared out among so many tests, which run side by side.
 const PARTS: u64 = 4;
 

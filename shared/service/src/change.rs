@@ -9,7 +9,7 @@ use protocol::{
     ChannelKey, ConnectionId, LogId, Rejection, ServerMessage,
     change::{Change, LogEntry, RowChange},
     limits,
-    plan::{Answer, Plan},
+    plan::Plan,
 };
 
 use crate::{
@@ -60,8 +60,6 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         held: &mut Option<Held>,
     ) -> Result<Result<Option<Changed>, Rejection>, Fault> {
         let log = plan.channel.log();
-        // Who gets no response gets the event as all others do: it would know nothing of its place otherwise.
-        let origin = origin.filter(|_| !matches!(plan.answer, Answer::Nothing));
         if plan.create || plan.places() == 0 {
             let nonce = self.environment.fresh_id();
             let at = self.environment.now();

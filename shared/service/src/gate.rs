@@ -61,22 +61,37 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } else {
             references
         };
-        match self
+        let parked = self
             .store
             .park(subscriber, id, Some(saw), &references)
-            .await?
-        {
-            // A young connection's worker sees to it anyway, and is tried again if it dies.
-            ParkedOutcome::Parked(Parked::First) if saw != CONNECT_GATE => {
+            .await;
+        // A young connection's worker sees to it anyway, and is tried again if it dies.
+        if saw != CONNECT_GATE {
+            self.see_to(subscriber, id, &parked).await?;
+        }
+        match parked? {
+            ParkedOutcome::Parked(_) | ParkedOutcome::NotRegistered => Ok(Parking::Done),
+            ParkedOutcome::Changed => Ok(Parking::Changed),
+        }
+    }
+
+    /// Has the worker see to what was parked, if nothing was before; also if nobody knows whether something was: who comes
+    /// next would find it there and leave it to us.
+    async fn see_to(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        parked: &Result<ParkedOutcome, Fault>,
+    ) -> Result<(), Fault> {
+        match parked {
+            Ok(ParkedOutcome::Parked(Parked::First)) | Err(Fault::Unknown(_)) => {
                 let job = Job::Release {
                     subscriber: subscriber.clone(),
                     connection: id.clone(),
                 };
-                self.workers.start(&job).await?;
-                Ok(Parking::Done)
+                self.workers.start(&job).await
             }
-            ParkedOutcome::Parked(_) | ParkedOutcome::NotRegistered => Ok(Parking::Done),
-            ParkedOutcome::Changed => Ok(Parking::Changed),
+            _ => Ok(()),
         }
     }
 
@@ -102,15 +117,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             let parked = self
                 .store
                 .park(subscriber, id, Some(&gate), references)
-                .await?;
-            // Somebody else released all the rest meanwhile.
-            if parked == ParkedOutcome::Parked(Parked::First) {
-                let job = Job::Release {
-                    subscriber: subscriber.clone(),
-                    connection: id.clone(),
-                };
-                self.workers.start(&job).await?;
-            }
+                .await;
+            // Somebody else may have released all the rest meanwhile.
+            self.see_to(subscriber, id, &parked).await?;
+            parked?;
             taken.parked.extend_from_slice(references);
         }
         Box::pin(self.release(subscriber, id, &gate, taken, late)).await?;

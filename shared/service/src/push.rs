@@ -179,14 +179,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             return Ok(());
         }
         let references = loud(rest.iter().filter_map(|it| it.reference.clone()));
-        self.store
+        let parked = self
+            .store
             .park(subscriber, id, Some(&gate), &references)
-            .await?;
+            .await;
         let job = Job::Release {
             subscriber: subscriber.clone(),
             connection: id.clone(),
         };
-        self.workers.start(&job).await
+        self.workers.start(&job).await?;
+        parked.map(drop)
     }
 }
 

@@ -195,7 +195,7 @@ fn a_transaction_whose_answer_was_lost_took_place_once() {
             &dora,
             json!({"type": "create-channel", "channel-id": "e", "name": "E"}),
         );
-        assert_eq!(types(&created), ["invitation", "ack"], "{failure:?}");
+        assert_eq!(types(&created)[..2], ["invitation", "ack"], "{failure:?}");
     }
 }
 
