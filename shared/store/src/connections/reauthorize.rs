@@ -19,8 +19,9 @@ pub(crate) async fn reauthorize(
     reauthorization: &Reauthorization,
     used: Option<&SignedUse>,
 ) -> Result<(), ReauthorizeError> {
+    let pattern = used.map_or("reauthorize", |_| "reauthorize_signed");
     match store
-        .transact("reauthorize", &transaction(reauthorization, used)?)
+        .transact(pattern, &transaction(reauthorization, used)?)
         .await?
     {
         Ok(()) => Ok(()),

@@ -24,10 +24,11 @@ pub(crate) async fn register(
     registration: &Registration,
     used: Option<&SignedUse>,
 ) -> Result<(), RegisterError> {
+    let pattern = used.map_or("register", |_| "register_signed");
     let mut is_first = false;
     for _ in 0..TURNS {
         let writes = transaction(registration, used, is_first)?;
-        let Err(cancelled) = store.transact("register", &writes).await? else {
+        let Err(cancelled) = store.transact(pattern, &writes).await? else {
             return Ok(());
         };
         if cancelled.stood(TOKEN).is_some() || cancelled.stood(JTI).is_some() {

@@ -1,13 +1,17 @@
 //! Signed tokens: used without having been stored, found afterwards, refused whether or not they were used.
 
-use protocol::{Subscriber, Timestamp};
+use protocol::{ConnectionId, Subscriber, Timestamp};
 use service::ports::{
-    Connection, Connections, Fault, Jti, Minute, Reauthorization, ReauthorizeError, RegisterError,
-    SignedToken, SignedTokens, SignedUse, TokenHash, TokenRecord, TokenState, Tokens,
+    Connection, Connections, Ending, Fault, Jti, Minute, Reauthorization, ReauthorizeError,
+    RegisterError, SignedToken, SignedTokens, SignedUse, TokenHash, TokenRecord, TokenState,
+    Tokens,
 };
 
-use super::fixtures::{
-    DAY, Tenant, connected, connection, contended, now, registered, registration, unique, walk,
+use super::{
+    endings::eventually,
+    fixtures::{
+        DAY, Tenant, connected, connection, contended, now, registered, registration, unique, walk,
+    },
 };
 
 fn fresh(subscriber: &Subscriber, jti: Option<&Jti>) -> SignedToken {
@@ -24,9 +28,27 @@ fn fresh_jti() -> Jti {
     Jti::new("https://issuer.example/", &format!("{}#1", unique()))
 }
 
+async fn all_tokens_of<S: Tokens>(store: &S, subscriber: &Subscriber) -> Vec<TokenHash> {
+    walk(10, async |after: Option<TokenHash>| {
+        store.tokens_of(subscriber, after.as_ref(), 10).await
+    })
+    .await
+}
+
+async fn all_connections_of<S: Tokens>(store: &S, token: &TokenHash) -> Vec<ConnectionId> {
+    walk(10, async |after: Option<ConnectionId>| {
+        store.token_connections(token, after.as_ref(), 10).await
+    })
+    .await
+}
+
 /// Registers a connection by a token.
 async fn used<S: Tokens + SignedTokens>(store: &S, token: &SignedToken, id: &str) -> TokenHash {
-    let registration = registration(&token.subscriber, id, &connection(&token.hash));
+    let ends_with_it = Connection {
+        ends_at: token.expires,
+        ..connection(&token.hash)
+    };
+    let registration = registration(&token.subscriber, id, &ends_with_it);
     contended(async || {
         registered(
             store
@@ -47,7 +69,7 @@ pub async fn signed_registration<S: Tokens + SignedTokens + Connections>(store: 
         let hash = &token.hash;
         assert_eq!(store.token(hash).await.unwrap(), None);
         let first = Connection {
-            since: now(),
+            ends_at: token.expires,
             ..connection(hash)
         };
         let first = registration(&ada, &unique(), &first);
@@ -62,24 +84,25 @@ pub async fn signed_registration<S: Tokens + SignedTokens + Connections>(store: 
             assert_eq!(store.token(hash).await.unwrap(), Some(expected));
             let found = store.connections(&ada).await.unwrap();
             assert_eq!(found[&first.id], first.connection);
-            let authorised = store.token_connections(hash, None, 10).await.unwrap();
-            assert_eq!(authorised.items, [first.id.clone()]);
+            let authorised = all_connections_of(store, hash).await;
+            assert_eq!(authorised, [first.id.clone()]);
         }
         used(store, &token, &unique()).await;
-        let authorised = store.token_connections(hash, None, 10).await.unwrap();
-        assert_eq!(authorised.items.len(), 2);
-        let tokens = store.tokens_of(&ada, None, 10).await.unwrap();
-        assert!(tokens.items.contains(hash));
-        let minute = Minute::of(token.expires);
-        let ending = walk(100, async |after| {
-            store.ending(minute, after.as_ref(), 100).await
+        let authorised = all_connections_of(store, hash).await;
+        assert_eq!(authorised.len(), 2);
+        let tokens = all_tokens_of(store, &ada).await;
+        assert!(tokens.contains(hash));
+        let ending = Ending {
+            token: hash.clone(),
+            connection: None,
+        };
+        let connections = authorised.into_iter().map(|id| Ending {
+            connection: Some(id),
+            ..ending.clone()
         });
-        let ending = ending.await;
-        assert!(
-            ending
-                .iter()
-                .any(|it| it.token == *hash && it.connection.is_none())
-        );
+        let minute = Minute::of(token.expires);
+        let expected = connections.chain([ending.clone()]).collect();
+        eventually(store, minute, &[hash], expected).await;
     }
     assert_eq!(store.connections(&ada).await.unwrap().len(), 4);
 }
@@ -129,18 +152,19 @@ pub async fn refused_signed_tokens<S: Tokens + SignedTokens + Connections>(store
             ..token.clone()
         };
         let registration = registration(&ada, "c", &connection(&token.hash));
-        let refused = store.register_signed(&registration, &to_ada.first_use());
-        let refused = refused.await;
+        let refused = store
+            .register_signed(&registration, &to_ada.first_use())
+            .await;
         assert!(matches!(refused, Err(RegisterError::Token)), "{refused:?}");
         assert!(store.connections(&ada).await.unwrap().is_empty());
-        let tokens = store.tokens_of(&ada, None, 10).await.unwrap();
-        assert!(tokens.items.is_empty());
+        let tokens = all_tokens_of(store, &ada).await;
+        assert!(tokens.is_empty());
     }
     let refused = store.token(&unused.hash).await.unwrap().unwrap();
     assert_eq!(refused.state, TokenState::Invalidated);
     assert_eq!((refused.subscriber, refused.expires), (bob, unused.expires));
-    let found = store.token_connections(&once_used.hash, None, 10).await;
-    assert_eq!(found.unwrap().items.len(), 1);
+    let found = all_connections_of(store, &once_used.hash).await;
+    assert_eq!(found.len(), 1);
 
     let long_ago = fresh_jti();
     let before = now().plus_seconds(-2 * DAY);
@@ -190,13 +214,13 @@ pub async fn signed_reauthorization<S: Tokens + SignedTokens + Connections>(stor
         changed.unwrap();
         let entry = store.connections(&ada).await.unwrap()[&id].clone();
         assert_eq!((entry.token, entry.ends_at), (change.new, change.ends_at));
-        let found = store.token_connections(&token.hash, None, 10).await;
-        assert_eq!(found.unwrap().items, [id.clone()]);
-        let left = store.token_connections(&old, None, 10).await.unwrap();
-        assert!(left.items.is_empty());
+        let found = all_connections_of(store, &token.hash).await;
+        assert_eq!(found, [id.clone()]);
+        let left = all_connections_of(store, &old).await;
+        assert!(left.is_empty());
         assert!(store.token(&token.hash).await.unwrap().is_some());
-        let tokens = store.tokens_of(&ada, None, 10).await.unwrap();
-        assert!(tokens.items.contains(&token.hash));
+        let tokens = all_tokens_of(store, &ada).await;
+        assert!(tokens.contains(&token.hash));
         old = token.hash;
     }
 

@@ -1,0 +1,276 @@
+//! Tokens that another issuer signs, on the same footing as the service's own.
+
+#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, anyhow, bail, ensure};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{Method, StatusCode};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use serde_json::{Value, json};
+use tests::{Client, Gateway, Refused, Site, send};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinHandle,
+};
+
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "messaging";
+/// How soon an invalidated token's connections are closed.
+const DROPPED: Duration = Duration::from_secs(5);
+
+/// An issuer with one key, and the server that publishes it.
+struct Issuer {
+    pair: EcdsaKeyPair,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Issuer {
+    /// The issuer, and a gateway that accepts its tokens.
+    async fn start() -> Result<(Self, Gateway)> {
+        let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random);
+        let made = made.map_err(|error| anyhow!("no key: {error}"))?;
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random);
+        let pair = pair.map_err(|error| anyhow!("no key: {error}"))?;
+        let point = pair.public_key().as_ref();
+        let keys = json!({"keys": [{
+            "kty": "EC",
+            "crv": "P-256",
+            "kid": "one",
+            "use": "sig",
+            "x": URL_SAFE_NO_PAD.encode(&point[1..33]),
+            "y": URL_SAFE_NO_PAD.encode(&point[33..]),
+        }]})
+        .to_string();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/keys", listener.local_addr()?);
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{keys}",
+            keys.len()
+        );
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n")
+                    && stream.read_buf(&mut request).await.is_ok_and(|it| it > 0)
+                {}
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let parameters = [
+            format!("JwtIssuer={ISSUER}"),
+            format!("JwtAudience={AUDIENCE}"),
+            format!("JwtJwksUrl={url}"),
+        ];
+        let arguments: Vec<&str> = parameters
+            .iter()
+            .flat_map(|it| ["--parameter", it.as_str()])
+            .collect();
+        let gateway = Gateway::start(&arguments)?;
+        Ok((Self { pair, server }, gateway))
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> Result<String> {
+        let text = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let part = format!("{}.{}", text(header), text(claims));
+        let signature = self.pair.sign(&SystemRandom::new(), part.as_bytes());
+        let signature = signature.map_err(|error| anyhow!("not signed: {error}"))?;
+        Ok(format!("{part}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    /// A token of a subscriber that ends in ten minutes, with what else it says.
+    fn token(&self, site: &Site, subscriber: &str, more: &Value) -> Result<String> {
+        let mut claims = json!({
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "domain": site.domain,
+            "sub": subscriber,
+            "exp": seconds() + 600,
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            claims[name.as_str()] = value.clone();
+        }
+        self.sign(&json!({"alg": "ES256", "kid": "one"}), &claims)
+    }
+}
+
+fn seconds() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed();
+    since.unwrap_or_default().as_secs()
+}
+
+#[tokio::test]
+async fn a_signed_token_connects_authorizes_and_is_invalidated() -> Result<()> {
+    let (issuer, gateway) = Issuer::start().await?;
+    let site = Site::at(gateway.urls().clone());
+    let first = issuer.token(&site, "alice", &json!({"nonce": 1}))?;
+    let mut alice = site.connect_with(&first).await?;
+    let welcome = alice.request(json!({"type": "hello"})).await?;
+    ensure!(welcome["subscriber-id"] == "alice", "{}", welcome.text);
+    ensure!(welcome["domain"] == site.domain.as_str());
+    ensure!(welcome["token-expires-at"].is_string(), "{}", welcome.text);
+
+    let second = issuer.token(&site, "alice", &json!({"nonce": 2, "jti": "second"}))?;
+    let theirs = issuer.token(&site, "bob", &json!({}))?;
+    let elsewhere = issuer.token(&site.neighbour(), "alice", &json!({}))?;
+    let ended = issuer.token(&site, "alice", &json!({"exp": seconds() - 1}))?;
+    for (token, code) in [
+        (&theirs, "token-mismatch"),
+        (&elsewhere, "token-mismatch"),
+        (&ended, "token-invalid"),
+        (&format!("{second}AA"), "token-invalid"),
+    ] {
+        let refused = alice.refused(json!({"type": "authorize", "token": token}));
+        ensure!(refused.await? == code, "{code}");
+    }
+    let authorize = json!({"type": "authorize", "token": second});
+    let authorized = alice.request(authorize).await?;
+    ensure!(authorized["type"] == "authorized", "{}", authorized.text);
+
+    site.invalidate(&first).await?;
+    unauthorized(site.connect_with(&first).await)?;
+    alice.request(json!({"type": "ping"})).await?;
+    let own = site.token("alice").await?;
+    let mut by_own = site.connect_with(&own).await?;
+
+    site.invalidate(&second).await?;
+    dropped(&mut alice).await?;
+    unauthorized(site.connect_with(&second).await)?;
+    let back = json!({"type": "authorize", "token": second});
+    ensure!(by_own.refused(back).await? == "token-invalid");
+
+    // From a token of the service's own to a signed one, which the subscriber's end then covers.
+    let third = issuer.token(&site, "alice", &json!({"nonce": 3}))?;
+    by_own
+        .request(json!({"type": "authorize", "token": third}))
+        .await?;
+    site.invalidate_all("alice").await?;
+    dropped(&mut by_own).await?;
+    unauthorized(site.connect_with(&third).await)?;
+
+    // Refused before it was ever used.
+    let unused = issuer.token(&site, "alice", &json!({"nonce": 4}))?;
+    site.invalidate(&unused).await?;
+    site.invalidate(&format!("{unused}AA")).await?;
+    unauthorized(site.connect_with(&unused).await)?;
+    let mut again = site
+        .connect_with(&issuer.token(&site, "alice", &json!({"nonce": 5}))?)
+        .await?;
+    again.request(json!({"type": "ping"})).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_a_good_token_gets_401() -> Result<()> {
+    let (issuer, gateway) = Issuer::start().await?;
+    let site = Site::at(gateway.urls().clone());
+    for more in [
+        json!({"exp": seconds() - 1}),
+        json!({"nbf": seconds() + 300}),
+        json!({"iss": "https://other.example"}),
+        json!({"aud": "other"}),
+        json!({"domain": "a#b"}),
+        json!({"sub": ""}),
+        json!({"jti": 7}),
+    ] {
+        let token = issuer.token(&site, "alice", &more)?;
+        unauthorized(site.connect_with(&token).await)?;
+    }
+    let good = issuer.token(&site, "alice", &json!({}))?;
+    let parts: Vec<&str> = good.split('.').collect();
+    let other = issuer.token(&site, "bob", &json!({}))?;
+    let theirs: Vec<&str> = other.split('.').collect();
+    for token in [
+        format!("{}.{}.", parts[0], parts[1]),
+        format!("{}.{}.{}", parts[0], theirs[1], parts[2]),
+        "a.b.c".to_owned(),
+    ] {
+        unauthorized(site.connect_with(&token).await)?;
+    }
+    site.connect_with(&good).await?.close().await
+}
+
+#[tokio::test]
+async fn an_id_is_invalidated_with_every_token_that_has_it() -> Result<()> {
+    let (issuer, gateway) = Issuer::start().await?;
+    let site = Site::at(gateway.urls().clone());
+    let token =
+        |jti: &str, nonce: u64| issuer.token(&site, "alice", &json!({"jti": jti, "nonce": nonce}));
+    let (one, twin, other) = (token("one", 1)?, token("one", 2)?, token("other", 3)?);
+    let mut lost = [
+        site.connect_with(&one).await?,
+        site.connect_with(&one).await?,
+        site.connect_with(&twin).await?,
+    ];
+    let mut kept = site.connect_with(&other).await?;
+    let invalidate = async |body: Value| {
+        let url = format!("{}/tokens/invalidate", site.urls.api);
+        let (status, answer) = send(Method::POST, &url, &body.to_string()).await?;
+        ensure!(
+            status == StatusCode::NO_CONTENT || status == StatusCode::BAD_REQUEST,
+            "{status} {answer}"
+        );
+        anyhow::Ok(status)
+    };
+    let ends = "2999-01-01T00:00:00.000Z";
+    let given = json!({"issuer": ISSUER, "jti": "one", "expires-at": ends});
+    ensure!(invalidate(given).await? == StatusCode::NO_CONTENT);
+    for client in &mut lost {
+        dropped(client).await?;
+    }
+    kept.request(json!({"type": "ping"})).await?;
+    for refused in [&one, &twin, &token("one", 4)?] {
+        unauthorized(site.connect_with(refused).await)?;
+        let authorize = json!({"type": "authorize", "token": refused});
+        ensure!(kept.refused(authorize).await? == "token-invalid");
+    }
+    // An id that nobody has come with yet, of the issuer that there is.
+    let given = json!({"jti": "later", "expires-at": ends});
+    ensure!(invalidate(given).await? == StatusCode::NO_CONTENT);
+    unauthorized(site.connect_with(&token("later", 5)?).await)?;
+    for bad in [
+        json!({"jti": "one"}),
+        json!({"jti": "one", "expires-at": "tomorrow"}),
+        json!({"jti": "", "expires-at": ends}),
+        json!({"issuer": "https://other.example", "jti": "one", "expires-at": ends}),
+        json!({"token": one, "jti": "one", "expires-at": ends}),
+        json!({}),
+    ] {
+        ensure!(invalidate(bad).await? == StatusCode::BAD_REQUEST);
+    }
+    kept.request(json!({"type": "ping"})).await?;
+    ensure!(kept.kept().is_empty());
+    Ok(())
+}
+
+async fn dropped(client: &mut Client) -> Result<()> {
+    let (frames, _) = client.closed_within(DROPPED).await?;
+    let last = frames.last().map(|it| it["code"].clone());
+    ensure!(
+        last == Some("token-invalidated".into()),
+        "closed after {frames:?}"
+    );
+    Ok(())
+}
+
+fn unauthorized<T>(connected: Result<T>) -> Result<()> {
+    match connected {
+        Ok(_) => bail!("it was let in"),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(Refused(StatusCode::UNAUTHORIZED)) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
