@@ -9,6 +9,8 @@
     reason = "a test may fail"
 )]
 
+#[path = "simulation/careless.rs"]
+mod careless;
 #[path = "simulation/check.rs"]
 mod check;
 #[path = "simulation/client.rs"]

@@ -47,6 +47,24 @@ pub struct Memory {
 struct Knobs {
     page: Option<usize>,
     index_lag: Duration,
+    ignored: Option<Condition>,
+}
+
+/// A condition that a careless adapter might forget: a test that still passes without it does not test it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// A marker is only set where none stands.
+    Marker,
+    /// An entry is only put where none stands.
+    Entry,
+    /// An allocation takes the lease only if nobody holds it.
+    Lease,
+    /// A change of membership meets the roster that was read.
+    Roster,
+    /// What is parked is kept.
+    Parked,
+    /// A gate is only lowered if nothing is parked behind it, and what is parked is then lost with it.
+    Gate,
 }
 
 impl Memory {
@@ -83,6 +101,15 @@ impl Memory {
     /// From now on no page has more items than this, whatever is asked for.
     pub fn cap_pages(&self, most: Option<usize>) {
         self.knob(|it| it.page = most.map(|most| most.max(1)));
+    }
+
+    /// From now on the database forgets this condition.
+    pub fn ignore(&self, condition: Condition) {
+        self.knob(|it| it.ignored = Some(condition));
+    }
+
+    fn ignores(&self, condition: Condition) -> bool {
+        self.knob(|it| it.ignored == Some(condition))
     }
 
     /// From now on what is eventually consistent is this late.

@@ -129,6 +129,10 @@ impl World {
             store.set_latency(Duration::from_millis(30));
             posts.set_latency(Duration::from_millis(50));
         }
+        if self.sim.seed() % 12 == 10 {
+            // So slow that places are closed as holes before their writers come to them.
+            store.set_latency(Duration::from_millis(1_200));
+        }
         if profile.store {
             store.set_rates(Rates {
                 conflict: 10,

@@ -8,7 +8,7 @@ use service::ports::{
     Reference, RegisterError, Registration,
 };
 
-use super::{Memory, state::State};
+use super::{Condition, Memory, state::State};
 
 /// Registers a connection whose token is good.
 pub(super) fn enter(state: &mut State, registration: &Registration) {
@@ -139,6 +139,7 @@ impl Connections for Memory {
         saw: Option<&str>,
         references: &[Reference],
     ) -> Result<ParkedOutcome, Fault> {
+        let careless = self.ignores(Condition::Parked);
         self.write("park", |state, _| {
             let Some(connection) = state.connection_mut(subscriber, id) else {
                 return ParkedOutcome::NotRegistered;
@@ -151,7 +152,9 @@ impl Connections for Memory {
             } else {
                 Parked::Further
             };
-            connection.parked.extend_from_slice(references);
+            if !careless {
+                connection.parked.extend_from_slice(references);
+            }
             ParkedOutcome::Parked(parked)
         })
         .await
@@ -183,16 +186,20 @@ impl Connections for Memory {
         gate: &str,
         other: Option<&str>,
     ) -> Result<bool, Fault> {
+        let careless = self.ignores(Condition::Gate);
         self.write("lower_gate", |state, _| {
             let Some(connection) = state.connection_mut(subscriber, id) else {
                 return true;
             };
             let other_stands = other.is_some_and(|it| connection.gates.contains_key(it));
-            if connection.gates.contains_key(gate) && !connection.parked.is_empty() && !other_stands
-            {
+            let occupied = !connection.parked.is_empty() && !other_stands;
+            if connection.gates.contains_key(gate) && occupied && !careless {
                 return false;
             }
             connection.gates.remove(gate);
+            if careless {
+                connection.parked.clear();
+            }
             true
         })
         .await

@@ -10,7 +10,7 @@ use protocol::{
 use service::ports::{AllocateError, Allocation, Fault, Head, Lease, Logs, Marker, Page, Slice};
 
 use super::{
-    Memory, beyond, page,
+    Condition, Memory, beyond, page,
     state::{DAY_SECONDS, Ttl},
 };
 
@@ -26,12 +26,15 @@ impl Logs for Memory {
     }
 
     async fn allocate(&self, log: &LogId, allocation: &Allocation) -> Result<Head, AllocateError> {
+        let careless = self.ignores(Condition::Lease);
         let allocated = self.write("allocate", |state, _| {
             let head = state.heads.get_mut(log).filter(|head| head.active)?;
             head.sequence += allocation.count;
             head.allocated_at = allocation.at;
             head.active = !allocation.close;
-            head.lease.get_or_insert_with(|| allocation.lease.clone());
+            if careless || head.lease.is_none() {
+                head.lease = Some(allocation.lease.clone());
+            }
             let head = head.clone();
             state.set_undrained(log, true);
             Some(head)
@@ -71,10 +74,11 @@ impl Logs for Memory {
         marker: &Marker,
     ) -> Result<Result<(), Marker>, Fault> {
         let key = (log.clone(), sender.clone(), message_id.clone());
+        let careless = self.ignores(Condition::Marker);
         self.write("set_marker", |state, now| {
             match state.markers.get(&key).filter(|(_, ttl)| ttl.holds(now)) {
-                Some((there, _)) => Err(there.clone()),
-                None => {
+                Some((there, _)) if !careless => Err(there.clone()),
+                _ => {
                     state.markers.insert(key, timed(marker));
                     Ok(())
                 }
@@ -144,8 +148,12 @@ impl Logs for Memory {
         log: &LogId,
         entry: &LogEntry,
     ) -> Result<Result<(), LogEntry>, Fault> {
+        let careless = self.ignores(Condition::Entry);
         let there = self.write("put_entry", |state, now| {
-            let there = state.entry(log, entry.event.sequence, now).cloned();
+            let there = state
+                .entry(log, entry.event.sequence, now)
+                .filter(|_| !careless)
+                .cloned();
             if there.is_none() {
                 state.put_entry(log, entry);
             }
