@@ -490,7 +490,7 @@ async fn channels(store: &DynamoStore, bill: &Bill) {
         ..empty
     };
     store.change(&leave).await.unwrap();
-    bill.row("change (leave)", 10.0);
+    bill.row("change (leave)", 12.0);
 }
 
 async fn rows(store: &DynamoStore, bill: &Bill) {
