@@ -146,13 +146,31 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 if self.store.lower_gate(subscriber, id, gate, other).await? {
                     return Ok(());
                 }
-                let mut connections = self.store.connections(subscriber).await?;
-                match connections
-                    .remove(id)
-                    .filter(|it| it.gates.contains_key(gate))
-                {
+                match self.still_gated(subscriber, id, gate).await? {
                     Some(read) => connection = read,
                     None => return Ok(()),
+                }
+                continue;
+            }
+            // Gates of others that ended are removed first: whoever is still at work behind one finds itself out with its
+            // next write, and does not remove what only we post. How far it came nobody knows.
+            let mut expired = connection.gates.clone();
+            expired.remove(gate);
+            if !expired.is_empty() {
+                let deadline = now.plus(GATE);
+                let taken = self
+                    .store
+                    .take_gate(subscriber, id, &expired, gate, deadline)
+                    .await?;
+                match taken {
+                    Some(taken) => {
+                        late = taken.parked.len();
+                        connection = taken;
+                    }
+                    None => match self.still_gated(subscriber, id, gate).await? {
+                        Some(read) => connection = read,
+                        None => return Ok(()),
+                    },
                 }
                 continue;
             }
@@ -176,6 +194,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// The connection as it is now, if the gate is still there.
+    async fn still_gated(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+    ) -> Result<Option<Connection>, Fault> {
+        let mut connections = self.store.connections(subscriber).await?;
+        let connection = connections.remove(id);
+        Ok(connection.filter(|it| it.gates.contains_key(gate)))
     }
 
     /// Posts what is parked as long as the own gate certainly holds; how many are done, or none if there is nothing more
