@@ -2,19 +2,15 @@
 //! the encoder do.
 
 mod documents;
+#[path = "asyncapi/everything.rs"]
+mod everything;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
-use documents::{Document, Examples};
-use protocol::{
-    Availability, ChannelId, ChannelSubscriber, ClientMessage, Code, Conversation, Decoded,
-    DeliveryStatus, Destination, Domain, Event, EventBody, Json, LeaveReason, Membership,
-    MessageId, Rejection, ServerMessage, SubscriberId, Timestamp, decode,
-    frame::{DisconnectCode, PushedEvent, ResumedDestination, TypingDestination, WireEvent},
-    limits::LIMITS,
-    model::Presence,
-};
+use documents::Document;
+use everything::everything;
+use protocol::{ClientMessage, Code, Decoded, decode, limits::LIMITS};
 use serde_json::{Value, json};
 
 #[test]
@@ -24,7 +20,7 @@ fn every_client_message_is_there_with_examples_that_decode() -> Result<()> {
     let types: BTreeSet<&str> = client.keys().map(String::as_str).collect();
     assert_eq!(types, ClientMessage::TYPES.iter().copied().collect());
     for (name, message) in &client {
-        for example in &message.examples {
+        for example in message {
             let Decoded::Message { id, message } = decode(&example.to_string()) else {
                 bail!("{example} is no message");
             };
@@ -43,7 +39,7 @@ fn the_schemas_and_the_decoder_call_the_same_things_malformed() -> Result<()> {
     let mut broken = 0;
     for (name, message) in &client {
         let schema = schemas.compile(&format!("/components/messages/client-{name}/payload"))?;
-        for example in &message.examples {
+        for example in message {
             for wrong in broken_copies(example)? {
                 let ignored = decode(&wrong.to_string()) == Decoded::Ignored;
                 let refused = schemas.check(schema, &wrong).is_err();
@@ -134,8 +130,8 @@ fn every_example_keeps_to_its_schema() -> Result<()> {
     for side in ["client", "server"] {
         for (name, message) in messages(&document, &format!("{side}-"))? {
             let schema = schemas.compile(&format!("/components/messages/{side}-{name}/payload"))?;
-            for example in &message.examples {
-                schemas.check(schema, example)?;
+            for example in message {
+                schemas.check(schema, &example)?;
                 ensure!(example["type"] == *name, "{example} is no `{name}`");
             }
         }
@@ -167,7 +163,7 @@ fn the_lists_are_complete() -> Result<()> {
         schema("Limits", "required")?,
         limits.keys().cloned().collect()
     );
-    let welcome = &messages(&document, "server-")?["welcome"].examples[0];
+    let welcome = &messages(&document, "server-")?["welcome"][0];
     assert_eq!(welcome["limits"], serde_json::to_value(LIMITS)?);
 
     // Every message is on the one channel; every client message has its operation.
@@ -186,7 +182,7 @@ fn the_lists_are_complete() -> Result<()> {
 }
 
 /// The messages of one side, by their type.
-fn messages(document: &Document, side: &str) -> Result<BTreeMap<String, Examples>> {
+fn messages(document: &Document, side: &str) -> Result<BTreeMap<String, Vec<Value>>> {
     let mut messages = BTreeMap::new();
     for key in document.keys("/components/messages")? {
         let Some(name) = key.strip_prefix(side) else {
@@ -197,8 +193,10 @@ fn messages(document: &Document, side: &str) -> Result<BTreeMap<String, Examples
             *document.at(&at)?.get("name").context("a name")? == *name,
             "{key}"
         );
-        let examples = document.examples(&at)?;
-        ensure!(!examples.examples.is_empty(), "{key} has no example");
+        let listed = document.at(&format!("{at}/examples"))?.as_array();
+        let listed = listed.context("examples are a list")?;
+        let examples: Vec<Value> = listed.iter().map(|it| it["payload"].clone()).collect();
+        ensure!(!examples.is_empty(), "{key} has no example");
         messages.insert(name.to_owned(), examples);
     }
     Ok(messages)
@@ -279,265 +277,4 @@ const fn kind(value: &Value) -> u8 {
 fn type_of(frame: &str) -> Result<String> {
     let frame: Value = serde_json::from_str(frame)?;
     Ok(frame["type"].as_str().context("no type")?.to_owned())
-}
-
-fn subscriber(text: &str) -> SubscriberId {
-    SubscriberId::parse(text).unwrap()
-}
-
-fn channel(text: &str) -> ChannelId {
-    ChannelId::parse(text).unwrap()
-}
-
-/// One of each server message at least, with every optional field once there and once not.
-fn everything() -> Vec<ServerMessage> {
-    let now = Timestamp::from_millis(1_767_225_600_123);
-    let team = || Destination::Channel(channel("team"));
-    let peer = || Destination::Subscriber(subscriber("bob"));
-    let presence = || Presence {
-        id: subscriber("alice"),
-        status: "in".to_owned(),
-        availability: Availability::Dnd,
-        attributes: Json::parse(r#"{ "a":1.50 }"#).unwrap(),
-    };
-    let member = || ChannelSubscriber {
-        presence: presence(),
-        administrator: true,
-    };
-    let membership = || Membership {
-        channel_id: channel("team"),
-        name: "Team".to_owned(),
-        administrator: false,
-        attributes: Json::empty_object(),
-        last_sequence: 3,
-        read_sequence: 0,
-        unread: 3,
-    };
-    let mut busy = ServerMessage::Ack {
-        id: Some(String::new()),
-        status: false,
-        error: Some(Rejection::busy()),
-    };
-    if let ServerMessage::Ack {
-        error: Some(it), ..
-    } = &mut busy
-    {
-        it.retry_after = Some(1);
-    }
-    let mut all = vec![
-        busy,
-        ServerMessage::Ack {
-            id: None,
-            status: true,
-            error: None,
-        },
-        ServerMessage::ChannelLeft {
-            channel_id: channel("team"),
-        },
-        ServerMessage::Presence {
-            subscriber: presence(),
-            version: 1,
-        },
-        ServerMessage::TokenExpiring {
-            token_expires_at: now,
-        },
-        ServerMessage::Resumed {
-            destinations: vec![
-                ResumedDestination {
-                    destination: team(),
-                    events: Some(events(now)),
-                    last_sequence: Some(9),
-                    complete: Some(true),
-                    error: None,
-                },
-                ResumedDestination {
-                    destination: peer(),
-                    events: None,
-                    last_sequence: None,
-                    complete: None,
-                    error: Some(Rejection::no_channel()),
-                },
-                ResumedDestination {
-                    destination: peer(),
-                    events: None,
-                    last_sequence: Some(1),
-                    complete: None,
-                    error: None,
-                },
-            ],
-        },
-    ];
-    for present in [true, false] {
-        all.extend([
-            ServerMessage::Welcome {
-                subscriber_id: subscriber("alice"),
-                domain: Domain::parse("example").unwrap(),
-                server_time: now,
-                token_expires_at: present.then_some(now),
-                connection_expires_at: now,
-                limits: LIMITS,
-            },
-            ServerMessage::Invitation {
-                channel_id: channel("team"),
-                name: "Team".to_owned(),
-                invite_token: present.then(|| "t".to_owned()),
-                administrator: present,
-                attributes: Json::empty_object(),
-                from: (!present).then(|| subscriber("alice")),
-            },
-            ServerMessage::ChannelJoined {
-                membership: membership(),
-                subscribers: vec![member()],
-                next: present.then(|| "alice".to_owned()),
-                sequence: 1,
-            },
-            ServerMessage::Channels {
-                channels: vec![membership()],
-                next: present.then(|| "team".to_owned()),
-            },
-            ServerMessage::Subscribers {
-                subscribers: vec![member()],
-                next: present.then(|| "alice".to_owned()),
-            },
-            ServerMessage::Conversations {
-                conversations: vec![Conversation {
-                    subscriber_id: subscriber("bob"),
-                    last_sequence: 2,
-                    read_sequence: 1,
-                    unread: 1,
-                    timestamp: now,
-                }],
-                next: present.then(|| "bob".to_owned()),
-            },
-            ServerMessage::History {
-                destination: if present { team() } else { peer() },
-                events: events(now),
-                first_sequence: 1,
-                last_sequence: 0,
-                more: present,
-            },
-            ServerMessage::Typing {
-                destination: TypingDestination {
-                    channel_id: present.then(|| channel("team")),
-                    subscriber_id: subscriber("bob"),
-                },
-                active: present,
-            },
-            ServerMessage::Authorized {
-                token_expires_at: present.then_some(now),
-            },
-            ServerMessage::Resync {
-                destination: if present { team() } else { peer() },
-                last_sequence: 1,
-            },
-        ]);
-    }
-    for status in [
-        DeliveryStatus::Stored,
-        DeliveryStatus::Received,
-        DeliveryStatus::Displayed,
-        DeliveryStatus::Read,
-    ] {
-        all.push(ServerMessage::Delivery {
-            message_id: MessageId::parse("m").unwrap(),
-            status,
-            destination: peer(),
-            sequence: 1,
-            timestamp: now,
-            duplicate: status == DeliveryStatus::Stored,
-        });
-    }
-    all.extend(
-        [
-            DisconnectCode::TokenInvalidated,
-            DisconnectCode::TokenExpired,
-            DisconnectCode::ConnectionLimit,
-            DisconnectCode::ConnectionExpired,
-            DisconnectCode::Shutdown,
-        ]
-        .map(ServerMessage::disconnect),
-    );
-    for destination in [team(), peer()] {
-        // A conversation has only messages.
-        let count = if destination == team() { usize::MAX } else { 2 };
-        let pushed = events(now).into_iter().take(count);
-        all.extend(
-            pushed
-                .filter_map(|event| PushedEvent::new(destination.clone(), event))
-                .map(ServerMessage::Event),
-        );
-    }
-    all.iter().for_each(is_listed);
-    all
-}
-
-/// Whoever adds a message finds here that it belongs into `everything` and into the document.
-const fn is_listed(message: &ServerMessage) {
-    match message {
-        ServerMessage::Welcome { .. }
-        | ServerMessage::Ack { .. }
-        | ServerMessage::Invitation { .. }
-        | ServerMessage::ChannelJoined { .. }
-        | ServerMessage::ChannelLeft { .. }
-        | ServerMessage::Channels { .. }
-        | ServerMessage::Subscribers { .. }
-        | ServerMessage::Conversations { .. }
-        | ServerMessage::Delivery { .. }
-        | ServerMessage::History { .. }
-        | ServerMessage::Resumed { .. }
-        | ServerMessage::Presence { .. }
-        | ServerMessage::Typing { .. }
-        | ServerMessage::Authorized { .. }
-        | ServerMessage::TokenExpiring { .. }
-        | ServerMessage::Resync { .. }
-        | ServerMessage::Disconnect { .. }
-        | ServerMessage::Event(_) => {}
-    }
-}
-
-/// One event of each kind, messages first.
-fn events(now: Timestamp) -> Vec<WireEvent> {
-    let message = |attributes| EventBody::Message {
-        message_id: MessageId::parse("m").unwrap(),
-        from: subscriber("alice"),
-        content: Json::parse("null").unwrap(),
-        attributes,
-    };
-    let bodies = [
-        message(None),
-        message(Some(Json::empty_object())),
-        EventBody::SubscriberJoined {
-            subscriber_id: subscriber("bob"),
-            administrator: false,
-        },
-        EventBody::SubscriberLeft {
-            subscriber_id: subscriber("bob"),
-            reason: LeaveReason::Left,
-        },
-        EventBody::SubscriberLeft {
-            subscriber_id: subscriber("bob"),
-            reason: LeaveReason::Removed,
-        },
-        EventBody::AdministratorChanged {
-            subscriber_id: subscriber("bob"),
-            administrator: true,
-        },
-        EventBody::ChannelUpdated {
-            name: "Team".to_owned(),
-            attributes: Json::empty_object(),
-        },
-        EventBody::ChannelDeleted,
-        EventBody::Void,
-    ];
-    (1..)
-        .zip(bodies)
-        .map(|(sequence, body)| {
-            let event = Event {
-                sequence,
-                timestamp: now,
-                body,
-            };
-            WireEvent::new(&event, |id| Presence::of(id, None))
-        })
-        .collect()
 }

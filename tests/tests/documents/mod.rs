@@ -12,11 +12,6 @@ const NAME: &str = "memory:///document";
 /// A document.
 pub(crate) struct Document(Value);
 
-/// What a document shows.
-pub(crate) struct Examples {
-    pub(crate) examples: Vec<Value>,
-}
-
 /// Compiled schemas of a document.
 pub(crate) struct Schemas {
     compiler: Compiler,
@@ -41,14 +36,6 @@ impl Document {
         let object = self.at(pointer)?.as_object();
         let object = object.with_context(|| format!("no object is at {pointer}"))?;
         Ok(object.keys().cloned().collect())
-    }
-
-    /// The payloads of the examples of the message at a JSON pointer.
-    pub(crate) fn examples(&self, pointer: &str) -> Result<Examples> {
-        let listed = self.at(&format!("{pointer}/examples"))?.as_array();
-        let listed = listed.context("examples are a list")?;
-        let examples = listed.iter().map(|it| it["payload"].clone()).collect();
-        Ok(Examples { examples })
     }
 
     /// The same document, whose objects have no other fields than those that are listed: readers ignore what they do not
