@@ -1,5 +1,6 @@
 //! docs/asyncapi.yaml against the protocol: its examples decode, its schemas say no more and no less than the decoder and
 //! the encoder do.
+#![cfg(test)]
 
 mod documents;
 #[path = "asyncapi/everything.rs"]
