@@ -125,7 +125,7 @@ impl World {
     fn make_trouble(&self, profile: Profile) {
         let store = self.service.store.faults();
         let posts = self.sockets().faults();
-        if self.sim.seed() % 2 == 0 {
+        if self.sim.seed().is_multiple_of(2) {
             store.set_latency(Duration::from_millis(30));
             posts.set_latency(Duration::from_millis(50));
         }
