@@ -1,0 +1,60 @@
+//! What both targets stand on: frames that are taken apart, and knowledge to decide with.
+
+mod known;
+
+use std::collections::BTreeMap;
+
+use protocol::{frame::framed_bytes, limits};
+use serde_json::value::RawValue;
+
+pub use known::{administrator, invited};
+
+/// What a server message says of itself.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its `type`.
+    pub message_type: String,
+    /// What it replies to.
+    pub reply_to: Option<String>,
+}
+
+impl Frame {
+    /// Takes a frame apart.
+    ///
+    /// # Panics
+    /// If it is not one JSON object of strings for `type` and `reply-to`, has a key twice, or is over the limit.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        // Raw values: a client may send numbers that no Rust type holds, and gets them back.
+        let fields: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let string = |name: &str| {
+            fields.get(name).map(|raw| {
+                serde_json::from_str::<String>(raw.get())
+                    .unwrap_or_else(|error| panic!("`{name}`: {error}: {text}"))
+            })
+        };
+        let keys: usize = fields.iter().map(|(key, raw)| pair_bytes(key, raw)).sum();
+        let commas = fields.len().saturating_sub(1);
+        assert_eq!(
+            keys + commas + 2,
+            text.len(),
+            "a key is there twice: {text}"
+        );
+        assert!(
+            framed_bytes(text) <= limits::SERVER_MESSAGE_BYTES,
+            "{} bytes as framed",
+            framed_bytes(text)
+        );
+        Self {
+            message_type: string("type").unwrap_or_else(|| panic!("no `type`: {text}")),
+            reply_to: string("reply-to"),
+        }
+    }
+}
+
+/// The bytes of a key with its value, as the encoder writes them: it leaves no space.
+fn pair_bytes(key: &str, raw: &RawValue) -> usize {
+    let key = serde_json::to_string(key).map_or(0, |it| it.len());
+    key + 1 + raw.get().len()
+}
