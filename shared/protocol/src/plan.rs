@@ -73,11 +73,11 @@ impl Plan {
         u64::try_from(self.events.len()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the caller's connection gets the events as all others do: only an answer that is the event itself, or that
-    /// tells its place, stands for it.
+    /// Whether the caller's connection gets the events as all others do: it does where no response stands for them. (After
+    /// `create-channel` its position is 1, the place of its own joining.)
     #[must_use]
     pub const fn is_pushed_to_caller(&self) -> bool {
-        self.create || matches!(self.answer, Answer::Nothing)
+        matches!(self.answer, Answer::Nothing)
     }
 
     /// The change and its answer, once the events have the places from `first` on.
