@@ -160,12 +160,51 @@ fn no_file_is_too_long() -> Result<()> {
 }
 
 #[test]
+fn the_invariants_name_tests_that_are_there() -> Result<()> {
+    let mut code = String::new();
+    let mut folders = vec![
+        root().join("tests/tests"),
+        root().join("shared/protocol/src"),
+    ];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                code.push_str(&fs::read_to_string(path)?);
+            }
+        }
+    }
+    let document = read("docs/invariants.md")?;
+    let mut named = 0;
+    for row in document.lines().filter(|it| it.starts_with("| ")) {
+        for name in row
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|it| it.matches('_').count() > 1)
+        {
+            named += 1;
+            ensure!(
+                code.contains(&format!("fn {name}(")),
+                "there is no test {name}"
+            );
+        }
+    }
+    ensure!(named > 40, "only {named} tests are named");
+    Ok(())
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() -> Result<()> {
     for document in [
         "README.md",
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
+        "docs/invariants.md",
         "docs/protocol.md",
+        "docs/tokens.md",
     ] {
         let text = read(document)?;
         let folder = root().join(document);

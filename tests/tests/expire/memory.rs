@@ -163,7 +163,7 @@ fn connections_are_dropped_within_a_minute_of_their_end_and_told_which() {
     assert!(!world.is_open(&short) && !world.is_known(&short));
     assert!(world.is_open(&long));
     world.minutes(88);
-    assert_eq!(world.told(&long), [] as [Value; 0]);
+    assert_eq!(world.told(&long), Vec::<Value>::new());
     world.minutes(2);
     let told = world.told(&long);
     assert_eq!(told[0]["type"], "disconnect", "no token ends: {told:?}");
@@ -245,7 +245,7 @@ fn a_notice_waits_behind_a_response() {
     let raised = block_on(store.raise_gate(of, &line.id, "request", until)).unwrap();
     raised.unwrap();
     world.expire().unwrap();
-    assert_eq!(world.told(&line), [] as [Value; 0]);
+    assert_eq!(world.told(&line), Vec::<Value>::new());
     world.work();
     let told = world.told(&line);
     assert_eq!(
@@ -264,7 +264,7 @@ fn a_fresh_token_keeps_a_connection_from_the_old_one_s_end_and_invalidation() {
     assert!(block_on(world.service.invalidate(&line.identity.token)).unwrap());
     world.minutes(15);
     assert!(world.is_open(&line));
-    assert_eq!(world.told(&line), [] as [Value; 0]);
+    assert_eq!(world.told(&line), Vec::<Value>::new());
     world.minutes(46);
     assert!(!world.is_open(&line));
 }
