@@ -24,7 +24,7 @@ pub struct Given {
     pub name: String,
     /// The attributes.
     pub attributes: Json,
-    /// The invite token, for a new channel.
+    /// The invite token; without one a channel keeps the one that it has.
     pub invite_token: Option<String>,
 }
 
@@ -46,6 +46,14 @@ impl Given {
             attributes: messages::attributes(attributes)?.unwrap_or_else(Json::empty_object),
             invite_token,
         })
+    }
+}
+
+impl Given {
+    fn invite_hash(&self) -> Option<String> {
+        self.invite_token
+            .as_ref()
+            .map(|it| sha256_hex(it.as_bytes()))
     }
 }
 
@@ -110,15 +118,26 @@ pub fn put_channel(
             "the channel has ended, and its id stays taken",
         ));
     }
-    let same = profile.name == given.name && profile.attributes == given.attributes;
-    Ok((!same).then(|| {
-        update_channel::update(
-            channel.clone(),
-            profile,
-            Some(given.name.clone()),
-            Some(given.attributes.clone()),
-        )
-    }))
+    let seen_alike = profile.name == given.name && profile.attributes == given.attributes;
+    let invite_hash = given.invite_hash().or_else(|| profile.invite_hash.clone());
+    if seen_alike && invite_hash == profile.invite_hash {
+        return Ok(None);
+    }
+    let mut plan = update_channel::update(
+        channel.clone(),
+        profile,
+        Some(given.name.clone()),
+        Some(given.attributes.clone()),
+    );
+    if seen_alike {
+        // Another invite token is nothing that members would see.
+        plan.events.clear();
+        plan.answer = Answer::Nothing;
+    }
+    if let Some(profile) = &mut plan.profile {
+        profile.to.invite_hash = invite_hash;
+    }
+    Ok(Some(plan))
 }
 
 fn create(channel: &ChannelKey, given: &Given) -> Plan {
@@ -138,10 +157,7 @@ fn create(channel: &ChannelKey, given: &Given) -> Plan {
             to: Profile {
                 name: given.name.clone(),
                 attributes: given.attributes.clone(),
-                invite_hash: given
-                    .invite_token
-                    .as_ref()
-                    .map(|it| sha256_hex(it.as_bytes())),
+                invite_hash: given.invite_hash(),
                 creator: None,
                 version: 1,
             },
@@ -248,6 +264,16 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(updated.places(), 1);
+        let rotated = Given {
+            invite_token: Some("new".into()),
+            ..given("Team")
+        };
+        let rotated = put_channel(&channel(), &rotated, &known).unwrap().unwrap();
+        assert!(rotated.events.is_empty(), "nobody sees it");
+        assert_eq!(
+            rotated.profile.unwrap().to.invite_hash,
+            Some(sha256_hex(b"new"))
+        );
         let mut ended = known;
         ended.roster.as_mut().unwrap().open = false;
         assert_eq!(

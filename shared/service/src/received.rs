@@ -115,8 +115,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             // Boxed: a push may take over what waits, which may be a message, whose sender is then pushed to.
             async move { Box::pin(self.push(&target, item, None)).await }
         });
-        futures::future::try_join_all(pushes).await?;
-        Ok(())
+        // All of them to their ends: one that fails must not break off the others half-way.
+        let pushed = futures::future::join_all(pushes).await;
+        pushed.into_iter().try_for_each(|it| it.map(drop))
     }
 }
 

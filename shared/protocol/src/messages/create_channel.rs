@@ -43,27 +43,18 @@ impl CreateChannel {
     }
 
     pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+        let named = self.channel_id.as_ref();
         Needs {
             response: true,
             membership_count: true,
-            channel: self.channel_id.clone().map(|id| ChannelKey {
-                domain: subscriber.domain.clone(),
-                id,
-            }),
-            ..Needs::default()
+            ..named.map_or_else(Needs::default, |id| Needs::channel_of(subscriber, id))
         }
     }
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let creator = &context.subscriber.id;
         if let Some(profile) = &known.profile {
-            // A repeat by its creator, whose first answer may have been lost.
-            return if profile.creator.as_ref() == Some(creator) {
-                let id = self.channel_id.clone().ok_or_else(Rejection::busy)?;
-                Ok(Decision::respond(self.invitation(id)))
-            } else {
-                Err(Rejection::new(Code::Conflict, "this `channel-id` is taken"))
-            };
+            return self.again(context, known, profile);
         }
         if known.membership_count >= limits::CHANNELS_PER_SUBSCRIBER {
             return Err(too_many_channels());
@@ -97,7 +88,7 @@ impl CreateChannel {
                 to: Profile {
                     name: self.name.clone(),
                     attributes: self.attributes.clone(),
-                    invite_hash: self.invite_token.as_ref().map(|it| sha256_hex(it.as_bytes())),
+                    invite_hash: self.invite_hash(),
                     creator: Some(creator.clone()),
                     version: 1,
                 },
@@ -109,6 +100,34 @@ impl CreateChannel {
             }],
             answer: Answer::Ready(self.invitation(id)),
         }))))
+    }
+
+    /// A repeat by its creator, whose first answer may have been lost, gets the same answer, as long as that is still true.
+    fn again(
+        &self,
+        context: &Context,
+        known: &Known,
+        profile: &Profile,
+    ) -> Result<Decision, Rejection> {
+        let taken = || Rejection::new(Code::Conflict, "this `channel-id` is taken");
+        let id = self.channel_id.clone().ok_or_else(Rejection::busy)?;
+        let administers = known
+            .own_member
+            .as_ref()
+            .is_some_and(|it| it.is_current() && it.administrator);
+        let is_same = profile.creator.as_ref() == Some(&context.subscriber.id)
+            && profile.name == self.name
+            && profile.attributes == self.attributes
+            && profile.invite_hash == self.invite_hash();
+        if administers && is_same {
+            Ok(Decision::respond(self.invitation(id)))
+        } else {
+            Err(taken())
+        }
+    }
+
+    fn invite_hash(&self) -> Option<String> {
+        self.invite_token.as_ref().map(|it| sha256_hex(it.as_bytes()))
     }
 
     fn invitation(&self, channel_id: ChannelId) -> ServerMessage {
@@ -144,7 +163,7 @@ pub(super) fn too_many_channels() -> Rejection {
 mod tests {
     use super::*;
     use crate::{
-        decide::tests::{change, check, context, respond},
+        decide::tests::{administrator_known, change, check, context, respond},
         messages::tests::{ignored, rejected},
     };
 
@@ -163,19 +182,29 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_answers_its_creator_and_nobody_else() {
+    fn a_repeat_answers_its_creator_as_long_as_that_is_true_and_nobody_else() {
         let known = Known {
             profile: Some(Profile {
                 name: "Team".into(),
                 attributes: Json::empty_object(),
-                invite_hash: None,
-                creator: Some(context("alice").subscriber.id),
+                invite_hash: Some(sha256_hex(b"t")),
+                creator: Some(context("anna").subscriber.id),
                 version: 1,
             }),
-            ..Known::default()
+            ..administrator_known()
         };
-        assert_eq!(respond(CREATE, &context("alice"), &known)["type"], "invitation");
-        assert_eq!(check(CREATE, &context("bob"), &known).unwrap_err().code, Code::Conflict);
+        let conflict = |text: &str, who: &str, known: &Known| {
+            let rejection = check(text, &context(who), known).unwrap_err();
+            assert_eq!(rejection.code, Code::Conflict);
+        };
+        assert_eq!(respond(CREATE, &context("anna"), &known)["type"], "invitation");
+        conflict(CREATE, "bob", &known);
+        // Another name or token was never what the channel has.
+        conflict(&CREATE.replace("Team", "Two"), "anna", &known);
+        conflict(&CREATE.replace(r#""t""#, r#""u""#), "anna", &known);
+        let mut left = known;
+        left.own_member.as_mut().unwrap().left = Some(2);
+        conflict(CREATE, "anna", &left);
     }
 
     #[test]
