@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub parameters: Vec<(String, String)>,
 
-    /// Ready-made functions, <DIR>/<binary> or <DIR>/<binary>/bootstrap, instead of building them
+    /// Ready-made functions, `DIR/BINARY` or `DIR/BINARY/bootstrap`, instead of building them
     #[arg(long, value_name = "DIR", conflicts_with = "release")]
     pub functions: Option<PathBuf>,
 
