@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use protocol::{ChannelKey, EventBody, LogId, Subscriber, limits};
+use protocol::{Destination, EventBody, LogId, Subscriber, limits};
 
 use crate::{
     Refused, Service, Store,
@@ -89,25 +89,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// The logs that may hold what a subscriber wrote.
     async fn logs_of(&self, subscriber: &Subscriber) -> Result<Vec<LogId>, Fault> {
-        let mut logs = Vec::new();
-        let channel = |id| {
-            LogId::Channel(ChannelKey {
-                domain: subscriber.domain.clone(),
-                id,
-            })
-        };
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .memberships(subscriber, after.as_ref(), limits::PAGE)
-                .await?;
-            after = page.items.last().cloned();
-            logs.extend(page.items.into_iter().map(channel));
-            if !page.more {
-                break;
-            }
-        }
+        let (channels, conversations) = futures::try_join!(
+            self.all_memberships(subscriber),
+            self.all_conversations(subscriber),
+        )?;
+        let mut logs: Vec<LogId> = channels
+            .iter()
+            .chain(&conversations)
+            .map(|it| LogId::of(subscriber, it))
+            .collect();
         let mut after = None;
         loop {
             let page = self
@@ -115,22 +105,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .former_memberships(subscriber, after.as_ref(), limits::PAGE)
                 .await?;
             after = page.items.last().cloned();
-            logs.extend(page.items.into_iter().map(channel));
-            if !page.more {
-                break;
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .conversations(subscriber, after.as_ref(), limits::PAGE)
-                .await?;
-            after = page.items.last().cloned();
             logs.extend(
                 page.items
-                    .iter()
-                    .map(|peer| LogId::direct(subscriber, peer)),
+                    .into_iter()
+                    .map(|id| LogId::of(subscriber, &Destination::Channel(id))),
             );
             if !page.more {
                 break;

@@ -118,7 +118,11 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(new)
     }
 
-    async fn all_memberships(&self, subscriber: &Subscriber) -> Result<Vec<Destination>, Fault> {
+    /// The channels that a subscriber is a member of, all pages.
+    pub(crate) async fn all_memberships(
+        &self,
+        subscriber: &Subscriber,
+    ) -> Result<Vec<Destination>, Fault> {
         let mut all = Vec::new();
         let mut after = None;
         loop {
@@ -134,7 +138,11 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         }
     }
 
-    async fn all_conversations(&self, subscriber: &Subscriber) -> Result<Vec<Destination>, Fault> {
+    /// The conversations of a subscriber, all pages.
+    pub(crate) async fn all_conversations(
+        &self,
+        subscriber: &Subscriber,
+    ) -> Result<Vec<Destination>, Fault> {
         let mut all = Vec::new();
         let mut after = None;
         loop {
