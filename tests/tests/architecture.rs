@@ -164,6 +164,7 @@ fn the_invariants_name_tests_that_are_there() -> Result<()> {
     let mut code = String::new();
     let mut folders = vec![
         root().join("tests/tests"),
+        root().join("tests/simulation"),
         root().join("shared/protocol/src"),
     ];
     while let Some(folder) = folders.pop() {

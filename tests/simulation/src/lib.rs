@@ -1,0 +1,14 @@
+//! The service under races, retries, faults and crashes: over the ports in memory, in virtual time.
+//!
+//! The scenarios hold one flow at one await; the simulation lets a seed decide everything.
+#![cfg(test)]
+#![allow(clippy::as_conversions, reason = "a test may fail")]
+
+mod careless;
+mod check;
+mod client;
+mod run;
+mod scenarios;
+mod script;
+mod seeds;
+mod world;

@@ -1,0 +1,59 @@
+//! The simulation over many seeds.
+
+use testkit::sim::Sim;
+
+use crate::run;
+
+/// Seeds of a run in the gate; `SIMULATION_SEEDS` says how many else, `SEED` names a single one.
+const SEEDS: u64 = 2_000;
+/// The seeds are shared out among so many tests, which run side by side.
+const PARTS: u64 = 8;
+
+/// One test for each part, so that they run side by side.
+macro_rules! parts {
+    ($($name:ident $part:literal)*) => {
+        $(
+            #[test]
+            fn $name() {
+                hold($part);
+            }
+        )*
+    };
+}
+
+parts! {
+    whatever_happens_the_invariants_hold_1_of_8 0
+    whatever_happens_the_invariants_hold_2_of_8 1
+    whatever_happens_the_invariants_hold_3_of_8 2
+    whatever_happens_the_invariants_hold_4_of_8 3
+    whatever_happens_the_invariants_hold_5_of_8 4
+    whatever_happens_the_invariants_hold_6_of_8 5
+    whatever_happens_the_invariants_hold_7_of_8 6
+    whatever_happens_the_invariants_hold_8_of_8 7
+}
+
+/// Runs a part of the seeds.
+fn hold(part: u64) {
+    let range = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut broken = Vec::new();
+    for seed in range.filter(|it| it % PARTS == part) {
+        if let Err(what) = run::run(&Sim::new(seed), |_| ()) {
+            broken.push(format!(
+                "SEED={seed} cargo nextest run -p simulation seeds::\n{what}"
+            ));
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "to repeat what follows:\n{}",
+        broken.join("\n")
+    );
+}
+
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap())
+}
