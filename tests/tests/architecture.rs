@@ -227,7 +227,6 @@ fn links_between_documents_lead_somewhere() -> Result<()> {
 /// Everything that is wrong with the dependencies of `crates`.
 fn problems(crates: &BTreeMap<String, Edges>, document: &str) -> Result<Vec<String>> {
     let table = table(document)?;
-    let allowed = allowed(document)?;
     let none = Edges::default();
     let mut problems = Vec::new();
     for name in crates.keys().filter(|name| !table.contains_key(*name)) {
@@ -263,9 +262,12 @@ fn problems(crates: &BTreeMap<String, Edges>, document: &str) -> Result<Vec<Stri
             ));
         }
     }
-    let protocol = crates.get("protocol").unwrap_or(&none);
-    for other in protocol.others.difference(&allowed) {
-        problems.push(format!("`protocol` may not use `{other}`"));
+    for name in ["protocol", "sockjs"] {
+        let allowed = allowed(document, name)?;
+        let edges = crates.get(name).unwrap_or(&none);
+        for other in edges.others.difference(&allowed) {
+            problems.push(format!("`{name}` may not use `{other}`"));
+        }
     }
     Ok(problems)
 }
@@ -274,7 +276,7 @@ fn problems(crates: &BTreeMap<String, Edges>, document: &str) -> Result<Vec<Stri
 fn is_never(from: &str, to: &str) -> bool {
     /// From the inside out.
     const RINGS: [&[&str]; 4] = [
-        &["protocol", "signing", "local-gateway"],
+        &["protocol", "signing", "sockjs", "local-gateway"],
         &["service"],
         &["store", "gateway", "jwt", "lambda", "testkit"],
         &["authorizer", "connect", "disconnect"],
@@ -313,11 +315,12 @@ fn table(document: &str) -> Result<BTreeMap<String, Edges>> {
 }
 
 /// Which crates of other people `protocol` may use.
-fn allowed(document: &str) -> Result<Names> {
+fn allowed(document: &str, name: &str) -> Result<Names> {
+    let mark = format!("`{name}` may use of other people's crates:");
     let line = marked(document)?
         .lines()
-        .find_map(|line| line.strip_prefix("Of other people's crates `protocol` may use:"))
-        .context("ARCHITECTURE.md does not say what `protocol` may use")?;
+        .find_map(|line| line.strip_prefix(&mark))
+        .with_context(|| format!("ARCHITECTURE.md does not say what `{name}` may use"))?;
     Ok(names(line))
 }
 
