@@ -15,6 +15,10 @@ fn main() -> io::Result<()> {
     }
     loop {
         let (request_id, deadline, payload) = next()?;
+        if let Some(when) = payload.pointer("/queryStringParameters/fail-when") {
+            fail_in_trailers(&request_id, Path::new(when.as_str().unwrap_or_default()))?;
+            continue;
+        }
         match act(&payload, &request_id, &deadline) {
             Ok(answer) => post(&request_id, "response", &answer)?,
             Err(error) => post(&request_id, "error", &error)?,
@@ -83,6 +87,27 @@ fn next() -> io::Result<(String, String, Value)> {
 fn post(request_id: &str, what: &str, body: &Value) -> io::Result<()> {
     let path = format!("invocation/{request_id}/{what}");
     exchange("POST", &path, body.to_string().as_bytes()).map(drop)
+}
+
+/// A streamed answer that begins, and says in its trailers that it failed once the file is there.
+fn fail_in_trailers(request_id: &str, when: &Path) -> io::Result<()> {
+    let host = std::env::var("AWS_LAMBDA_RUNTIME_API").map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect(&host)?;
+    write!(
+        stream,
+        "POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+         Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nContent-Type: text/x-raw\r\n\
+         Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n\
+         5\r\nbegun\r\n"
+    )?;
+    while !when.exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    write!(
+        stream,
+        "0\r\nLambda-Runtime-Function-Error-Type: Fixture\r\nLambda-Runtime-Function-Error-Body: YnJva2U=\r\n\r\n"
+    )?;
+    stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
 fn exchange(method: &str, path: &str, body: &[u8]) -> io::Result<(Vec<String>, Vec<u8>)> {

@@ -109,6 +109,10 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub retry_delay: f64,
 
+    /// Tell a function that the client of its streamed answer left, by ending the connection it answers on; Lambda does not
+    #[arg(long)]
+    pub tell_leaving: bool,
+
     /// Show all lines that functions write, not only errors
     #[arg(short, long)]
     pub verbose: bool,

@@ -1,25 +1,52 @@
 //! Function URLs: each has a port of its own, as on AWS each has a host of its own.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
-use http::StatusCode;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use crate::http_api::HttpApi;
-use crate::lambda::Lambda;
-use crate::server;
-use crate::template::{HttpRoute, Template};
+use crate::body::Body;
+use crate::http_api::answer;
+use crate::http_api::event::{self, Target};
+use crate::lambda::{Invocation, Lambda, Streamed};
+use crate::listen::{self, BodyError};
+use crate::server::{self, Answer};
+use crate::template::{InvokeMode, Template};
+
+/// "Invocation payload: 6 MB each for request and response, synchronous", Lambda quotas page.
+const LARGEST_EVENT: usize = 6 * 1024 * 1024;
+/// Whose requests are not signed, as events say it (Lambda developer guide, request payloads of function URLs).
+const NOBODY: &str = "anonymous";
+/// The type of a streamed answer that begins with its status and headers, as JSON.
+const WITH_PRELUDE: &str = "application/vnd.awslambda.http-integration-response";
+/// What stands between that JSON and the body.
+const DELIMITER: [u8; 8] = [0; 8];
+/// More than any status and headers need; a function that never sends the delimiter fails here.
+const LONGEST_PRELUDE: usize = 1024 * 1024;
+
+/// The URL of one function; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FunctionUrl {
+    function: String,
+    id: String,
+    mode: InvokeMode,
+    lambda: Lambda,
+}
 
 /// The functions' URLs, listened on but not yet served.
 #[derive(Debug)]
 pub struct FunctionUrls {
-    urls: Vec<FunctionUrl>,
+    urls: Vec<Listening>,
 }
 
 #[derive(Debug)]
-struct FunctionUrl {
+struct Listening {
     function: String,
+    mode: InvokeMode,
     /// As the template's intrinsic functions give it, with a slash at its end.
     on_aws: String,
     here: String,
@@ -33,10 +60,14 @@ impl FunctionUrls {
     /// When no port can be listened on.
     pub async fn listen(template: &Template) -> std::io::Result<Self> {
         let mut urls = Vec::new();
-        for function in template.functions.values().filter(|function| function.url) {
+        for function in template.functions.values() {
+            let Some(mode) = function.url else {
+                continue;
+            };
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            urls.push(FunctionUrl {
+            urls.push(Listening {
                 function: function.id.clone(),
+                mode,
                 on_aws: template.function_url(&function.id),
                 here: format!("http://{}/", listener.local_addr()?),
                 listener,
@@ -59,22 +90,17 @@ impl FunctionUrls {
             .into_iter()
             .map(|url| {
                 eprintln!("the function {} has the URL {}", url.function, url.here);
-                // "Function URLs use payload format version 2.0", the format of HTTP APIs, on one route for everything.
-                let route = HttpRoute {
-                    method: "ANY".to_owned(),
-                    path: "$default".to_owned(),
-                    api_id: url.function.to_lowercase(),
-                    stage: "$default".to_owned(),
-                    function: url.function,
-                };
-                let api = HttpApi::new(vec![route], lambda.clone());
-                server::serve(url.listener, move |request, source| {
-                    let api = api.clone();
+                let (listener, url) = (
+                    url.listener,
+                    FunctionUrl::new(url.function, url.mode, lambda),
+                );
+                server::serve(listener, move |request, source| {
+                    let url = url.clone();
                     async move {
                         if server::is_rebound(request.headers()) {
-                            return Ok(forbidden());
+                            return Ok(message(StatusCode::FORBIDDEN, "Forbidden"));
                         }
-                        Ok(api.answer(request, source).await.unwrap_or_else(forbidden))
+                        Ok(url.answer(request, source).await)
                     }
                 })
             })
@@ -82,6 +108,124 @@ impl FunctionUrls {
     }
 }
 
-fn forbidden() -> server::Answer {
-    server::json(StatusCode::FORBIDDEN, r#"{"Message":"Forbidden"}"#)
+impl FunctionUrl {
+    /// The URL of `function` (its logical id) in `lambda`.
+    #[must_use]
+    pub fn new(function: String, mode: InvokeMode, lambda: &Lambda) -> Self {
+        Self {
+            id: function.to_lowercase(),
+            function,
+            mode,
+            lambda: lambda.clone(),
+        }
+    }
+
+    /// Answers a request, whatever its path.
+    pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
+        let (parts, body) = request.into_parts();
+        let body = match listen::body(body, LARGEST_EVENT).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => return too_large(),
+            Err(BodyError::Broken) => return message(StatusCode::BAD_REQUEST, "Bad Request"),
+        };
+        // "Function URLs use payload format version 2.0" on one route for everything; the path comes as it was sent.
+        let target = Target {
+            account: NOBODY,
+            api_id: &self.id,
+            stage: "$default",
+            route_key: "$default",
+            path: parts.uri.path(),
+            parameters: &BTreeMap::new(),
+        };
+        let event = event::encode(&target, &parts, &body, source);
+        if event.len() > LARGEST_EVENT {
+            return too_large();
+        }
+        match self.mode {
+            InvokeMode::Buffered => buffered(
+                self.lambda.invoke(&self.function, event, None).await,
+                |answer| answer::decode(&answer),
+            ),
+            InvokeMode::Streaming => {
+                match self.lambda.invoke_streaming(&self.function, event).await {
+                    Ok(streamed) => stream(streamed).await.unwrap_or_else(unusable),
+                    // Whole, though it might have been streamed: then it is the body, whatever it looks like.
+                    Err(outcome) => buffered(outcome, |answer| {
+                        Ok(server::with_type(
+                            StatusCode::OK,
+                            "application/octet-stream",
+                            answer,
+                        ))
+                    }),
+                }
+            }
+        }
+    }
+}
+
+fn buffered(outcome: Invocation, decode: impl FnOnce(Bytes) -> Result<Answer, String>) -> Answer {
+    match outcome {
+        Invocation::Answer(answer) => decode(answer).unwrap_or_else(unusable),
+        Invocation::Throttled => message(StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded."),
+        Invocation::FunctionError(_) | Invocation::TimedOut | Invocation::NoSuchFunction => {
+            failed()
+        }
+    }
+}
+
+/// The response of a streamed answer; what follows its head goes to the client as it comes.
+async fn stream(streamed: Streamed) -> Result<Answer, String> {
+    let Streamed {
+        content_type,
+        mut body,
+    } = streamed;
+    if content_type.as_deref() != Some(WITH_PRELUDE) {
+        let mut answer = Answer::new(body);
+        let kind = content_type.and_then(|kind| HeaderValue::from_str(&kind).ok());
+        let kind = kind.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+        return Ok(answer);
+    }
+    let (prelude, first) = prelude(&mut body).await?;
+    let parts = answer::decode_head(&prelude)?;
+    Ok(Answer::from_parts(parts, body.preceded_by(first)))
+}
+
+/// What comes before the delimiter, and what came with it of the body.
+async fn prelude(body: &mut Body) -> Result<(Bytes, Bytes), String> {
+    let mut read = BytesMut::new();
+    loop {
+        let found = read
+            .windows(DELIMITER.len())
+            .position(|window| window == DELIMITER);
+        if let Some(end) = found {
+            let prelude = read.split_to(end).freeze();
+            let first = read.split_off(DELIMITER.len()).freeze();
+            return Ok((prelude, first));
+        }
+        match body.next().await {
+            Ok(Some(piece)) if read.len() + piece.len() <= LONGEST_PRELUDE => {
+                read.extend_from_slice(&piece);
+            }
+            Ok(_) => return Err("it has no delimiter after its head".to_owned()),
+            Err(cut) => return Err(cut.to_string()),
+        }
+    }
+}
+
+fn unusable(problem: String) -> Answer {
+    tracing::warn!(problem, "the function's answer could not be used");
+    failed()
+}
+
+fn failed() -> Answer {
+    message(StatusCode::BAD_GATEWAY, "Internal Server Error")
+}
+
+fn too_large() -> Answer {
+    message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
+}
+
+fn message(status: StatusCode, text: &str) -> Answer {
+    server::json(status, format!(r#"{{"Message":"{text}"}}"#))
 }

@@ -95,10 +95,6 @@ impl Gateway {
 
         let stage_address = ports.stage.local_addr().map_err(StartError::Address)?;
         let edge_address = ports.edge.local_addr().map_err(StartError::Address)?;
-        let management = template
-            .web_socket
-            .as_ref()
-            .map(|api| format!("http://{stage_address}/{}", api.stage));
         let function_urls = FunctionUrls::listen(&template)
             .await
             .map_err(StartError::Address)?;
@@ -109,15 +105,13 @@ impl Gateway {
                 executables,
                 region: template.region.clone(),
                 dynamodb_url: dynamodb_url.clone(),
-                replacements: template
-                    .connections_url()
-                    .into_iter()
-                    .zip(management)
+                replacements: stage_urls(&template, stage_address)
                     .chain(function_urls.replacements())
                     .collect(),
                 max_instances: options.max_instances,
                 retry_delay: options.retry_delay(),
                 verbose: options.verbose,
+                tells_leaving: options.tell_leaving,
                 faults: faults.clone(),
             },
         )
@@ -270,6 +264,18 @@ fn sockets(
         faults: faults.clone(),
     };
     WebSockets::new(options, lambda.clone())
+}
+
+/// The stage's URLs on AWS, for `@connections` and for clients, and here.
+fn stage_urls(template: &Template, address: SocketAddr) -> impl Iterator<Item = (String, String)> {
+    let api = template.web_socket.as_ref();
+    let pair = api.zip(template.connections_url()).map(|(api, url)| {
+        let here = format!("://{address}/{}", api.stage);
+        let there = url.trim_start_matches("https").to_owned();
+        [("https", "http"), ("wss", "ws")]
+            .map(|(secure, plain)| (format!("{secure}{there}"), format!("{plain}{here}")))
+    });
+    pair.into_iter().flatten()
 }
 
 /// The WebSocket API's own port has exactly two things: the stage and its `@connections`.

@@ -1,5 +1,6 @@
 //! The local gateway: API Gateway, Lambda and DynamoDB of one template, on one machine.
 
+pub mod body;
 pub mod build;
 pub mod cli;
 pub mod dynamodb;

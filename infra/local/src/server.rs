@@ -6,17 +6,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-/// A whole response.
-pub type Answer = Response<Full<Bytes>>;
+use crate::body::Body;
+
+/// A response, whole or with a body that is still being written.
+pub type Answer = Response<Body>;
 
 /// The request is not answered: its TCP connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -86,11 +87,25 @@ where
 {
     // Without it a small answer may wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(request, peer));
+    let service = service_fn(move |request| {
+        let version = request.version();
+        let answering = answer(request, peer);
+        async move { Ok::<_, Unanswered>(for_version(version, answering.await?)) }
+    });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.with_upgrades().await {
         tracing::debug!(%error, "an HTTP connection ended");
     }
+}
+
+/// A client of HTTP/1.0 sees the end of a body without a length by the end of its connection, so that is not kept for it,
+/// whatever it asked for.
+fn for_version(version: Version, mut answer: Answer) -> Answer {
+    if version == Version::HTTP_10 && answer.body().size_hint().exact().is_none() {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+    }
+    answer
 }
 
 /// A response with a JSON body.
@@ -102,9 +117,9 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 /// A response with a body of the given type.
 #[must_use]
 pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::from(body.into()));
     *answer.status_mut() = status;
-    let value = header::HeaderValue::from_static(content_type);
+    let value = HeaderValue::from_static(content_type);
     answer.headers_mut().insert(header::CONTENT_TYPE, value);
     answer
 }
@@ -112,7 +127,7 @@ pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into
 /// A response without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Body::default());
     *answer.status_mut() = status;
     answer
 }

@@ -55,8 +55,17 @@ pub struct Function {
     pub reserved_concurrency: Option<usize>,
     /// How often a failed asynchronous invocation is repeated.
     pub event_retries: u32,
-    /// Whether the function has a URL of its own.
-    pub url: bool,
+    /// How the function's own URL invokes it, if it has one.
+    pub url: Option<InvokeMode>,
+}
+
+/// How a function URL hands on what its function answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvokeMode {
+    /// When it is whole.
+    Buffered,
+    /// As it comes.
+    Streaming,
 }
 
 /// The WebSocket API.

@@ -1,41 +1,330 @@
-//! Function URLs: served, and known to the other functions.
+//! Function URLs: served, known to the other functions, and streaming where they are to.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands"
+)]
 
 mod common;
 
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
-use common::{Gateway, http};
+use common::{DEADLINE, Gateway, Response, eventually, http, try_http};
+use serde_json::{Value, json};
 
-/// One function has a URL, the other is told it.
-fn template(_: &Path) -> String {
-    "Globals: { Function: { Runtime: provided.al2023, Timeout: 20 } }
+/// Three functions have a URL, and a fourth is told where everything is.
+fn template(dir: &Path) -> String {
+    format!(
+        "Globals: {{ Function: {{ Runtime: provided.al2023, Timeout: 20 }} }}
 Resources:
   Called:
     Type: AWS::Serverless::Function
-    Metadata: { BuildProperties: { Binary: bare_function } }
-    Properties: { FunctionUrlConfig: { AuthType: NONE } }
+    Metadata: {{ BuildProperties: {{ Binary: bare_function }} }}
+    Properties: {{ FunctionUrlConfig: {{ AuthType: NONE }} }}
+  Raw:
+    Type: AWS::Serverless::Function
+    Metadata: {{ BuildProperties: {{ Binary: bare_function }} }}
+    Properties: {{ FunctionUrlConfig: {{ AuthType: NONE, InvokeMode: RESPONSE_STREAM }} }}
+  Streaming:
+    Type: AWS::Serverless::Function
+    Metadata: {{ BuildProperties: {{ Binary: streaming_function }} }}
+    Properties:
+      FunctionUrlConfig: {{ AuthType: NONE, InvokeMode: RESPONSE_STREAM }}
+      Environment: {{ Variables: {{ EVENTS_DIR: {} }} }}
   Caller:
     Type: AWS::Serverless::Function
-    Metadata: { BuildProperties: { Binary: bare_function } }
-    Properties: { Environment: { Variables: { URL: !GetAtt CalledUrl.FunctionUrl } } }
-"
-    .to_owned()
+    Metadata: {{ BuildProperties: {{ Binary: bare_function }} }}
+    Properties:
+      Environment:
+        Variables:
+          Called: !GetAtt CalledUrl.FunctionUrl
+          Raw: !GetAtt RawUrl.FunctionUrl
+          Streaming: !GetAtt StreamingUrl.FunctionUrl
+          Socket: !Sub wss://${{Api}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}/dev
+          Management: !Sub https://${{Api}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}/dev
+  Api:
+    Type: AWS::Serverless::WebSocketApi
+    Properties:
+      StageName: dev
+      RouteSelectionExpression: $request.body.action
+      Routes: {{ $default: {{ FunctionArn: !GetAtt Caller.Arn }} }}
+",
+        dir.display()
+    )
 }
 
-#[test]
-fn a_function_is_called_by_the_url_another_one_knows() {
-    let gateway = Gateway::start_with(&[], template);
+/// A variable of the function that is told where everything is; by the name of a function, its URL.
+fn url(gateway: &Gateway, function: &str) -> String {
     let invoke = format!(
         "{}/2015-03-31/functions/Caller/invocations",
         gateway.url("lambda")
     );
     let variables = http("POST", &invoke, r#"{"do":"environment"}"#).json();
-    let url = variables["URL"].as_str().unwrap();
-    let event = http("GET", &format!("{url}some/path?a=1"), "").json()["payload"].clone();
-    assert_eq!(event["version"], "2.0");
-    assert_eq!(event["routeKey"], "$default");
-    assert_eq!(event["rawPath"], "/some/path");
-    assert_eq!(event["queryStringParameters"]["a"], "1");
+    variables[function].as_str().unwrap().to_owned()
+}
+
+fn open(url: &str) -> BufReader<TcpStream> {
+    let host = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    BufReader::new(stream)
+}
+
+/// A connection on which the streaming function was told its steps.
+fn streaming(
+    gateway: &Gateway,
+    version: &str,
+    headers: &str,
+    steps: &Value,
+) -> BufReader<TcpStream> {
+    let mut client = open(&url(gateway, "Streaming"));
+    let body = steps.to_string();
+    let length = body.len();
+    write!(
+        client.get_mut(),
+        "POST /x {version}\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    )
+    .unwrap();
+    client
+}
+
+fn line(reader: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+/// The lines of the head, in lower case.
+fn head(reader: &mut BufReader<TcpStream>) -> Vec<String> {
+    std::iter::from_fn(|| Some(line(reader).to_lowercase()).filter(|line| !line.is_empty()))
+        .collect()
+}
+
+/// The next chunk of a chunked body; empty for the last.
+fn chunk(reader: &mut BufReader<TcpStream>) -> String {
+    let length = usize::from_str_radix(&line(reader), 16).unwrap();
+    let mut data = vec![0; length + 2];
+    reader.read_exact(&mut data).unwrap();
+    data.truncate(length);
+    String::from_utf8(data).unwrap()
+}
+
+fn rest(reader: &mut BufReader<TcpStream>) -> String {
+    let mut rest = String::new();
+    let _ = reader.read_to_string(&mut rest);
+    rest
+}
+
+#[test]
+fn a_function_is_called_by_the_url_another_one_knows() {
+    let gateway = Gateway::start_with(&[], template);
+    let url = url(&gateway, "Called");
+    let event = |headers: &[(&str, &str)], body: &[u8]| -> Value {
+        let url = format!("{url}some%20path/a%2Fb?a=1&b=%20");
+        let answer: Response = try_http("POST", &url, headers, body).unwrap();
+        answer.json()["payload"].clone()
+    };
+    let plain = event(&[("cookie", "a=1; b=2"), ("x-Tag", "t")], b"");
+    assert_eq!(plain["version"], "2.0");
+    assert_eq!(plain["routeKey"], "$default");
+    assert_eq!(plain["rawPath"], "/some%20path/a%2Fb", "as it was sent");
+    assert_eq!(plain["rawQueryString"], "a=1&b=%20");
+    assert_eq!(plain["queryStringParameters"], json!({"a": "1", "b": " "}));
+    assert_eq!(plain["cookies"], json!(["a=1", "b=2"]));
+    assert_eq!(plain["headers"]["x-tag"], "t");
+    assert_eq!(plain["requestContext"]["accountId"], "anonymous");
+    assert_eq!(plain["requestContext"]["http"]["method"], "POST");
+    assert!(plain.get("body").is_none());
+    assert_eq!(plain["isBase64Encoded"], false);
+    let text = event(
+        &[("content-type", "text/plain;charset=UTF-8")],
+        "é".as_bytes(),
+    );
+    assert_eq!(
+        (&text["body"], &text["isBase64Encoded"]),
+        (&json!("é"), &json!(false))
+    );
+    let other = event(&[("content-type", "T")], "é".as_bytes());
+    assert_eq!(
+        (&other["body"], &other["isBase64Encoded"]),
+        (&json!("w6k="), &json!(true))
+    );
+}
+
+#[test]
+fn a_function_is_told_where_the_stage_is_here() {
+    let gateway = Gateway::start_with(&[], template);
+    assert_eq!(url(&gateway, "Socket"), gateway.url("stage"));
+    assert_eq!(url(&gateway, "Management"), gateway.url("management"));
+}
+
+#[test]
+fn each_piece_reaches_the_client_when_it_is_written() {
+    let gateway = Gateway::start_with(&[], template);
+    let steps = json!([{"send": "one"}, {"await": "go"}, {"send": "two"}, {"send": "three"}]);
+    let mut client = streaming(&gateway, "HTTP/1.1", "", &steps);
+    let head = head(&mut client);
+    assert_eq!(head[0], "http/1.1 201 created");
+    for expected in [
+        "transfer-encoding: chunked",
+        "content-type: text/plain; charset=utf-8",
+        "set-cookie: a=1; path=/",
+        "set-cookie: b=2",
+        "x-two: 1",
+        "x-two: 2",
+    ] {
+        assert!(
+            head.contains(&expected.to_owned()),
+            "{expected} in {head:?}"
+        );
+    }
+    assert_eq!(chunk(&mut client), "one");
+    // Only what the client has seen lets the function go on.
+    fs::write(gateway.dir().join("go"), "").unwrap();
+    assert_eq!(chunk(&mut client), "two");
+    assert_eq!(chunk(&mut client), "three");
+    assert_eq!(chunk(&mut client), "");
+    // The connection is kept, and the instance too.
+    write!(client.get_mut(), "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n[]").unwrap();
+    assert_eq!(self::head(&mut client)[0], "http/1.1 201 created");
+    assert_eq!(chunk(&mut client), "");
+    let functions = http(
+        "GET",
+        &format!("{}/_local/functions", gateway.url("lambda")),
+        "",
+    )
+    .json();
+    let functions = functions.as_array().unwrap().iter();
+    assert_eq!(
+        functions
+            .filter(|one| one["function"] == "Streaming")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn an_old_client_gets_the_pieces_until_the_connection_ends() {
+    let gateway = Gateway::start_with(&[], template);
+    let steps = json!([{"send": "one"}, {"await": "go"}, {"send": "two"}]);
+    let mut client = streaming(&gateway, "HTTP/1.0", "Connection: Keep-Alive\r\n", &steps);
+    let head = head(&mut client);
+    assert!(head[0].ends_with(" 201 created"), "{head:?}");
+    assert!(!head.iter().any(|line| line.starts_with("transfer-encoding") || line.starts_with("content-length")));
+    assert!(
+        !head.contains(&"connection: keep-alive".to_owned()),
+        "{head:?}"
+    );
+    let mut one = [0; 3];
+    client.read_exact(&mut one).unwrap();
+    assert_eq!(&one, b"one");
+    fs::write(gateway.dir().join("go"), "").unwrap();
+    assert_eq!(rest(&mut client), "two");
+}
+
+#[test]
+fn an_answer_that_fails_half_way_is_cut_off() {
+    let gateway = Gateway::start_with(&[], template);
+    let mut client = streaming(
+        &gateway,
+        "HTTP/1.1",
+        "",
+        &json!([{"send": "one"}, {"await": "go"}, "exit"]),
+    );
+    head(&mut client);
+    assert_eq!(chunk(&mut client), "one");
+    fs::write(gateway.dir().join("go"), "").unwrap();
+    assert_eq!(rest(&mut client), "", "no last chunk");
+
+    let when = gateway.dir().join("fail");
+    let mut client = open(&url(&gateway, "Raw"));
+    write!(
+        client.get_mut(),
+        "GET /?fail-when={} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        when.display()
+    )
+    .unwrap();
+    assert!(head(&mut client).contains(&"content-type: text/x-raw".to_owned()));
+    assert_eq!(chunk(&mut client), "begun");
+    fs::write(when, "").unwrap();
+    assert_eq!(rest(&mut client), "", "no last chunk");
+}
+
+#[test]
+fn what_fails_before_it_begins_is_a_bad_gateway() {
+    let gateway = Gateway::start_with(&[], template);
+    let answer = rest(&mut streaming(
+        &gateway,
+        "HTTP/1.1",
+        "Connection: close\r\n",
+        &json!(["fail"]),
+    ));
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(
+        answer.ends_with(r#"{"Message":"Internal Server Error"}"#),
+        "{answer}"
+    );
+}
+
+#[test]
+fn what_a_streaming_url_gets_whole_is_the_body() {
+    let gateway = Gateway::start_with(&[], template);
+    let answer = http("GET", &format!("{}x", url(&gateway, "Raw")), "");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/octet-stream")
+    );
+    assert_eq!(answer.json()["payload"]["rawPath"], "/x");
+}
+
+#[test]
+fn a_client_that_leaves_ends_nothing() {
+    let gateway = Gateway::start_with(&[], template);
+    let steps = json!([{"send": "one"}, {"await": "go"}, {"send": "two"}, {"send": "three"}, {"send": "four"}]);
+    let mut client = streaming(&gateway, "HTTP/1.1", "", &steps);
+    head(&mut client);
+    assert_eq!(chunk(&mut client), "one");
+    drop(client);
+    // The gateway sees that it is gone before it sees this one.
+    assert_eq!(http("GET", &url(&gateway, "Called"), "").status, 200);
+    fs::write(gateway.dir().join("go"), "").unwrap();
+    eventually("the invocation has run to its end", || {
+        gateway.dir().join("done").exists().then_some(())
+    });
+    assert!(!gateway.dir().join("left").exists());
+}
+
+#[test]
+fn a_function_is_told_that_its_client_left_where_that_is_asked_for() {
+    let gateway = Gateway::start_with(&["--tell-leaving"], template);
+    let steps = json!([{"send": "one"}, {"await": "never"}]);
+    let mut client = streaming(&gateway, "HTTP/1.1", "", &steps);
+    head(&mut client);
+    assert_eq!(chunk(&mut client), "one");
+    drop(client);
+    eventually("the function knows", || {
+        gateway.dir().join("left").exists().then_some(())
+    });
+    // It is none the worse for it.
+    let mut client = streaming(&gateway, "HTTP/1.1", "", &json!([{"send": "again"}]));
+    head(&mut client);
+    assert_eq!(chunk(&mut client), "again");
+    let functions = http(
+        "GET",
+        &format!("{}/_local/functions", gateway.url("lambda")),
+        "",
+    )
+    .json();
+    let functions = functions.as_array().unwrap().iter();
+    assert_eq!(
+        functions
+            .filter(|one| one["function"] == "Streaming")
+            .count(),
+        1
+    );
 }

@@ -469,7 +469,7 @@ async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
         environment: BTreeMap::new(),
         reserved_concurrency: None,
         event_retries: 2,
-        url: false,
+        url: None,
     };
     let mut options = LambdaOptions {
         functions: BTreeMap::from([("F".to_owned(), function)]),
@@ -479,6 +479,7 @@ async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
         replacements: Vec::new(),
         max_instances: 8,
         retry_delay: Duration::from_millis(10),
+        tells_leaving: false,
         verbose: false,
         faults: Faults::default(),
     };

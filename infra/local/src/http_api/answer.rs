@@ -30,8 +30,15 @@ struct Structured {
     is_base64_encoded: Option<bool>,
 }
 
+/// Status, headers and cookies of a streamed response, or what is wrong with them.
+pub(crate) fn decode_head(prelude: &[u8]) -> Result<http::response::Parts, String> {
+    let structured = serde_json::from_slice(prelude).map_err(|error| error.to_string())?;
+    let (parts, _) = head(&structured, "application/octet-stream")?.into_parts();
+    Ok(parts)
+}
+
 /// The response, or what is wrong with the answer. JSON without a `statusCode` is itself the body of a 200.
-pub(super) fn decode(answer: &Bytes) -> Result<Answer, String> {
+pub(crate) fn decode(answer: &Bytes) -> Result<Answer, String> {
     let value: Value =
         serde_json::from_slice(answer).map_err(|error| format!("it is not JSON: {error}"))?;
     if value.get("statusCode").is_none() {
@@ -39,10 +46,7 @@ pub(super) fn decode(answer: &Bytes) -> Result<Answer, String> {
     }
     let structured: Structured =
         serde_json::from_value(value).map_err(|error| error.to_string())?;
-    let status = StatusCode::from_u16(structured.status_code)
-        .ok()
-        .filter(|status| !status.is_informational())
-        .ok_or_else(|| format!("{} is no status", structured.status_code))?;
+    let mut response = head(&structured, "text/plain;charset=UTF-8")?;
     let body = structured.body.unwrap_or_default();
     let body = if structured.is_base64_encoded == Some(true) {
         STANDARD
@@ -52,26 +56,47 @@ pub(super) fn decode(answer: &Bytes) -> Result<Answer, String> {
     } else {
         Bytes::from(body)
     };
-    let mut response = server::with_type(status, "text/plain;charset=UTF-8", body);
-    for (name, value) in structured.headers.into_iter().flatten() {
+    *response.body_mut() = body.into();
+    Ok(response)
+}
+
+/// A response without its body; `default_type` is its type where it names none.
+fn head(structured: &Structured, default_type: &'static str) -> Result<Answer, String> {
+    let status = StatusCode::from_u16(structured.status_code)
+        .ok()
+        .filter(|status| !status.is_informational())
+        .ok_or_else(|| format!("{} is no status", structured.status_code))?;
+    let mut response = server::with_type(status, default_type, "");
+    let headers = response.headers_mut();
+    for (name, value) in structured.headers.iter().flatten() {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
-        if !HOP_BY_HOP.contains(&name) {
-            response.headers_mut().insert(name, header_value(&value)?);
+        if HOP_BY_HOP.contains(&name) {
+            continue;
+        }
+        // Several values of one header come as a list.
+        let values = value
+            .as_array()
+            .map_or(std::slice::from_ref(value), Vec::as_slice);
+        headers.remove(&name);
+        for value in values {
+            headers.append(&name, header_value(value)?);
         }
     }
-    for cookie in structured.cookies.into_iter().flatten() {
-        let cookie = header_value(&Value::String(cookie))?;
-        response.headers_mut().append(header::SET_COOKIE, cookie);
+    for cookie in structured.cookies.iter().flatten() {
+        headers.append(header::SET_COOKIE, header_text(cookie)?);
     }
     Ok(response)
 }
 
 fn header_value(value: &Value) -> Result<HeaderValue, String> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    HeaderValue::from_str(&text).map_err(|error| error.to_string())
+    match value {
+        Value::String(text) => header_text(text),
+        other => header_text(&other.to_string()),
+    }
+}
+
+fn header_text(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -114,6 +139,23 @@ mod tests {
             cookies.headers().get_all(header::SET_COOKIE).iter().count(),
             2
         );
+    }
+
+    #[test]
+    fn the_head_of_a_streamed_answer_is_followed() {
+        let prelude =
+            br#"{"statusCode":201,"headers":{"vary":["a","b"],"X-One":1},"cookies":["a=1","b=2"]}"#;
+        let parts = decode_head(prelude).unwrap();
+        assert_eq!(parts.status, 201);
+        assert_eq!(parts.headers["x-one"], "1");
+        assert_eq!(
+            parts.headers[header::CONTENT_TYPE],
+            "application/octet-stream"
+        );
+        for (name, count) in [(header::VARY, 2), (header::SET_COOKIE, 2)] {
+            assert_eq!(parts.headers.get_all(name).iter().count(), count);
+        }
+        assert!(decode_head(b"{}").is_err());
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The event of an HTTP API, payload format 2.0, key for key as captured.
+//! The event of an HTTP API or function URL, payload format 2.0, key for key as captured.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,12 +8,21 @@ use bytes::Bytes;
 use http::{header, request::Parts};
 use serde::Serialize;
 
-use super::route::{Match, decoded};
-use crate::template::ACCOUNT;
 use crate::{ids, query};
 
+/// What a request was sent to.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) account: &'static str,
+    pub(crate) api_id: &'a str,
+    pub(crate) stage: &'a str,
+    pub(crate) route_key: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) parameters: &'a BTreeMap<String, String>,
+}
+
 /// The event for a request.
-pub(super) fn encode(matched: &Match<'_>, parts: &Parts, body: &Bytes, source: IpAddr) -> Bytes {
+pub(crate) fn encode(target: &Target<'_>, parts: &Parts, body: &Bytes, source: IpAddr) -> Bytes {
     let now_ms = ids::now_ms();
     let header = |name| {
         parts
@@ -22,18 +31,12 @@ pub(super) fn encode(matched: &Match<'_>, parts: &Parts, body: &Bytes, source: I
             .and_then(|value| value.to_str().ok())
     };
     let domain_name = header(header::HOST).unwrap_or_default();
-    let route = matched.route;
-    let route_key = matched.key();
-    let path = match route.stage.as_str() {
-        "$default" => decoded(parts.uri.path()),
-        stage => format!("/{stage}{}", decoded(parts.uri.path())),
-    };
     let source = source.to_string();
     let (text, is_base64_encoded) = body_text(header(header::CONTENT_TYPE), body);
     let event = Event {
         version: "2.0",
-        route_key: &route_key,
-        raw_path: &path,
+        route_key: target.route_key,
+        raw_path: target.path,
         raw_query_string: parts.uri.query().unwrap_or_default(),
         cookies: cookies(parts),
         headers: headers(parts, &source, now_ms),
@@ -42,25 +45,25 @@ pub(super) fn encode(matched: &Match<'_>, parts: &Parts, body: &Bytes, source: I
             .map(|(name, values)| (name, values.join(",")))
             .collect(),
         request_context: RequestContext {
-            account_id: ACCOUNT,
-            api_id: &route.api_id,
+            account_id: target.account,
+            api_id: target.api_id,
             domain_name,
             domain_prefix: domain_name.split(['.', ':']).next().unwrap_or_default(),
             http: Http {
                 method: parts.method.as_str(),
-                path: &path,
+                path: target.path,
                 protocol: "HTTP/1.1",
                 source_ip: &source,
                 user_agent: header(header::USER_AGENT).unwrap_or_default(),
             },
             request_id: ids::id(),
-            route_key: &route_key,
-            stage: &route.stage,
+            route_key: target.route_key,
+            stage: target.stage,
             time: ids::request_time(now_ms),
             time_epoch: now_ms,
         },
         body: text,
-        path_parameters: &matched.parameters,
+        path_parameters: target.parameters,
         is_base64_encoded,
     };
     #[expect(

@@ -3,7 +3,8 @@
 use http::Request;
 use serde_json::{Value, json};
 
-use super::*;
+use bytes::Bytes;
+
 use crate::template::HttpRoute;
 
 fn event(request: http::request::Builder, path: &str, body: &'static str) -> Value {
@@ -17,7 +18,7 @@ fn event(request: http::request::Builder, path: &str, body: &'static str) -> Val
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let routes = [route];
     let matched = super::super::route::find(&routes, &parts.method, parts.uri.path()).unwrap();
-    let event = encode(&matched, &parts, &Bytes::from(body), [1, 2, 3, 4].into());
+    let event = super::super::event(&matched, &parts, &Bytes::from(body), [1, 2, 3, 4].into());
     serde_json::from_slice(&event).unwrap()
 }
 

@@ -1,20 +1,24 @@
 //! The HTTP API: requests to functions as events of payload format 2.0, and their answers back.
 
-mod answer;
-mod event;
+pub(crate) mod answer;
+pub(crate) mod event;
 mod route;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
+use self::event::Target;
+use self::route::{Match, decoded};
 use crate::lambda::{Invocation, Lambda};
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer};
-use crate::template::HttpRoute;
+use crate::template::{ACCOUNT, HttpRoute};
 
 /// "Payload size: 10 MB", HTTP API quotas page.
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
@@ -49,7 +53,7 @@ impl HttpApi {
             Err(BodyError::TooLarge) => return Some(too_large()),
             Err(BodyError::Broken) => return Some(message(StatusCode::BAD_REQUEST, "Bad Request")),
         };
-        let event = event::encode(&matched, &parts, &body, source);
+        let event = event(&matched, &parts, &body, source);
         if event.len() > LARGEST_EVENT {
             return Some(too_large());
         }
@@ -71,6 +75,23 @@ impl HttpApi {
             }
         })
     }
+}
+
+fn event(matched: &Match<'_>, parts: &Parts, body: &Bytes, source: IpAddr) -> Bytes {
+    let stage = matched.route.stage.as_str();
+    let path = match stage {
+        "$default" => decoded(parts.uri.path()),
+        stage => format!("/{stage}{}", decoded(parts.uri.path())),
+    };
+    let target = Target {
+        account: ACCOUNT,
+        api_id: &matched.route.api_id,
+        stage,
+        route_key: &matched.key(),
+        path: &path,
+        parameters: &matched.parameters,
+    };
+    event::encode(&target, parts, body, source)
 }
 
 fn too_large() -> Answer {

@@ -77,7 +77,7 @@ mod tests {
             environment: BTreeMap::from([("ENDPOINT".to_owned(), aws.to_owned())]),
             reserved_concurrency: None,
             event_retries: 2,
-            url: false,
+            url: None,
         };
         let options = LambdaOptions {
             functions: BTreeMap::new(),
@@ -88,6 +88,7 @@ mod tests {
             max_instances: 1,
             retry_delay: Duration::ZERO,
             verbose: false,
+            tells_leaving: false,
             faults: Faults::default(),
         };
         let variables: BTreeMap<_, _> = variables(&function, &options, "http://127.0.0.1:3002")

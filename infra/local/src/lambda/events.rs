@@ -20,7 +20,7 @@ pub(super) async fn deliver(pool: Arc<Pool>, payload: Bytes, retry_delay: Durati
     let mut backoff = BACKOFF;
     let mut failures = 0;
     while !pool.is_closed() {
-        match pool.invoke(payload.clone(), &request_id).await {
+        match pool.invoke(payload.clone(), &request_id, None).await {
             Invocation::Answer(_) | Invocation::NoSuchFunction => return,
             Invocation::Throttled => {
                 tokio::time::sleep(backoff).await;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::pool::error_json;
+use super::streaming::Sink;
 use crate::fault::{Faults, Kind};
 
 /// Longer than Lambda's 10 s, because unoptimised functions start side by side on a developer's machine.
@@ -45,6 +46,8 @@ pub(super) struct Job {
     pub(super) payload: Bytes,
     pub(super) deadline_ms: u128,
     pub(super) taken: Arc<AtomicBool>,
+    /// Where a streamed answer goes; without it such an answer is collected.
+    pub(super) sink: Option<Sink>,
     pub(super) reply: oneshot::Sender<Result<Bytes, Bytes>>,
 }
 
@@ -67,17 +70,20 @@ pub(super) struct Link {
     pub(super) state: watch::Sender<State>,
     current: Mutex<Option<Current>>,
     init_error: Mutex<Option<Bytes>>,
+    /// Whether a function is told that the client of its streamed answer left. Lambda does not tell.
+    pub(super) tells_leaving: bool,
 }
 
 #[derive(Debug)]
 struct Current {
     request_id: String,
+    sink: Option<Sink>,
     reply: oneshot::Sender<Result<Bytes, Bytes>>,
 }
 
 impl Instance {
     /// Both sides of a new instance.
-    pub(super) fn new(id: u64, pid: u32, timeout: Duration) -> (Self, Link) {
+    pub(super) fn new(id: u64, pid: u32, timeout: Duration, tells_leaving: bool) -> (Self, Link) {
         let (jobs, queue) = mpsc::channel(1);
         let (state, seen) = watch::channel(State::Starting);
         let instance = Self {
@@ -94,6 +100,7 @@ impl Instance {
             state,
             current: Mutex::default(),
             init_error: Mutex::default(),
+            tells_leaving,
         };
         (instance, link)
     }
@@ -124,12 +131,13 @@ impl Instance {
         &self,
         payload: &Bytes,
         request_id: &str,
+        sink: Option<&Sink>,
         fresh: bool,
         faults: &Faults,
     ) -> Outcome {
         self.busy.store(true, Ordering::Relaxed);
         let outcome = match self.ready(fresh).await {
-            Ok(()) => self.hand_over(payload, request_id, faults).await,
+            Ok(()) => self.hand_over(payload, request_id, sink, faults).await,
             Err(outcome) => outcome,
         };
         self.busy.store(false, Ordering::Relaxed);
@@ -157,7 +165,13 @@ impl Instance {
         }
     }
 
-    async fn hand_over(&self, payload: &Bytes, request_id: &str, faults: &Faults) -> Outcome {
+    async fn hand_over(
+        &self,
+        payload: &Bytes,
+        request_id: &str,
+        sink: Option<&Sink>,
+        faults: &Faults,
+    ) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
         let job = Job {
@@ -165,6 +179,7 @@ impl Instance {
             payload: payload.clone(),
             deadline_ms: deadline_ms(self.timeout),
             taken: Arc::clone(&taken),
+            sink: sink.cloned(),
             reply,
         };
         if self.jobs.send(job).await.is_err() {
@@ -228,10 +243,20 @@ impl Link {
         job.taken.store(true, Ordering::SeqCst);
         let current = Current {
             request_id: job.request_id.clone(),
+            sink: job.sink,
             reply: job.reply,
         };
         *lock(&self.current) = Some(current);
         Some((job.request_id, job.payload, job.deadline_ms))
+    }
+
+    /// Takes where the streamed answer to `request_id` goes, if it goes anywhere.
+    pub(super) fn take_sink(&self, request_id: &str) -> Option<Sink> {
+        let mut current = lock(&self.current);
+        let current = current
+            .as_mut()
+            .filter(|current| current.request_id == request_id)?;
+        current.sink.take()
     }
 
     /// Ends the current invocation, if it is `request_id`.

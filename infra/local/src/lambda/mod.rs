@@ -9,6 +9,7 @@ mod output;
 mod pool;
 mod process;
 mod runtime_api;
+mod streaming;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,11 +19,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use self::census::Census;
 use self::pool::Pool;
 pub(crate) use self::pool::request_id;
+pub(crate) use self::streaming::Streamed;
 use crate::fault::Faults;
 use crate::listen;
 use crate::template::Function;
@@ -52,6 +55,9 @@ pub struct LambdaOptions {
     pub retry_delay: Duration,
     /// Show every line that functions write, not only errors.
     pub verbose: bool,
+    /// Tell a function that the client of its streamed answer left, by ending the connection that it answers on. Lambda
+    /// never tells.
+    pub tells_leaving: bool,
     /// Faults to inject.
     pub faults: Faults,
 }
@@ -137,7 +143,7 @@ impl Lambda {
         let Some(pool) = self.pool(function) else {
             return Invocation::NoSuchFunction;
         };
-        let outcome = tokio::spawn(async move { pool.invoke(payload, &request_id()).await });
+        let outcome = tokio::spawn(async move { pool.invoke(payload, &request_id(), None).await });
         let outcome = match limit {
             Some(limit) => match tokio::time::timeout(limit, outcome).await {
                 Ok(outcome) => outcome,
@@ -146,6 +152,24 @@ impl Lambda {
             None => outcome.await,
         };
         outcome.unwrap_or(Invocation::TimedOut)
+    }
+
+    /// Invokes `function` for an answer that may be streamed. It is there as soon as it begins; as always, the invocation
+    /// runs on if the caller goes away.
+    pub(crate) async fn invoke_streaming(
+        &self,
+        function: &str,
+        payload: Bytes,
+    ) -> Result<Streamed, Invocation> {
+        let pool = self.pool(function).ok_or(Invocation::NoSuchFunction)?;
+        let (sink, mut begun) = mpsc::channel(1);
+        let outcome =
+            tokio::spawn(async move { pool.invoke(payload, &request_id(), Some(sink)).await });
+        match begun.recv().await {
+            Some(streamed) => Ok(streamed),
+            // Nothing will be streamed any more: the invocation is over.
+            None => Err(outcome.await.unwrap_or(Invocation::TimedOut)),
+        }
     }
 
     /// Queues an asynchronous invocation, repeated after errors as Lambda does; false if there is no such function.

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::census::Census;
 use super::instance::{Instance, Outcome};
+use super::streaming::Sink;
 use super::{Invocation, LambdaOptions, output, process};
 use crate::fault::Faults;
 use crate::template::Function;
@@ -20,6 +21,7 @@ pub(super) struct Pool {
     executable: Option<PathBuf>,
     variables: Vec<(String, String)>,
     verbose: bool,
+    tells_leaving: bool,
     faults: Faults,
     /// Permits are for invocations; an instance starts only with a permit and no idle one, so they bound both.
     permits: Semaphore,
@@ -50,6 +52,7 @@ impl Pool {
             function: Arc::new(function.clone()),
             variables,
             verbose: options.verbose,
+            tells_leaving: options.tells_leaving,
             faults: options.faults.clone(),
             permits: Semaphore::new(
                 function
@@ -71,8 +74,13 @@ impl Pool {
         self.census.is_closed()
     }
 
-    /// One invocation, on an idle instance or a new one.
-    pub(super) async fn invoke(self: &Arc<Self>, payload: Bytes, request_id: &str) -> Invocation {
+    /// One invocation, on an idle instance or a new one. A streamed answer goes to `sink`, if there is one.
+    pub(super) async fn invoke(
+        self: &Arc<Self>,
+        payload: Bytes,
+        request_id: &str,
+        sink: Option<Sink>,
+    ) -> Invocation {
         let permit = if self.waits {
             self.permits.acquire().await
         } else {
@@ -96,7 +104,7 @@ impl Pool {
                 },
             };
             let outcome = instance
-                .run(&payload, request_id, fresh, &self.faults)
+                .run(&payload, request_id, sink.as_ref(), fresh, &self.faults)
                 .await;
             match outcome {
                 Outcome::Answer(answer) => {
@@ -151,9 +159,14 @@ impl Pool {
                 self.function.binary
             )
         })?;
-        let (instance, life) =
-            process::start(&self.function, executable, &self.variables, self.verbose)
-                .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
+        let (instance, life) = process::start(
+            &self.function,
+            executable,
+            &self.variables,
+            self.verbose,
+            self.tells_leaving,
+        )
+        .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
         lock(&self.live).insert(instance.id(), Arc::clone(&instance));
         self.census.enter(instance.pid());
         let pool = Arc::clone(self);

@@ -39,6 +39,7 @@ pub(super) fn start(
     executable: &Path,
     variables: &[(String, String)],
     verbose: bool,
+    tells_leaving: bool,
 ) -> std::io::Result<(Arc<Instance>, Life)> {
     static LAST_ID: AtomicU64 = AtomicU64::new(0);
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -59,7 +60,7 @@ pub(super) fn start(
         .spawn()?;
     // A process that is not waited for has an id.
     let pid = child.id().unwrap_or_default();
-    let (instance, link) = Instance::new(id, pid, function.timeout);
+    let (instance, link) = Instance::new(id, pid, function.timeout, tells_leaving);
     let instance = Arc::new(instance);
     let life = Life {
         instance: Arc::clone(&instance),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use super::instance::Link;
 use super::pool::error_json;
+use super::streaming::{self, End, Sink};
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer, Unanswered};
 
@@ -41,6 +42,11 @@ async fn handle(
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["invocation", "next"]) => next(&link, &arn).await,
         (&Method::POST, ["invocation", id, "response"]) => {
+            if streaming::is_streaming(request.headers())
+                && let Some(sink) = link.take_sink(id)
+            {
+                return respond_streaming(&link, id, sink, request).await;
+            }
             let (answer, result) = match listen::body(request.into_body(), LARGEST_ANSWER).await {
                 Ok(body) => (accepted(), Ok(body)),
                 Err(BodyError::TooLarge) => {
@@ -80,6 +86,31 @@ async fn handle(
             "NotFound",
             "the Runtime API has no such path",
         )),
+    }
+}
+
+async fn respond_streaming(
+    link: &Link,
+    id: &str,
+    sink: Sink,
+    request: Request<Incoming>,
+) -> Result<Answer, Unanswered> {
+    match streaming::forward(request, sink, link.tells_leaving).await {
+        // Only when the invocation is over may the client see the end, since it may come back at once.
+        End::Whole(last) => {
+            let answer = finished(link, id, Ok(Bytes::new()), accepted());
+            last.send().await;
+            Ok(answer)
+        }
+        End::Failed(error) => Ok(finished(link, id, Err(error), accepted())),
+        // Accepted before it has been read, on a connection that ends: what is still sent meets that end.
+        End::Left => {
+            let mut answer = finished(link, id, Ok(Bytes::new()), accepted());
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+            Ok(answer)
+        }
+        End::Broken => Err(Unanswered),
     }
 }
 

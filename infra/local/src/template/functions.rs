@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::intrinsics::scalar;
 use super::resources::Resource;
-use super::{ACCOUNT, Function, HttpRoute, Schedule, Template};
+use super::{ACCOUNT, Function, HttpRoute, InvokeMode, Schedule, Template};
 
 const HONOURED: [&str; 10] = [
     "Environment",
@@ -66,7 +66,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
             .number("ReservedConcurrentExecutions")?
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
         event_retries: event_retries(resource)?,
-        url: resource.get("FunctionUrlConfig")?.is_some(),
+        url: invoke_mode(resource)?,
     };
     if let Some(events) = resource.get("Events")? {
         let events = events.as_object().ok_or("its Events are no mapping")?;
@@ -100,6 +100,23 @@ fn environment(resource: &Resource<'_>) -> Result<BTreeMap<String, String>, Stri
             Ok((name.clone(), value))
         })
         .collect()
+}
+
+fn invoke_mode(resource: &Resource<'_>) -> Result<Option<InvokeMode>, String> {
+    let Some(config) = resource.get("FunctionUrlConfig")? else {
+        return Ok(None);
+    };
+    // What a URL's own CORS answers would hide from the function.
+    if config.get("Cors").is_some() {
+        return Err("the local gateway cannot honour Cors of a FunctionUrlConfig".to_owned());
+    }
+    match config.get("InvokeMode").and_then(scalar).as_deref() {
+        None | Some("BUFFERED") => Ok(Some(InvokeMode::Buffered)),
+        Some("RESPONSE_STREAM") => Ok(Some(InvokeMode::Streaming)),
+        Some(other) => Err(format!(
+            "InvokeMode: `{other}` is BUFFERED or RESPONSE_STREAM"
+        )),
+    }
 }
 
 fn event_retries(resource: &Resource<'_>) -> Result<u32, String> {
