@@ -22,10 +22,12 @@ use protocol::{
     EventBody, Json, LogId, MessageId, Subscriber, SubscriberId, Timestamp,
     change::{Change, LogEntry, Profile, Replace, Roster, RowChange},
 };
+use service::Identity;
 use service::ports::{
-    Allocation, Channels, Connection, Connections, ExpiryCheckpoint, Framing, Jti, Lease, Logs,
-    Marker, Minute, Presences, Reauthorization, Reference, Registration, SHARDS, SignedToken,
-    SignedTokens, TokenHash, TokenRecord, TokenState, Tokens,
+    Allocation, Channels, Closing, Connection, Connections, Doorbell, ExpiryCheckpoint, Framing,
+    Hold, Jti, Lease, Logs, Marker, Minute, Presences, Reauthorization, Reference, Registration,
+    SHARDS, Session, SessionId, SessionKey, Sessions, SignedToken, SignedTokens, TokenHash,
+    TokenRecord, TokenState, Tokens,
 };
 use store::DynamoStore;
 
@@ -139,6 +141,7 @@ async fn every_access_pattern_costs_what_the_store_says() {
         rows(&store, &bill).await;
         heads(&store, &bill).await;
         entries(&store, &bill).await;
+        sessions(&store, &bill).await;
         running.stop().await;
         bill.settle();
     })
@@ -624,4 +627,78 @@ async fn entries(store: &DynamoStore, bill: &Bill) {
     let slice = store.entries_before(&log, 2, 50).await.unwrap();
     assert_eq!(slice.entries.len(), 1);
     bill.row("entries_before (1 of 100 bytes)", 1.0);
+}
+
+async fn sessions(store: &DynamoStore, bill: &Bill) {
+    let now = now();
+    let token = TokenHash::of("of a session");
+    let id = SessionId {
+        key: SessionKey::of(&token, "session"),
+        incarnation: "0123456789ab".to_owned(),
+    };
+    let lease = |holder: &str, seconds: i64| Lease {
+        holder: holder.to_owned(),
+        until: now.plus_seconds(seconds),
+    };
+    let identity = Identity {
+        subscriber: subscriber("a"),
+        token: token.clone(),
+        token_expires: now.plus_seconds(3_600),
+        jti: None,
+        framing: Framing::Session,
+    };
+    let session = Session::new(id.incarnation.clone(), identity, lease("one", 20));
+    assert!(store.begin_session(&id.key, &session, now).await.unwrap());
+    bill.row("begin_session", 2.0);
+    store.session(&id.key).await.unwrap().unwrap();
+    bill.row("session", 1.0);
+    let bell = Doorbell {
+        key: id.key.clone(),
+        holder: "one".to_owned(),
+        token,
+        connection: ConnectionId("c1".to_owned()),
+    };
+    assert!(store.set_doorbell(&bell).await.unwrap());
+    bill.row("set_doorbell", 1.0);
+    store.push_to_session(&id, &["message"], now).await.unwrap();
+    bill.row("push_to_session", 1.0);
+    let hold = |seen: u64, written: usize, bytes: usize| Hold {
+        holder: "one".to_owned(),
+        seen,
+        written,
+        bytes,
+        until: now.plus_seconds(5),
+    };
+    let held = store.hold_session(&id.key, &hold(0, 1, 7)).await.unwrap();
+    assert!(held.unwrap().outbox.is_empty());
+    bill.row("hold_session", 1.0);
+    let large = "x".repeat(2_048);
+    store.push_to_session(&id, &[&large], now).await.unwrap();
+    bill.row("push_to_session (2 KiB)", 3.0);
+    assert!(
+        store
+            .release_session(&id.key, &hold(1, 1, 2_048))
+            .await
+            .unwrap()
+    );
+    bill.row("release_session (2 KiB)", 3.0);
+    store.attach(&id.key, &lease("two", 20), now).await.unwrap();
+    bill.row("attach", 1.0);
+    let closing = Closing {
+        code: 4_401,
+        reason: "token-invalidated".to_owned(),
+    };
+    store.close_session(&id, &closing, now).await.unwrap();
+    bill.row("close_session", 1.0);
+    let minute = Minute::of(session.alive_until);
+    let due = store.due_sessions(minute, None, 10).await.unwrap();
+    assert_eq!(due.items, [id.key.clone()]);
+    bill.row("due_sessions (1)", 0.5);
+    store.postpone_session(&id, minute.plus(1)).await.unwrap();
+    bill.row("postpone_session", 3.0);
+    store
+        .forget_session(&id, now.plus_seconds(60))
+        .await
+        .unwrap();
+    bill.row("forget_session", 2.0);
 }

@@ -17,6 +17,7 @@ async fn main() -> Result<(), Error> {
         tokens: Config::required("TOKENS_TABLE")?,
         subscribers: Config::required("SUBSCRIBERS_TABLE")?,
         channels: Config::required("CHANNELS_TABLE")?,
+        sessions: Config::required("SESSIONS_TABLE")?,
         ..Tables::default()
     };
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;

@@ -17,6 +17,7 @@ async fn main() -> Result<(), Error> {
         subscribers: Config::required("SUBSCRIBERS_TABLE")?,
         channels: Config::required("CHANNELS_TABLE")?,
         events: Config::required("EVENTS_TABLE")?,
+        sessions: Config::required("SESSIONS_TABLE")?,
     };
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();

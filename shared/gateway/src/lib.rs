@@ -56,7 +56,7 @@ impl Management {
 impl Pushes for Management {
     async fn post(&self, connection: &ConnectionId, framing: Framing, frame: &str) -> Outcome {
         let body = match framing {
-            Framing::Raw => Bytes::copy_from_slice(frame.as_bytes()),
+            Framing::Raw | Framing::Session => Bytes::copy_from_slice(frame.as_bytes()),
             Framing::Sockjs => Bytes::from(sockjs_frame(frame)),
         };
         outcome(self.call(Method::POST, connection, body).await)

@@ -10,7 +10,7 @@ use signing::SigningClient;
 /// | variable | meaning |
 /// |---|---|
 /// | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | set by Lambda |
-/// | `TOKENS_TABLE`, `SUBSCRIBERS_TABLE`, `CHANNELS_TABLE`, `EVENTS_TABLE` | the tables |
+/// | `TOKENS_TABLE`, `SUBSCRIBERS_TABLE`, `CHANNELS_TABLE`, `EVENTS_TABLE`, `SESSIONS_TABLE` | the tables |
 /// | `CONNECTIONS_ENDPOINT` | the stage's `@connections` endpoint, without `/@connections` |
 /// | `FANOUT_FUNCTION` | the worker's name |
 /// | `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | other endpoints than AWS's, if set |

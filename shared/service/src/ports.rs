@@ -13,6 +13,7 @@ mod connections;
 mod logs;
 mod outside;
 mod presence;
+mod sessions;
 mod signed;
 mod tokens;
 
@@ -24,6 +25,10 @@ pub use connections::{
 pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, SHARDS, Slice};
 pub use outside::{Environment, Job, Outcome, Probe, Pushes, Workers};
 pub use presence::{PresenceState, Presences, Told};
+pub use sessions::{
+    Attached, Closing, Doorbell, Hold, LINGER, OUTBOX_BYTES, OUTBOX_MESSAGES, Pushed, Session,
+    SessionId, SessionKey, Sessions,
+};
 pub use signed::{Credential, Jti, SignedToken, SignedTokens, SignedUse};
 pub use tokens::{Ending, ExpiryCheckpoint, Minute, TokenHash, TokenRecord, TokenState, Tokens};
 

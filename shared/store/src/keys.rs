@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use protocol::{
     ChannelId, ChannelKey, ConnectionId, Domain, LogId, MessageId, Subscriber, SubscriberId,
 };
-use service::ports::{Ending, Jti, SHARDS, TokenHash};
+use service::ports::{Ending, Jti, SHARDS, SessionKey, TokenHash};
 
 /// The attributes of an item.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -18,6 +18,7 @@ pub(crate) enum Table {
     Subscribers,
     Channels,
     Events,
+    Sessions,
 }
 
 impl Table {
@@ -28,6 +29,7 @@ impl Table {
             Self::Subscribers => ("subscriber", "item"),
             Self::Channels => ("channel", "item"),
             Self::Events => ("channel", "sequence"),
+            Self::Sessions => ("session", "item"),
         }
     }
 }
@@ -144,6 +146,14 @@ impl Key {
             partition: format!("{log}#message-id#{sender}#{message}"),
             sort: Sort::Number(0),
         }
+    }
+
+    pub(crate) fn session(key: &SessionKey) -> Self {
+        Self::text(
+            Table::Sessions,
+            key.as_str().to_owned(),
+            "session".to_owned(),
+        )
     }
 
     const fn text(table: Table, partition: String, item: String) -> Self {

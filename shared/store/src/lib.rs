@@ -54,6 +54,12 @@
 //! | `put_entry` | PutItem | 1 per KiB | |
 //! | `entry` | GetItem | | 1 per 4 KiB |
 //! | `entries_after`, `entries_before` | Query | | 1 per 4 KiB |
+//! | `session` | GetItem | | 1 |
+//! | `begin_session` | PutItem | 2 | |
+//! | `attach`, `hold_session`, `release_session`, `push_to_session`, `close_session`, `set_doorbell` | UpdateItem | 1 | |
+//! | `due_sessions` | Query of the index | | 0.5 |
+//! | `postpone_session` | UpdateItem | 3 | |
+//! | `forget_session` | DeleteItem | 2 | |
 
 mod signed;
 mod tokens;
@@ -63,6 +69,8 @@ mod presence;
 
 mod channels;
 mod logs;
+
+mod sessions;
 
 mod client;
 mod collections;
@@ -95,6 +103,8 @@ pub struct Tables {
     pub channels: String,
     /// The logs' events and the markers of messages.
     pub events: String,
+    /// SockJS sessions over HTTP.
+    pub sessions: String,
 }
 
 /// What is told of each request: the access pattern it belongs to and the capacity units that it consumed.
@@ -135,6 +145,7 @@ impl DynamoStore {
             Table::Subscribers => &self.tables.subscribers,
             Table::Channels => &self.tables.channels,
             Table::Events => &self.tables.events,
+            Table::Sessions => &self.tables.sessions,
         }
     }
 

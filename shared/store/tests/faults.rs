@@ -130,6 +130,7 @@ fn store_at(scheme: &str, port: u16) -> DynamoStore {
         subscribers: "Subscribers".to_owned(),
         channels: "Channels".to_owned(),
         events: "Events".to_owned(),
+        sessions: "Sessions".to_owned(),
     };
     DynamoStore::new(client, tables)
 }

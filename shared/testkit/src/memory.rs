@@ -6,6 +6,7 @@ mod connections;
 mod index;
 mod logs;
 mod presence;
+mod sessions;
 mod signed;
 mod state;
 mod tokens;

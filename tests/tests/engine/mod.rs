@@ -35,6 +35,7 @@ impl Running {
             subscribers: table("Subscribers"),
             channels: table("Channels"),
             events: table("Events"),
+            sessions: table("Sessions"),
         };
         let engine = Engine::start(EngineOptions {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -15,6 +15,8 @@ pub enum Framing {
     Raw,
     /// As SockJS frames.
     Sockjs,
+    /// As they are, into the outbox of an HTTP session, whose receiver frames them.
+    Session,
 }
 
 /// One open connection.

@@ -8,7 +8,7 @@ use protocol::{
 };
 use service::ports::{
     Connection, Ending, ExpiryCheckpoint, Head, Jti, Marker, Minute, PresenceState, SHARDS,
-    TokenHash, TokenRecord,
+    Session, SessionKey, TokenHash, TokenRecord,
 };
 
 use super::index::Index;
@@ -124,6 +124,8 @@ pub(super) struct State {
     pub(super) checkpoint: Option<ExpiryCheckpoint>,
     undrained: Index<u32, (String, LogId)>,
     endings: Index<Minute, Ending>,
+    pub(super) sessions: BTreeMap<SessionKey, Session>,
+    due: Index<Minute, SessionKey>,
 }
 
 impl State {
@@ -240,6 +242,7 @@ impl State {
     pub(super) fn index_at(&mut self, now: Timestamp, later: Timestamp) {
         self.undrained.at(now, later);
         self.endings.at(now, later);
+        self.due.at(now, later);
     }
 
     pub(super) fn set_undrained(&mut self, log: &LogId, undrained: bool) {
@@ -255,6 +258,15 @@ impl State {
 
     pub(super) fn set_ending(&mut self, ending: Ending, minute: Option<Minute>) {
         self.endings.put(ending, minute);
+    }
+
+    pub(super) fn set_due(&mut self, key: &SessionKey, minute: Option<Minute>) {
+        self.due.put(key.clone(), minute);
+    }
+
+    /// The sessions that are looked at in a minute.
+    pub(super) fn due(&self, minute: Minute) -> Option<&BTreeSet<SessionKey>> {
+        self.due.partition(minute)
     }
 
     /// What ends in a minute.

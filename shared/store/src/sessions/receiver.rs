@@ -1,0 +1,138 @@
+//! Who receives for a session's client, and what was written to it.
+
+use aws_sdk_dynamodb::types::ReturnValue;
+use protocol::Timestamp;
+use service::ports::{Attached, Doorbell, Fault, Hold, LINGER, Lease, Session, SessionKey};
+
+use super::{item::LeaseItem, session_of};
+use crate::{
+    DynamoStore,
+    keys::{Item, Key},
+    requests::{Repeat, Written},
+    write::{Write, map, number, text},
+};
+
+pub(super) async fn attach(
+    store: &DynamoStore,
+    key: &SessionKey,
+    lease: &Lease,
+    now: Timestamp,
+) -> Result<Attached, Fault> {
+    let write = Write::update(
+        Key::session(key),
+        "SET #lease = :lease, #alive_until = :alive REMOVE #doorbell",
+    )
+    .when(
+        "#alive_until > :now AND \
+         (attribute_not_exists(#lease) OR #lease.#until <= :now OR #lease.#holder = :holder)",
+    )
+    .value(":lease", map(&LeaseItem::new(lease))?)
+    .value(":alive", number(lease.until.plus(LINGER).millis()))
+    .value(":now", number(now.millis()))
+    .value(":holder", text(lease.holder.as_str()));
+    let written = store
+        .write("attach", &write, ReturnValue::AllNew, Repeat::Safe)
+        .await?;
+    match written {
+        Written::Done(item) => session_of(item).map(Attached::Held),
+        Written::Stood(Some(item)) if store.is_live(&item) => {
+            session_of(item).map(Attached::Stands)
+        }
+        Written::Stood(_) => Ok(Attached::Absent),
+    }
+}
+
+pub(super) async fn hold(
+    store: &DynamoStore,
+    key: &SessionKey,
+    hold: &Hold,
+) -> Result<Option<Session>, Fault> {
+    let alive = hold.until.plus(LINGER);
+    let write = written(key, hold, "#lease.#until = :until", "")
+        .value(":until", number(hold.until.millis()))
+        .value(":alive", number(alive.millis()));
+    let done = store
+        .write("hold_session", &write, ReturnValue::AllNew, Repeat::Safe)
+        .await?;
+    match done {
+        Written::Done(item) => session_of(item).map(Some),
+        // The answer to the first of several attempts was lost: it had removed them.
+        Written::Stood(Some(item)) => Ok(Some(session_of(item)?).filter(|it| {
+            let held = it.lease.as_ref().is_some_and(|it| it.holder == hold.holder);
+            held && it.removed == after(hold)
+        })),
+        Written::Stood(None) => Ok(None),
+    }
+}
+
+pub(super) async fn release(
+    store: &DynamoStore,
+    key: &SessionKey,
+    hold: &Hold,
+) -> Result<bool, Fault> {
+    let write =
+        written(key, hold, "", "#lease, #doorbell").value(":alive", number(hold.until.millis()));
+    let done = store
+        .write("release_session", &write, ReturnValue::None, Repeat::Safe)
+        .await?;
+    match done {
+        Written::Done(_) => Ok(true),
+        Written::Stood(stood) => is_released(stood, hold),
+    }
+}
+
+/// Whether an earlier attempt, whose answer was lost, gave the lease up.
+fn is_released(stood: Option<Item>, hold: &Hold) -> Result<bool, Fault> {
+    let stood = stood.map(session_of).transpose()?;
+    Ok(stood.is_some_and(|it| {
+        it.lease.is_none() && it.removed == after(hold) && it.alive_until == hold.until
+    }))
+}
+
+pub(super) async fn set_doorbell(store: &DynamoStore, bell: &Doorbell) -> Result<bool, Fault> {
+    let write = Write::update(Key::session(&bell.key), "SET #doorbell = :doorbell")
+        .when("#lease.#holder = :holder AND #token = :token")
+        .value(":doorbell", text(bell.connection.as_str()))
+        .value(":holder", text(bell.holder.as_str()))
+        .value(":token", text(bell.token.as_str()));
+    let done = store
+        .write("set_doorbell", &write, ReturnValue::None, Repeat::Safe)
+        .await?;
+    Ok(matches!(done, Written::Done(_)))
+}
+
+/// What a receiver changes: the front of the outbox goes, once, because the count of what went is part of the condition.
+fn written(key: &SessionKey, hold: &Hold, set: &str, remove: &str) -> Write {
+    let mut sets = vec![
+        "#alive_until = :alive",
+        "#removed = :removed",
+        "#outbox_bytes = #outbox_bytes - :bytes",
+    ];
+    sets.extend((!set.is_empty()).then_some(set));
+    // Short names: as many as an outbox may hold have to fit into the 4 KiB of an expression
+    // (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
+    let front = (0..hold.written).map(|index| format!("#o[{index}]"));
+    let gone: Vec<String> = front
+        .chain((!remove.is_empty()).then(|| remove.to_owned()))
+        .collect();
+    let mut expression = format!("SET {}", sets.join(", "));
+    if !gone.is_empty() {
+        expression = format!("{expression} REMOVE {}", gone.join(", "));
+    }
+    let write = Write::update(Key::session(key), expression)
+        .when("#lease.#holder = :holder AND #removed = :seen")
+        .value(":holder", text(hold.holder.as_str()))
+        .value(":seen", number(hold.seen))
+        .value(":removed", number(after(hold)))
+        .value(":bytes", number(hold.bytes));
+    if hold.written > 0 {
+        write.name("#o", "outbox")
+    } else {
+        write
+    }
+}
+
+fn after(hold: &Hold) -> u64 {
+    let written = u64::try_from(hold.written).unwrap_or(u64::MAX);
+    hold.seen.saturating_add(written)
+}
