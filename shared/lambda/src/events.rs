@@ -43,6 +43,10 @@ pub struct AuthorizerEvent {
 pub struct Bearer(String);
 
 impl Bearer {
+    fn new(token: &str) -> Option<Self> {
+        (!token.is_empty()).then(|| Self(token.to_owned()))
+    }
+
     /// The token.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -54,20 +58,12 @@ impl AuthorizerEvent {
     /// The token: from the `Authorization` header, the `access_token` parameter or a subprotocol offer; first found wins.
     #[must_use]
     pub fn bearer(&self) -> Option<Bearer> {
-        let header = header(&self.headers, "authorization").and_then(|value| {
-            let (scheme, token) = value.trim().split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let parameter = self
-            .query_string_parameters
-            .get("access_token")
-            .map(String::as_str);
-        let offer = header_offers(&self.headers).find_map(|offer| offer.strip_prefix(BEARER_OFFER));
-        header
-            .or(parameter)
-            .or(offer)
-            .filter(|token| !token.is_empty())
-            .map(|token| Bearer(token.to_owned()))
+        let offer = || {
+            let token =
+                header_offers(&self.headers).find_map(|offer| offer.strip_prefix(BEARER_OFFER));
+            token.and_then(Bearer::new)
+        };
+        bearer(&self.headers, &self.query_string_parameters).or_else(offer)
     }
 }
 
@@ -206,6 +202,12 @@ impl WebSocketEvent {
 #[serde(rename_all = "camelCase")]
 pub struct HttpEvent {
     raw_path: String,
+    #[serde(default)]
+    raw_query_string: String,
+    #[serde(default)]
+    cookies: Vec<String>,
+    #[serde(default, deserialize_with = "object")]
+    headers: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "object")]
     query_string_parameters: BTreeMap<String, String>,
     request_context: HttpRequestContext,
@@ -238,6 +240,42 @@ impl HttpEvent {
         &self.raw_path
     }
 
+    /// The query as it was sent.
+    #[must_use]
+    pub fn raw_query(&self) -> &str {
+        &self.raw_query_string
+    }
+
+    /// A header, whose name is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+
+    /// The cookies, as one `Cookie` header has them.
+    #[must_use]
+    pub fn cookie(&self) -> Option<String> {
+        (!self.cookies.is_empty()).then(|| self.cookies.join("; "))
+    }
+
+    /// The token: from the `Authorization` header or the `access_token` parameter; first found wins.
+    #[must_use]
+    pub fn bearer(&self) -> Option<Bearer> {
+        bearer(&self.headers, &self.query_string_parameters)
+    }
+
+    /// The body as it was sent; none if it cannot be decoded. An absent one is empty.
+    #[must_use]
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let body = self.body.as_deref().unwrap_or_default();
+        if self.is_base64_encoded {
+            STANDARD.decode(body).ok()
+        } else {
+            Some(body.as_bytes().to_vec())
+        }
+    }
+
     /// A query parameter.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<&str> {
@@ -247,13 +285,7 @@ impl HttpEvent {
     /// The body as text; none if it is not UTF-8. An absent one is empty.
     #[must_use]
     pub fn body(&self) -> Option<String> {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
-        let body = self.body.clone().unwrap_or_default();
-        if self.is_base64_encoded {
-            String::from_utf8(STANDARD.decode(body).ok()?).ok()
-        } else {
-            Some(body)
-        }
+        String::from_utf8(self.bytes()?).ok()
     }
 }
 
@@ -262,6 +294,16 @@ fn header<'a>(headers: &'a BTreeMap<String, String>, name: &str) -> Option<&'a s
         .iter()
         .find(|(key, _)| key.eq_ignore_ascii_case(name))
         .map(|(_, value)| value.as_str())
+}
+
+/// The token in the `Authorization` header or in the `access_token` parameter.
+fn bearer(headers: &BTreeMap<String, String>, query: &BTreeMap<String, String>) -> Option<Bearer> {
+    let header = header(headers, "authorization").and_then(|value| {
+        let (scheme, token) = value.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let parameter = query.get("access_token").map(String::as_str);
+    header.or(parameter).and_then(Bearer::new)
 }
 
 fn header_offers(headers: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {

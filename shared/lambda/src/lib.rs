@@ -2,11 +2,13 @@
 
 mod config;
 mod events;
+mod origins;
 mod system;
 mod worker;
 
 pub use config::{Config, ConfigError};
 pub use events::{AuthorizerEvent, Bearer, HttpEvent, WebSocketEvent, allow, unauthorized};
+pub use origins::Origins;
 pub use system::System;
 pub use worker::Worker;
 

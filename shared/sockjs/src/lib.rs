@@ -11,6 +11,7 @@ pub mod fixed;
 pub mod frame;
 pub mod headers;
 pub mod route;
+pub mod session;
 pub mod transport;
 
 #[cfg(test)]
