@@ -82,6 +82,12 @@ impl Site {
         })
     }
 
+    /// Whether the tests run on a deployment that somebody named.
+    #[must_use]
+    pub fn is_deployed() -> bool {
+        std::env::var_os(DEPLOYMENT).is_some()
+    }
+
     /// A fresh domain of a certain deployment.
     #[must_use]
     pub fn at(urls: Urls) -> Self {

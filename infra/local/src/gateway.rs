@@ -20,6 +20,7 @@ use crate::http_api::HttpApi;
 use crate::lambda::{Lambda, LambdaOptions};
 use crate::management;
 use crate::ready::Urls;
+use crate::rights::Rights;
 use crate::schedule::{ScheduleError, Schedules};
 use crate::server::{self, Answer, ListenError, Unanswered};
 use crate::template::{Template, TemplateError, WebSocketApi};
@@ -83,10 +84,11 @@ impl Gateway {
         let parameters: BTreeMap<_, _> = options.parameters.iter().cloned().collect();
         let template = Template::read(&template_path, &parameters)?;
         let faults = Faults::new(&options.faults, options.seed);
+        let rights = Rights::new(&template);
 
         // All ports first: a port that is taken should not cost a build to find out.
         let ports = Ports::listen(options).await?;
-        let engine = start_engine(options, &template, &faults).await?;
+        let engine = start_engine(options, &template, &faults, &rights).await?;
         let dynamodb_url = match (&engine, &options.dynamodb_endpoint) {
             (Some(engine), _) => engine.url(),
             (None, url) => url.clone().unwrap_or_default(),
@@ -113,6 +115,7 @@ impl Gateway {
                 verbose: options.verbose,
                 tells_leaving: options.tell_leaving,
                 faults: faults.clone(),
+                rights: rights.clone(),
             },
         )
         .await
@@ -125,7 +128,7 @@ impl Gateway {
             .map(|api| sockets(options, &template, api, stage_address, &faults, &lambda));
         let mut fronts = function_urls.serve(&lambda);
         if let Some(sockets) = &sockets {
-            fronts.push(serve_stage(ports.stage, sockets.clone(), faults));
+            fronts.push(serve_stage(ports.stage, sockets.clone(), faults, rights));
         }
         let edge = Edge {
             sockets: sockets.clone(),
@@ -209,6 +212,7 @@ async fn start_engine(
     options: &Options,
     template: &Template,
     faults: &Faults,
+    rights: &Rights,
 ) -> Result<Option<Engine>, EngineError> {
     if options.dynamodb_endpoint.is_some() {
         return Ok(None);
@@ -219,6 +223,7 @@ async fn start_engine(
         data: options.data.clone(),
         tables: template.tables.clone(),
         faults: faults.clone(),
+        rights: rights.clone(),
     };
     Engine::start(options).await.map(Some)
 }
@@ -279,16 +284,22 @@ fn stage_urls(template: &Template, address: SocketAddr) -> impl Iterator<Item = 
 }
 
 /// The WebSocket API's own port has exactly two things: the stage and its `@connections`.
-fn serve_stage(listener: TcpListener, sockets: WebSockets, faults: Faults) -> AbortHandle {
+fn serve_stage(
+    listener: TcpListener,
+    sockets: WebSockets,
+    faults: Faults,
+    rights: Rights,
+) -> AbortHandle {
     server::serve(listener, move |request, source| {
-        let (sockets, faults) = (sockets.clone(), faults.clone());
-        async move { stage(&sockets, &faults, request, source).await }
+        let (sockets, faults, rights) = (sockets.clone(), faults.clone(), rights.clone());
+        async move { stage(&sockets, &faults, &rights, request, source).await }
     })
 }
 
 async fn stage(
     sockets: &WebSockets,
     faults: &Faults,
+    rights: &Rights,
     request: Request<Incoming>,
     source: IpAddr,
 ) -> Result<Answer, Unanswered> {
@@ -297,7 +308,7 @@ async fn stage(
         return Ok(forbidden());
     }
     if management::is_management(path) {
-        return management::answer(sockets, faults, request).await;
+        return management::answer(sockets, faults, rights, request).await;
     }
     // "WebSocket APIs have no paths": only the stage itself, else 403.
     match path

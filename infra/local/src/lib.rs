@@ -15,6 +15,7 @@ mod listen;
 pub mod management;
 pub mod query;
 pub mod ready;
+pub mod rights;
 pub mod schedule;
 pub mod server;
 pub mod signals;

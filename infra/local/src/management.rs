@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::fault::{Faults, Kind};
 use crate::ids;
 use crate::listen::{self, BodyError};
+use crate::rights::Rights;
 use crate::server::{self, Answer, Unanswered};
 use crate::websocket::WebSockets;
 use crate::websocket::event::Identity;
@@ -32,16 +33,17 @@ pub fn is_management(path: &str) -> bool {
         .is_some_and(|segment| segment == "@connections")
 }
 
-/// Answers a request to `/{stage}/@connections/{id}`. Its signature is not checked.
+/// Answers a request to `/{stage}/@connections/{id}`. Its signature is not checked, but whether a function may do this is.
 ///
 /// # Errors
 /// When a fault loses the answer.
 pub async fn answer(
     sockets: &WebSockets,
     faults: &Faults,
+    rights: &Rights,
     request: Request<Incoming>,
 ) -> Result<Answer, Unanswered> {
-    let mut answer = decide(sockets, faults, request).await?;
+    let mut answer = decide(sockets, faults, rights, request).await?;
     if let Ok(id) = HeaderValue::from_str(&ids::id()) {
         answer.headers_mut().insert(REQUEST_ID, id);
     }
@@ -51,6 +53,7 @@ pub async fn answer(
 async fn decide(
     sockets: &WebSockets,
     faults: &Faults,
+    rights: &Rights,
     request: Request<Incoming>,
 ) -> Result<Answer, Unanswered> {
     let path: Vec<_> = segments(request.uri().path()).collect();
@@ -58,6 +61,23 @@ async fn decide(
         return Ok(forbidden());
     };
     if stage != sockets.stage() {
+        return Ok(forbidden());
+    }
+    // Which connection it is makes no difference to any policy.
+    let what = format!(
+        "{}/{stage}/{}/@connections/*",
+        sockets.api_id(),
+        request.method()
+    );
+    let resource = rights.arn("execute-api", &what);
+    if rights
+        .check(
+            request.headers(),
+            "execute-api:ManageConnections",
+            &resource,
+        )
+        .is_err()
+    {
         return Ok(forbidden());
     }
     let connection = sockets.registry().find(id);

@@ -4,6 +4,7 @@ mod apis;
 mod conditions;
 mod functions;
 mod intrinsics;
+mod policies;
 mod resources;
 mod tables;
 mod yaml;
@@ -57,6 +58,8 @@ pub struct Function {
     pub event_retries: u32,
     /// How the function's own URL invokes it, if it has one.
     pub url: Option<InvokeMode>,
+    /// What its policies allow; none if the template leaves that to policies that are not written out.
+    pub rights: Option<Vec<Statement>>,
 }
 
 /// How a function URL hands on what its function answers.
@@ -66,6 +69,17 @@ pub enum InvokeMode {
     Buffered,
     /// As it comes.
     Streaming,
+}
+
+/// One statement of a policy. It allows; what denies is refused when the template is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// Its `Sid`.
+    pub id: Option<String>,
+    /// Such as `dynamodb:GetItem`.
+    pub actions: Vec<String>,
+    /// ARNs.
+    pub resources: Vec<String>,
 }
 
 /// The WebSocket API.

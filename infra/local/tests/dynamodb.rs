@@ -18,6 +18,7 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use local_gateway::dynamodb::{Engine, EngineError, EngineOptions};
 use local_gateway::fault::{Fault, Faults};
+use local_gateway::rights::Rights;
 use local_gateway::template::Table;
 use serde_json::{Value, json};
 
@@ -305,6 +306,7 @@ fn options() -> EngineOptions {
         data: None,
         tables: vec![table],
         faults: Faults::default(),
+        rights: Rights::default(),
     }
 }
 

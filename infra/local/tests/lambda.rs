@@ -20,6 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use local_gateway::fault::{Fault, Faults};
 use local_gateway::lambda::{Invocation, Lambda, LambdaOptions};
+use local_gateway::rights::Rights;
 use local_gateway::template::Function;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -470,6 +471,7 @@ async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
         reserved_concurrency: None,
         event_retries: 2,
         url: None,
+        rights: None,
     };
     let mut options = LambdaOptions {
         functions: BTreeMap::from([("F".to_owned(), function)]),
@@ -482,6 +484,7 @@ async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
         tells_leaving: false,
         verbose: false,
         faults: Faults::default(),
+        rights: Rights::default(),
     };
     change(&mut options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

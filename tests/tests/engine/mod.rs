@@ -10,6 +10,7 @@ use aws_credential_types::Credentials;
 use local_gateway::{
     dynamodb::{Engine, EngineOptions},
     fault::{Fault, Faults},
+    rights::Rights,
     template::Template,
 };
 use store::{DynamoStore, Tables};
@@ -43,6 +44,7 @@ impl Running {
             data: None,
             tables: template.tables,
             faults: Faults::new(faults, seed),
+            rights: Rights::default(),
         })
         .await?;
         // The engine checks no signature, but the SDK makes one.

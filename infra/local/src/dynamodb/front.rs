@@ -1,7 +1,7 @@
 //! The HTTP front of the engine: one request, one operation, and the faults between.
 
 use dynoxide::{Database, DynoxideError};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::faults::{self, Strike};
@@ -9,6 +9,7 @@ use super::operations;
 use super::units::Tally;
 use crate::fault::Faults;
 use crate::listen::{self, BodyError};
+use crate::rights::{self, Denied, Rights};
 use crate::server::{self, Answer, Unanswered};
 
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
@@ -20,6 +21,7 @@ pub(super) struct Front {
     pub(super) database: Database,
     pub(super) faults: Faults,
     pub(super) tally: Tally,
+    pub(super) rights: Rights,
 }
 
 impl Front {
@@ -48,7 +50,8 @@ impl Front {
         let Some(operation) = operation else {
             return Ok(bare_error("UnknownOperationException"));
         };
-        let body = match listen::body(request.into_body(), LARGEST_REQUEST).await {
+        let (head, body) = request.into_parts();
+        let body = match listen::body(body, LARGEST_REQUEST).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => return Ok(too_large()),
             Err(BodyError::Broken) => return Err(Unanswered),
@@ -56,6 +59,9 @@ impl Front {
         let Ok(body) = std::str::from_utf8(&body) else {
             return Ok(bare_error("SerializationException"));
         };
+        if let Err(denied) = self.check(&head.headers, &operation, body) {
+            return Ok(access_denied(&denied));
+        }
         let strike = faults::strike(&self.faults, &operation, body);
         tokio::time::sleep(strike.delay()).await;
         let withheld = matches!(strike, Strike::LoseReply(_));
@@ -72,6 +78,24 @@ impl Front {
             Ok(answer)
         }
     }
+
+    /// Whether who asks may do all that this takes. What cannot be read is refused by the engine.
+    fn check(&self, headers: &HeaderMap, operation: &str, body: &str) -> Result<(), Denied> {
+        let request = serde_json::from_str(body).unwrap_or_default();
+        for (action, table) in rights::needed(operation, &request) {
+            let resource = self.rights.arn("dynamodb", &format!("table/{table}"));
+            self.rights.check(headers, &action, &resource)?;
+        }
+        Ok(())
+    }
+}
+
+fn access_denied(denied: &Denied) -> Answer {
+    let json = serde_json::json!({
+        "__type": "com.amazon.coral.service#AccessDeniedException",
+        "Message": denied.to_string(),
+    });
+    reply(StatusCode::BAD_REQUEST, json.to_string())
 }
 
 fn failure(error: &DynoxideError) -> Answer {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::fault::Faults;
 use crate::listen;
+use crate::rights::Rights;
 use crate::template::Table;
 
 /// Nothing else deletes what has expired; AWS takes days, which would make a local table only grow.
@@ -44,6 +45,8 @@ pub struct EngineOptions {
     pub tables: Vec<Table>,
     /// Faults to inject.
     pub faults: Faults,
+    /// What functions may do.
+    pub rights: Rights,
 }
 
 /// Why the engine cannot start.
@@ -155,6 +158,7 @@ async fn run(
     let front = Arc::new(front::Front {
         database: database.clone(),
         faults: options.faults,
+        rights: options.rights,
         tally: units::Tally::default(),
     });
     let serving = listen::serve(listener, move |request| {

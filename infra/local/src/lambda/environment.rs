@@ -1,6 +1,7 @@
 //! The variables a function finds, and nothing of the gateway's own beyond a few harmless ones.
 
 use super::LambdaOptions;
+use crate::rights;
 use crate::template::Function;
 
 /// What a process needs to run at all, and what a developer sets to look into it.
@@ -24,7 +25,10 @@ pub(super) fn variables(
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let reserved = [
-        ("AWS_ACCESS_KEY_ID", "local"),
+        (
+            "AWS_ACCESS_KEY_ID",
+            rights::access_key(&function.id).as_str(),
+        ),
         ("AWS_SECRET_ACCESS_KEY", "local"),
         ("AWS_SESSION_TOKEN", "local"),
         ("AWS_REGION", &options.region),
@@ -78,6 +82,7 @@ mod tests {
             reserved_concurrency: None,
             event_retries: 2,
             url: None,
+            rights: None,
         };
         let options = LambdaOptions {
             functions: BTreeMap::new(),
@@ -90,6 +95,7 @@ mod tests {
             verbose: false,
             tells_leaving: false,
             faults: Faults::default(),
+            rights: rights::Rights::default(),
         };
         let variables: BTreeMap<_, _> = variables(&function, &options, "http://127.0.0.1:3002")
             .into_iter()

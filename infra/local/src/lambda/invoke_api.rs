@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
+use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use super::pool::{error_json, request_id};
@@ -45,6 +46,9 @@ async fn route(lambda: &Lambda, request: Request<Incoming>) -> Answer {
     if path == "/_local/functions" && request.method() == Method::GET {
         return instances(lambda);
     }
+    if path == "/_local/rights" && request.method() == Method::GET {
+        return listing(&lambda.inner.rights.used());
+    }
     let name = path
         .strip_prefix("/2015-03-31/functions/")
         .and_then(|rest| rest.strip_suffix("/invocations"))
@@ -71,7 +75,8 @@ async fn invoke(lambda: &Lambda, name: &str, request: Request<Incoming>) -> Answ
     } else {
         LARGEST_REQUEST
     };
-    let payload = match listen::body(request.into_body(), most).await {
+    let (head, body) = request.into_parts();
+    let payload = match listen::body(body, most).await {
         Ok(payload) if payload.is_empty() => Bytes::from_static(b"{}"),
         Ok(payload) => payload,
         Err(BodyError::TooLarge) => {
@@ -86,9 +91,15 @@ async fn invoke(lambda: &Lambda, name: &str, request: Request<Incoming>) -> Answ
         }
         Err(BodyError::Broken) => return invalid("the body was cut off"),
     };
-    if lambda.pool(name).is_none() {
+    let Some(pool) = lambda.pool(name) else {
         let message = format!("Function not found: {name}");
         return refused(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message);
+    };
+    let rights = &lambda.inner.rights;
+    if let Err(denied) = rights.check(&head.headers, "lambda:InvokeFunction", &pool.function().arn)
+    {
+        let message = denied.to_string();
+        return refused(StatusCode::FORBIDDEN, "AccessDeniedException", &message);
     }
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(&payload) {
         return invalid(&format!("Could not parse request body into json: {error}"));
@@ -156,7 +167,11 @@ fn instances(lambda: &Lambda) -> Answer {
         .values()
         .flat_map(|pool| pool.instances())
         .collect();
-    match serde_json::to_vec(&all) {
+    listing(&all)
+}
+
+fn listing(all: &impl Serialize) -> Answer {
+    match serde_json::to_vec(all) {
         Ok(body) => server::with_type(StatusCode::OK, "application/json", body),
         Err(error) => refused(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -28,6 +28,7 @@ pub(crate) use self::pool::request_id;
 pub(crate) use self::streaming::Streamed;
 use crate::fault::Faults;
 use crate::listen;
+use crate::rights::Rights;
 use crate::template::Function;
 
 /// Lambda on this machine; cheap to clone.
@@ -60,6 +61,8 @@ pub struct LambdaOptions {
     pub tells_leaving: bool,
     /// Faults to inject.
     pub faults: Faults,
+    /// What the functions may do.
+    pub rights: Rights,
 }
 
 /// How a synchronous invocation ended.
@@ -83,6 +86,7 @@ struct Inner {
     pools: BTreeMap<String, Arc<Pool>>,
     census: Arc<Census>,
     retry_delay: Duration,
+    rights: Rights,
     server: std::sync::Mutex<Option<AbortHandle>>,
 }
 
@@ -110,6 +114,7 @@ impl Lambda {
                 pools,
                 census,
                 retry_delay: options.retry_delay,
+                rights: options.rights,
                 server: std::sync::Mutex::new(None),
             }),
         };

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::intrinsics::scalar;
+use super::policies;
 use super::resources::Resource;
 use super::{ACCOUNT, Function, HttpRoute, InvokeMode, Schedule, Template};
 
-const HONOURED: [&str; 10] = [
+const HONOURED: [&str; 11] = [
     "Environment",
     "EventInvokeConfig",
     "Events",
@@ -17,13 +18,14 @@ const HONOURED: [&str; 10] = [
     "FunctionUrlConfig",
     "Handler",
     "MemorySize",
+    "Policies",
     "ReservedConcurrentExecutions",
     "Runtime",
     "Timeout",
 ];
 
-/// Rights, packaging and observation.
-const WITHOUT_EFFECT: [&str; 15] = [
+/// Packaging and observation.
+const WITHOUT_EFFECT: [&str; 14] = [
     "Architectures",
     "AutoPublishAlias",
     "CodeUri",
@@ -33,7 +35,6 @@ const WITHOUT_EFFECT: [&str; 15] = [
     "EphemeralStorage",
     "LoggingConfig",
     "PermissionsBoundary",
-    "Policies",
     "ProvisionedConcurrencyConfig",
     "Role",
     "RuntimeManagementConfig",
@@ -67,6 +68,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
         event_retries: event_retries(resource)?,
         url: invoke_mode(resource)?,
+        rights: policies::statements(resource)?,
     };
     if let Some(events) = resource.get("Events")? {
         let events = events.as_object().ok_or("its Events are no mapping")?;

@@ -8,7 +8,8 @@ use super::intrinsics::{Scope, resource_type};
 use super::{Template, apis, functions, tables};
 
 /// What stands for something only an AWS account has: rights, logs, alarms, queues for dead letters.
-const NOT_NEEDED_LOCALLY: [&str; 6] = [
+const NOT_NEEDED_LOCALLY: [&str; 7] = [
+    "AWS::ApiGateway::Account",
     "AWS::CloudFormation::Stack",
     "AWS::CloudWatch::",
     "AWS::IAM::",

@@ -85,6 +85,12 @@ impl WebSockets {
         }
     }
 
+    /// The id of the API.
+    #[must_use]
+    pub fn api_id(&self) -> &str {
+        &self.inner.options.api.api_id
+    }
+
     /// The stage's name.
     #[must_use]
     pub fn stage(&self) -> &str {

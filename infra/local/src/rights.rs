@@ -1,0 +1,280 @@
+//! What each function may do: the statements of its policy, held against every request that it signs.
+//!
+//! A function is known by its access key, which every signature names. Signatures themselves are not checked, and what
+//! is signed by nobody or by somebody else is not a function's doing and is let through.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{HeaderMap, header};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::template::{ACCOUNT, Statement, Template};
+
+/// What a function's access key begins with; its logical id follows.
+const KEY: &str = "local-";
+
+/// The rights of all functions, and what was made of them. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    region: String,
+    statements: BTreeMap<String, Option<Vec<Statement>>>,
+    used: Mutex<BTreeSet<Use>>,
+}
+
+/// Something a function did that takes a right.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Use {
+    /// The function's logical id.
+    pub function: String,
+    /// Such as `dynamodb:GetItem`.
+    pub action: String,
+    /// The ARN of what it was done to, without the id of a connection.
+    pub resource: String,
+    /// Whether its policy allows it; if not, it was refused.
+    pub allowed: bool,
+}
+
+/// A function lacks a right.
+#[derive(Debug, thiserror::Error)]
+#[error("{function} is not authorized to perform: {action} on resource: {resource}")]
+pub struct Denied {
+    function: String,
+    action: String,
+    resource: String,
+}
+
+impl Rights {
+    /// The rights that the template gives.
+    #[must_use]
+    pub fn new(template: &Template) -> Self {
+        let functions = &template.functions;
+        let statements = functions
+            .iter()
+            .map(|(id, function)| (id.clone(), function.rights.clone()))
+            .collect();
+        Self {
+            inner: Arc::new(Inner {
+                region: template.region.clone(),
+                statements,
+                used: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The ARN of a resource in the template's region.
+    #[must_use]
+    pub fn arn(&self, service: &str, resource: &str) -> String {
+        let region = &self.inner.region;
+        format!("arn:aws:{service}:{region}:{ACCOUNT}:{resource}")
+    }
+
+    /// Whether who signed a request with these headers may perform `action` on `resource`.
+    ///
+    /// # Errors
+    /// [`Denied`], if it is a function whose policy does not say so. The developer is told.
+    pub fn check(&self, headers: &HeaderMap, action: &str, resource: &str) -> Result<(), Denied> {
+        let Some(function) = signer(headers) else {
+            return Ok(());
+        };
+        let Some(Some(statements)) = self.inner.statements.get(function) else {
+            return Ok(());
+        };
+        let allowed = statements
+            .iter()
+            .any(|statement| statement.allows(action, resource));
+        let used = Use {
+            function: function.to_owned(),
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            allowed,
+        };
+        let first = self.lock().insert(used);
+        if allowed {
+            return Ok(());
+        }
+        let denied = Denied {
+            function: function.to_owned(),
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+        };
+        if first {
+            tracing::error!("{denied}; its Policies in the template do not allow it");
+        }
+        Err(denied)
+    }
+
+    /// Everything that functions did so far, each once.
+    #[must_use]
+    pub fn used(&self) -> BTreeSet<Use> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<Use>> {
+        self.inner
+            .used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The access key that a function signs with.
+#[must_use]
+pub fn access_key(function: &str) -> String {
+    format!("{KEY}{function}")
+}
+
+/// The logical id in `Credential=local-ID/date/region/service/aws4_request`.
+fn signer(headers: &HeaderMap) -> Option<&str> {
+    let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (_, credential) = authorization.split_once("Credential=")?;
+    credential.split('/').next()?.strip_prefix(KEY)
+}
+
+/// Each action of a DynamoDB request with the table or index that it is for: `(dynamodb:Query, Tokens/index/by-time)`.
+///
+/// There is no right to a transaction: each of its parts takes its own (DynamoDB developer guide, "Using IAM with
+/// transactions", 2026-08).
+#[must_use]
+pub fn needed(operation: &str, request: &Value) -> Vec<(String, String)> {
+    let action = |name: &str| format!("dynamodb:{name}");
+    let name = |value: &Value| {
+        let table = value.get("TableName")?.as_str()?;
+        let table = table.rsplit_once(":table/").map_or(table, |(_, name)| name);
+        Some(match value.get("IndexName").and_then(Value::as_str) {
+            Some(index) => format!("{table}/index/{index}"),
+            None => table.to_owned(),
+        })
+    };
+    match operation {
+        "TransactWriteItems" | "TransactGetItems" => {
+            let parts = request.get("TransactItems").and_then(Value::as_array);
+            let parts = parts.into_iter().flatten().filter_map(Value::as_object);
+            parts
+                .flatten()
+                .filter_map(|(kind, part)| {
+                    let right = match kind.as_str() {
+                        "ConditionCheck" => "ConditionCheckItem",
+                        "Delete" => "DeleteItem",
+                        "Get" => "GetItem",
+                        "Put" => "PutItem",
+                        _ => "UpdateItem",
+                    };
+                    Some((action(right), name(part)?))
+                })
+                .collect()
+        }
+        "BatchGetItem" | "BatchWriteItem" => {
+            let tables = request.get("RequestItems").and_then(Value::as_object);
+            let tables = tables.into_iter().flatten();
+            tables
+                .map(|(table, _)| (action(operation), table.clone()))
+                .collect()
+        }
+        _ => name(request)
+            .map(|table| (action(operation), table))
+            .into_iter()
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use serde_json::json;
+
+    use super::*;
+
+    fn signed(function: &str) -> HeaderMap {
+        let credential = format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0",
+            access_key(function)
+        );
+        HeaderMap::from_iter([(
+            header::AUTHORIZATION,
+            HeaderValue::from_str(&credential).unwrap(),
+        )])
+    }
+
+    fn rights() -> Rights {
+        let statement = Statement {
+            id: Some("T".to_owned()),
+            actions: vec!["dynamodb:GetItem".to_owned()],
+            resources: vec!["arn:aws:dynamodb:r:1:table/T".to_owned()],
+        };
+        Rights {
+            inner: Arc::new(Inner {
+                region: "r".to_owned(),
+                statements: BTreeMap::from([
+                    ("F".to_owned(), Some(vec![statement])),
+                    ("Unchecked".to_owned(), None),
+                ]),
+                used: Mutex::default(),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_function_may_do_what_its_policy_says_and_nothing_else() {
+        let rights = rights();
+        let table = "arn:aws:dynamodb:r:1:table/T";
+        assert!(
+            rights
+                .check(&signed("F"), "dynamodb:GetItem", table)
+                .is_ok()
+        );
+        let denied = rights.check(&signed("F"), "dynamodb:PutItem", table);
+        assert_eq!(
+            denied.unwrap_err().to_string(),
+            "F is not authorized to perform: dynamodb:PutItem on resource: arn:aws:dynamodb:r:1:table/T"
+        );
+        let index = format!("{table}/index/i");
+        assert!(
+            rights
+                .check(&signed("F"), "dynamodb:GetItem", &index)
+                .is_err()
+        );
+        assert_eq!(rights.used().len(), 3);
+        for other in [signed("Unchecked"), signed("Nobody"), HeaderMap::new()] {
+            assert!(rights.check(&other, "dynamodb:PutItem", table).is_ok());
+        }
+        assert_eq!(rights.used().len(), 3, "only what is a function's doing");
+    }
+
+    #[test]
+    fn a_transaction_takes_the_rights_of_its_parts() {
+        let part = json!({ "TableName": "T" });
+        let request = json!({ "TransactItems": [{ "Put": part }, { "ConditionCheck": part }, { "Update": part }] });
+        let needed = needed("TransactWriteItems", &request);
+        let actions: Vec<_> = needed.iter().map(|(action, _)| action.as_str()).collect();
+        assert_eq!(
+            actions,
+            [
+                "dynamodb:PutItem",
+                "dynamodb:ConditionCheckItem",
+                "dynamodb:UpdateItem"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_query_of_an_index_is_for_the_index_and_a_batch_for_each_table() {
+        let query = json!({ "TableName": "T", "IndexName": "i" });
+        assert_eq!(
+            needed("Query", &query),
+            [("dynamodb:Query".to_owned(), "T/index/i".to_owned())]
+        );
+        let batch = json!({ "RequestItems": { "A": {}, "B": {} } });
+        let right = "dynamodb:BatchGetItem".to_owned();
+        assert_eq!(
+            needed("BatchGetItem", &batch),
+            [(right.clone(), "A".to_owned()), (right, "B".to_owned())]
+        );
+    }
+}

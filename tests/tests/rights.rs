@@ -1,0 +1,231 @@
+//! Each function may do what it does, and nothing else: the policies of the template against what was seen.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands"
+)]
+
+mod issuer;
+#[path = "rights/scenario.rs"]
+mod scenario;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use aws_credential_types::Credentials;
+use http::{Method, StatusCode};
+use local_gateway::template::{Statement, Template};
+use protocol::{ChannelId, ChannelKey, Domain, LogId, Timestamp};
+use serde::Deserialize;
+use serde_json::json;
+use service::ports::{Allocation, Lease, Logs as _, TokenHash, Tokens as _};
+use store::{DynamoStore, Tables};
+use tests::{DEADLINE, Site, eventually, get, send};
+
+use issuer::Issuer;
+
+/// A right: an action, and the ARN that it is for.
+type Right = (String, String);
+
+/// As the local gateway lists them.
+#[derive(Debug, Deserialize)]
+struct Use {
+    function: String,
+    action: String,
+    resource: String,
+    allowed: bool,
+}
+
+#[tokio::test]
+async fn each_function_may_do_what_it_does_and_nothing_else() -> Result<()> {
+    let (issuer, gateway) = Issuer::start().await?;
+    let site = Site::at(gateway.urls().clone());
+    scenario::everything(&site).await?;
+    scenario::signed_tokens(&site, &issuer).await?;
+    let expire = async || run(&site, "ExpireFunction").await;
+    scenario::minute(&site, expire).await?;
+    died_half_way(&site, expire).await?;
+    parked(&site).await?;
+
+    let seen = seen(&site).await?;
+    let denied: Vec<_> = seen.iter().filter(|it| !it.allowed).collect();
+    ensure!(denied.is_empty(), "not in the template: {denied:#?}");
+    let mut used: BTreeMap<String, BTreeSet<Right>> = BTreeMap::new();
+    for it in seen {
+        let rights = used.entry(it.function).or_default();
+        rights.insert((it.action, it.resource));
+    }
+    let template = Template::read(&root().join("template.yaml"), &BTreeMap::new())?;
+    let mut idle = Vec::new();
+    for (id, function) in &template.functions {
+        let statements = function.rights.as_deref().context("it has no policy")?;
+        let used = used.get(id).cloned().unwrap_or_default();
+        for (action, resource) in statements.iter().flat_map(rights_of) {
+            // The resource of a connection ends in `*`, in the template as in what was seen.
+            if !used.contains(&(action.clone(), resource.clone())) {
+                idle.push(format!("{id}: {action} on {resource}"));
+            }
+        }
+    }
+    ensure!(idle.is_empty(), "nobody needs: {idle:#?}");
+    Ok(())
+}
+
+/// What functions that died after a first write left undone is finished within a minute: an invalidation, and an event
+/// whose place was taken.
+async fn died_half_way(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Result<()> {
+    let token = site.token("kim").await?;
+    let mut kim = site.connect_with(&token).await?;
+    let channel = kim.create().await?;
+    let store = store(site)?;
+    let now = Timestamp::from_millis(i64::try_from(
+        SystemTime::UNIX_EPOCH.elapsed()?.as_millis(),
+    )?);
+    let log = LogId::Channel(ChannelKey {
+        domain: Domain::parse(&site.domain).map_err(|it| anyhow!("{it:?}"))?,
+        id: ChannelId::parse(&channel).map_err(|it| anyhow!("{it:?}"))?,
+    });
+    let allocation = Allocation {
+        count: 1,
+        at: now,
+        lease: Lease {
+            holder: "died".to_owned(),
+            until: now,
+        },
+        close: false,
+    };
+    store.allocate(&log, &allocation).await?;
+    expire().await?;
+    store
+        .invalidate_token(&TokenHash::of(&token), now)
+        .await?
+        .context("the token is there")?;
+    expire().await?;
+    let (frames, _) = kim.closed_within(DEADLINE).await?;
+    ensure!(frames.last().context("it is told nothing")?["code"] == "token-invalidated");
+    Ok(())
+}
+
+/// The gateway's tables, written to by nobody's right.
+fn store(site: &Site) -> Result<DynamoStore> {
+    let template = Template::read(&root().join("template.yaml"), &BTreeMap::new())?;
+    let name = |id: &str| {
+        let table = template.tables.iter().find(|it| it.id == id);
+        table.map_or_else(String::new, |it| it.name.clone())
+    };
+    let tables = Tables {
+        tokens: name("Tokens"),
+        channels: name("Channels"),
+        ..Tables::default()
+    };
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let client = store::client(site.urls.dynamodb.clone(), template.region, credentials);
+    Ok(DynamoStore::new(client, tables))
+}
+
+/// What is pushed to a connection that is not up yet is parked, and read again by who posts it then.
+async fn parked(site: &Site) -> Result<()> {
+    let mut alice = site.connect("alice").await?;
+    let channel = alice.create().await?;
+    site.connect("bob").await?.join(&channel).await?;
+    eventually("something was parked", async || {
+        let (coming, said) = tokio::join!(site.connect("bob"), async {
+            for n in 0..5 {
+                alice.say(&channel, &json!(n)).await?;
+            }
+            anyhow::Ok(())
+        });
+        said?;
+        coming?.close().await?;
+        let parked = seen(site).await?.into_iter().find(|it| {
+            it.function == "FanoutFunction"
+                && it.action == "dynamodb:GetItem"
+                && it.resource.ends_with("Events")
+        });
+        Ok(parked.map(drop))
+    })
+    .await
+}
+
+async fn seen(site: &Site) -> Result<Vec<Use>> {
+    let lambda = site.urls.lambda.as_deref().context("it has no Lambda")?;
+    let seen = get(&format!("{lambda}/_local/rights")).await?;
+    Ok(serde_json::from_value(seen)?)
+}
+
+/// The same on another deployment, which refuses what a function may not do. Here the test above has done it.
+#[tokio::test]
+async fn a_deployment_lets_everything_be_done() -> Result<()> {
+    if Site::is_deployed() {
+        scenario::everything(&Site::new()?).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_function_depends_on_is_what_it_has_rights_to() {
+    let template = Template::read(&root().join("template.yaml"), &BTreeMap::new()).unwrap();
+    for (id, function) in &template.functions {
+        let services: BTreeSet<_> = function
+            .rights
+            .iter()
+            .flatten()
+            .flat_map(rights_of)
+            .filter_map(|(action, _)| action.split_once(':').map(|it| it.0.to_owned()))
+            .collect();
+        let adapters = dependencies(&function.binary);
+        for (service, adapter) in [("dynamodb", "store"), ("execute-api", "gateway")] {
+            assert_eq!(
+                services.contains(service),
+                adapters.contains(adapter),
+                "{id}: {services:?} with {adapters:?}"
+            );
+        }
+    }
+}
+
+fn rights_of(statement: &Statement) -> impl Iterator<Item = Right> + '_ {
+    statement.actions.iter().flat_map(|action| {
+        let resources = statement.resources.iter();
+        resources.map(|resource| (action.clone(), resource.clone()))
+    })
+}
+
+/// The crates of ours that a function names.
+fn dependencies(function: &str) -> BTreeSet<String> {
+    static METADATA: std::sync::OnceLock<serde_json::Value> = std::sync::OnceLock::new();
+    let metadata = METADATA.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    });
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|it| it["name"] == function).unwrap();
+    let dependencies = package["dependencies"].as_array().unwrap();
+    dependencies
+        .iter()
+        .filter(|it| it["kind"].is_null() && it["path"].is_string())
+        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Invokes a function, and waits for it.
+async fn run(site: &Site, function: &str) -> Result<()> {
+    let lambda = site.urls.lambda.as_deref().context("it has no Lambda")?;
+    let url = format!("{lambda}/2015-03-31/functions/{function}/invocations");
+    let (status, answer) = send(Method::POST, &url, "{}").await?;
+    ensure!(status == StatusCode::OK && answer.is_null(), "{answer}");
+    Ok(())
+}
+
+fn root() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
