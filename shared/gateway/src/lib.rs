@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use protocol::ConnectionId;
-use service::ports::{Framing, Outcome, Probe, Pushes};
+use service::ports::{Framing, Outcome, Posted, Probe, Pushes};
 use signing::{Call, SendError, SigningClient};
+use sockjs::{Close, frame};
 
 /// A post that takes longer is one of unknown outcome; leases and gates count on it.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -51,15 +52,24 @@ impl Management {
         };
         self.client.send(call).await.map(|(status, _)| status)
     }
+
+    async fn send(&self, connection: &ConnectionId, body: String) -> Outcome {
+        outcome(self.call(Method::POST, connection, body.into()).await)
+    }
 }
 
 impl Pushes for Management {
-    async fn post(&self, connection: &ConnectionId, framing: Framing, frame: &str) -> Outcome {
-        let body = match framing {
-            Framing::Raw | Framing::Session => Bytes::copy_from_slice(frame.as_bytes()),
-            Framing::Sockjs => Bytes::from(sockjs_frame(frame)),
+    async fn open_session(&self, connection: &ConnectionId) -> Outcome {
+        self.send(connection, frame::OPEN.to_owned()).await
+    }
+
+    async fn post(&self, connection: &ConnectionId, framing: Framing, messages: &[&str]) -> Posted {
+        let (body, count) = framing.frame(messages);
+        let outcome = match count {
+            0 => Outcome::Delivered,
+            _ => self.send(connection, body).await,
         };
-        outcome(self.call(Method::POST, connection, body).await)
+        Posted { count, outcome }
     }
 
     async fn probe(&self, connection: &ConnectionId) -> Probe {
@@ -70,7 +80,16 @@ impl Pushes for Management {
         }
     }
 
-    async fn drop_connection(&self, connection: &ConnectionId) -> bool {
+    async fn drop_connection(
+        &self,
+        connection: &ConnectionId,
+        framing: Framing,
+        close: Close,
+    ) -> bool {
+        // API Gateway closes without a reason, so a framed client is told it before.
+        if framing == Framing::Sockjs {
+            let _ = self.send(connection, close.frame()).await;
+        }
         matches!(
             self.call(Method::DELETE, connection, Bytes::new()).await,
             Ok(StatusCode::NO_CONTENT | StatusCode::GONE)
@@ -89,11 +108,6 @@ fn outcome(answer: Result<StatusCode, SendError>) -> Outcome {
         }
         Ok(_) | Err(SendError::Lost) => Outcome::Unknown,
     }
-}
-
-/// One message as a SockJS frame.
-fn sockjs_frame(message: &str) -> String {
-    format!("a[{}]", serde_json::Value::from(message))
 }
 
 #[cfg(test)]
@@ -116,10 +130,5 @@ mod tests {
         }
         assert_eq!(outcome(Err(SendError::Lost)), Outcome::Unknown);
         assert_eq!(outcome(Err(SendError::NotSent)), Outcome::Throttled);
-    }
-
-    #[test]
-    fn a_sockjs_frame_is_an_array_of_one_string() {
-        assert_eq!(sockjs_frame(r#"{"a":"b"}"#), r#"a["{\"a\":\"b\"}"]"#);
     }
 }

@@ -205,7 +205,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             if !entry.is_gated(now) {
                 let token_expires_at = at;
                 let frame = ServerMessage::TokenExpiring { token_expires_at }.encode(None);
-                if self.gateway.post(id, entry.framing, &frame).await == Outcome::Gone {
+                let posted = self.gateway.post(id, entry.framing, &[&frame]).await;
+                if posted.outcome == Outcome::Gone {
                     self.disconnect(subscriber, id).await?;
                 }
                 return Ok(());

@@ -18,8 +18,8 @@ use crate::{
     GATE, POST, Service, Store,
     connect::CONNECT_GATE,
     ports::{
-        Connection, Environment, Fault, Job, Outcome, Parked, ParkedOutcome, Pushes, Reference,
-        Workers,
+        Connection, Environment, Fault, Job, Outcome, Parked, ParkedOutcome, Posted, Pushes,
+        Reference, Workers,
     },
     push::{Item, Target, loud},
 };
@@ -241,16 +241,14 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 // Renewed before the next post, and looked whether another stands behind a gate of its own.
                 return Ok(Some(done));
             }
-            match self.post_patiently(target, &frame).await {
+            match self.post_patiently(target, &[&frame]).await.outcome {
                 Outcome::Delivered => self.note_received(target, &reference).await?,
                 Outcome::Gone => {
                     self.lose(target).await?;
                     return Ok(None);
                 }
                 outcome => {
-                    if outcome != Outcome::Throttled
-                        && self.resync(target, Some(&reference)).await?
-                    {
+                    if outcome != Outcome::Throttled && self.resync(target, [reference]).await? {
                         done += 1;
                         continue;
                     }
@@ -275,12 +273,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 
     /// Posts, and again after a pause if the client reads too slowly: a throttled post was certainly not taken.
-    pub(crate) async fn post_patiently(&self, target: &Target, frame: &str) -> Outcome {
+    pub(crate) async fn post_patiently(&self, target: &Target, messages: &[&str]) -> Posted {
         let mut attempt = 0;
         loop {
-            let outcome = self.post(target, frame).await;
-            if outcome != Outcome::Throttled || attempt == THROTTLED {
-                return outcome;
+            let posted = self.post(target, messages).await;
+            if posted.outcome != Outcome::Throttled || attempt == THROTTLED {
+                return posted;
             }
             self.environment
                 .sleep(crate::backoff(attempt + 3, target.id.as_str()))

@@ -343,7 +343,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         self.release(&subscriber, &id, gate, connection, 0).await
     }
 
-    /// Posts the response and then the `ack`.
+    /// Posts the response and then the `ack`, together if they fit.
     async fn answer(
         &self,
         target: &Target,
@@ -355,10 +355,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             status: handled.rejection.is_none(),
             error: handled.rejection.clone(),
         };
-        for message in handled.response.iter().chain([&ack]) {
-            if self.post_patiently(target, &message.encode(id)).await == Outcome::Gone {
+        let messages = handled.response.iter().chain([&ack]);
+        let messages: Vec<String> = messages.map(|it| it.encode(id)).collect();
+        let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
+        let mut rest = messages.as_slice();
+        while !rest.is_empty() {
+            let posted = self.post_patiently(target, rest).await;
+            if posted.outcome == Outcome::Gone {
                 return self.lose(target).await;
             }
+            rest = rest.get(posted.count..).unwrap_or_default();
         }
         Ok(())
     }

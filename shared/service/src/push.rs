@@ -7,7 +7,7 @@ use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
 use crate::{
     GATE, POST, Service, Store,
     gate::Parking,
-    ports::{Connection, Environment, Fault, Job, Outcome, Pushes, Reference, Workers},
+    ports::{Connection, Environment, Fault, Job, Outcome, Posted, Pushes, Reference, Workers},
 };
 
 /// A connection as it was read.
@@ -58,7 +58,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             done: items.len(),
             ..pushed
         };
-        while let Some(rest @ [item, ..]) = items.get(pushed.done..) {
+        let messages: Vec<&str> = items.iter().map(|it| it.frame).collect();
+        while let (Some(rest @ [_, ..]), Some(messages)) =
+            (items.get(pushed.done..), messages.get(pushed.done..))
+        {
             let now = self.environment.now();
             if until.is_some_and(|until| until <= now) {
                 return Ok(pushed);
@@ -79,8 +82,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     Parking::Changed => return Ok(all),
                 }
             }
-            match self.post(&target, item.frame).await {
-                Outcome::Delivered => pushed.delivered = Some(pushed.done),
+            let Posted { count, outcome } = self.post(&target, messages).await;
+            match outcome {
+                Outcome::Delivered => pushed.delivered = Some(pushed.done + count - 1),
                 Outcome::Gone => {
                     self.lose(&target).await?;
                     return Ok(all);
@@ -93,7 +97,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     });
                 }
                 Outcome::TooLarge | Outcome::Unknown => {
-                    if !self.resync(&target, item.reference.as_ref()).await? {
+                    let doubtful = rest.iter().take(count);
+                    let doubtful = doubtful.filter_map(|it| it.reference.clone());
+                    if !self.resync(&target, doubtful).await? {
                         self.hold_back(&target, rest).await?;
                         return Ok(Pushed {
                             done: items.len(),
@@ -102,15 +108,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     }
                 }
             }
-            pushed.done += 1;
+            pushed.done += count;
         }
         Ok(pushed)
     }
 
-    /// Hands a frame to a connection.
-    pub(crate) async fn post(&self, target: &Target, frame: &str) -> Outcome {
+    /// Hands messages to a connection, as many of the first ones as go together.
+    pub(crate) async fn post(&self, target: &Target, messages: &[&str]) -> Posted {
         self.gateway
-            .post(&target.id, target.connection.framing, frame)
+            .post(&target.id, target.connection.framing, messages)
             .await
     }
 
@@ -138,12 +144,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     pub(crate) async fn resync(
         &self,
         target: &Target,
-        reference: Option<&Reference>,
+        doubtful: impl IntoIterator<Item = Reference>,
     ) -> Result<bool, Fault> {
-        if let Some(Reference::Event { log, .. } | Reference::Resync { log }) = reference
-            && let Some(frame) = self.resync_frame(target, log).await?
-        {
-            return Ok(self.post(target, &frame).await == Outcome::Delivered);
+        for reference in loud(doubtful) {
+            if let Reference::Resync { log } = reference
+                && let Some(message) = self.resync_frame(target, &log).await?
+                && self.post(target, &[&message]).await.outcome != Outcome::Delivered
+            {
+                return Ok(false);
+            }
         }
         Ok(true)
     }

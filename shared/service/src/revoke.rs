@@ -2,6 +2,7 @@
 
 use futures::{StreamExt as _, stream};
 use protocol::{ConnectionId, ServerMessage, Subscriber, frame::DisconnectCode, limits};
+use sockjs::{Close, codes};
 
 use crate::{
     ATTEMPTS, Service, Store, backoff,
@@ -120,7 +121,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 self.environment
                     .sleep(backoff(attempt + 3, id.as_str()))
                     .await;
-                gone = self.gateway.drop_connection(id).await;
+                gone = self.gateway.drop_connection(id, framing, close(code)).await;
             }
             if !gone {
                 return Err(Fault::Unknown("a connection may still be open".to_owned()));
@@ -158,7 +159,22 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<(Option<Connection>, bool), Fault> {
         let entry = self.forget_entry(subscriber, connection).await?;
         let last_words = ServerMessage::disconnect(code).encode(None);
-        let _ = self.gateway.post(connection, framing, &last_words).await;
-        Ok((entry, self.gateway.drop_connection(connection).await))
+        let _ = self.gateway.post(connection, framing, &[&last_words]).await;
+        let gone = self
+            .gateway
+            .drop_connection(connection, framing, close(code))
+            .await;
+        Ok((entry, gone))
+    }
+}
+
+/// What a framed client's `onclose` reads.
+const fn close(code: DisconnectCode) -> Close {
+    match code {
+        DisconnectCode::TokenInvalidated => codes::TOKEN_INVALIDATED,
+        DisconnectCode::TokenExpired => codes::TOKEN_EXPIRED,
+        DisconnectCode::ConnectionLimit => codes::CONNECTION_LIMIT,
+        DisconnectCode::ConnectionExpired => codes::CONNECTION_EXPIRED,
+        DisconnectCode::Shutdown => codes::SHUTDOWN,
     }
 }

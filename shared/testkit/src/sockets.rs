@@ -6,7 +6,8 @@ use std::{
 };
 
 use protocol::ConnectionId;
-use service::ports::{Framing, Outcome, Probe, Pushes};
+use service::ports::{Framing, Outcome, Posted, Probe, Pushes};
+use sockjs::{Close, frame};
 
 use crate::fault::{Failure, Faults, Kind};
 
@@ -36,8 +37,23 @@ pub enum Forced {
 pub struct Frame {
     /// How it is written.
     pub framing: Framing,
-    /// The frame.
+    /// The frame, as it is on the wire.
     pub text: String,
+}
+
+impl Frame {
+    /// The messages that it holds: none if it only opens or closes.
+    #[must_use]
+    pub fn into_messages(self) -> Vec<String> {
+        match self.framing {
+            Framing::Raw => vec![self.text],
+            Framing::Sockjs | Framing::Session => self
+                .text
+                .strip_prefix('a')
+                .and_then(|it| frame::decode_text(it).ok())
+                .unwrap_or_default(),
+        }
+    }
 }
 
 /// [`Pushes`] that take down what each client gets, in order. Clones share the connections.
@@ -68,7 +84,7 @@ impl Sockets {
         }
     }
 
-    /// The knobs; the operations are `post`, `probe` and `drop_connection`. Refused is throttled, a conflict means nothing.
+    /// The knobs; the operations are `open_session`, `post`, `close`, `probe` and `drop_connection`. Refused is throttled, a conflict means nothing.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.faults
@@ -119,11 +135,11 @@ impl Sockets {
         self.with(id, |it| it.frames.clone())
     }
 
-    /// What the client got, as text, and forgets it.
+    /// The messages that the client got, out of their frames, and forgets them.
     #[must_use]
     pub fn take_texts(&self, id: &ConnectionId) -> Vec<String> {
         self.with(id, |it| {
-            it.frames.drain(..).map(|frame| frame.text).collect()
+            it.frames.drain(..).flat_map(Frame::into_messages).collect()
         })
     }
 
@@ -190,19 +206,41 @@ impl Socket {
     }
 }
 
-impl Pushes for Sockets {
-    async fn post(&self, connection: &ConnectionId, framing: Framing, frame: &str) -> Outcome {
+impl Sockets {
+    async fn send(
+        &self,
+        operation: &'static str,
+        connection: &ConnectionId,
+        framing: Framing,
+        text: &str,
+    ) -> Outcome {
         let _flight = Flight::begin(self, connection);
         self.faults.travel().await;
-        let forced = match self.faults.draw("post", Kind::Read) {
+        let forced = match self.faults.draw(operation, Kind::Read) {
             None | Some(Failure::Conflict) => None,
             Some(Failure::Refused) => Some(Forced::Throttled),
             Some(Failure::UnknownApplied) => Some(Forced::UnknownDelivered),
             Some(Failure::UnknownNotApplied) => Some(Forced::UnknownLost),
         };
-        let outcome = self.with(connection, |it| it.post(framing, frame, forced));
+        let outcome = self.with(connection, |it| it.post(framing, text, forced));
         self.faults.travel().await;
         outcome
+    }
+}
+
+impl Pushes for Sockets {
+    async fn open_session(&self, connection: &ConnectionId) -> Outcome {
+        self.send("open_session", connection, Framing::Sockjs, frame::OPEN)
+            .await
+    }
+
+    async fn post(&self, connection: &ConnectionId, framing: Framing, messages: &[&str]) -> Posted {
+        let (text, count) = framing.frame(messages);
+        let outcome = match count {
+            0 => Outcome::Delivered,
+            _ => self.send("post", connection, framing, &text).await,
+        };
+        Posted { count, outcome }
     }
 
     async fn probe(&self, connection: &ConnectionId) -> Probe {
@@ -219,7 +257,17 @@ impl Pushes for Sockets {
         probe
     }
 
-    async fn drop_connection(&self, connection: &ConnectionId) -> bool {
+    async fn drop_connection(
+        &self,
+        connection: &ConnectionId,
+        framing: Framing,
+        close: Close,
+    ) -> bool {
+        if framing == Framing::Sockjs {
+            let _ = self
+                .send("close", connection, framing, &close.frame())
+                .await;
+        }
         self.faults.travel().await;
         let failure = self.faults.draw("drop_connection", Kind::Read);
         let certain = self.with(connection, |it| {

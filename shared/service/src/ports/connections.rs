@@ -19,6 +19,22 @@ pub enum Framing {
     Session,
 }
 
+/// API Gateway's limit of a message to a client
+/// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html, 2026-08).
+const FRAME_BYTES: usize = 128 * 1024;
+
+impl Framing {
+    /// The one frame that holds as many of the first messages as it can, but at least one if there is one; and how many.
+    #[must_use]
+    pub fn frame(self, messages: &[&str]) -> (String, usize) {
+        match (self, messages) {
+            (_, []) => (String::new(), 0),
+            (Self::Raw, [first, ..]) => ((*first).to_owned(), 1),
+            (Self::Sockjs | Self::Session, messages) => sockjs::frame::batch(messages, FRAME_BYTES),
+        }
+    }
+}
+
 /// One open connection.
 ///
 /// While a *gate* stands, pushes are parked instead of posted: a response comes before what was caused after its

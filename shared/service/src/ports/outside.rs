@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use protocol::{ChannelKey, ConnectionId, LogId, Subscriber, Timestamp};
 use serde::{Deserialize, Serialize};
+use sockjs::Close;
 
 use super::{Credential, Fault, Framing};
 
@@ -33,16 +34,36 @@ pub enum Probe {
     Unknown,
 }
 
-/// Frames to clients. Each call ends within two seconds and is never repeated by itself.
+/// What became of one post of several messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// How many of the first messages went, at least one: what did not fit is still to be posted.
+    pub count: usize,
+    /// What became of all of these: they went together, or not at all.
+    pub outcome: Outcome,
+}
+
+/// Messages to clients. Each request ends within two seconds and is never repeated by itself.
 pub trait Pushes {
-    /// Hands a frame to a connection.
-    async fn post(&self, connection: &ConnectionId, framing: Framing, frame: &str) -> Outcome;
+    /// Tells the client of a connection with [`Framing::Sockjs`] that its session is open. A client that is told twice takes
+    /// its session for lost, so this comes before everything else and, unless it was certainly not taken, once.
+    async fn open_session(&self, connection: &ConnectionId) -> Outcome;
+
+    /// Hands messages to a connection in one request: as many of the first ones as one frame of its framing holds, at least
+    /// one. With [`Framing::Raw`] that is one.
+    async fn post(&self, connection: &ConnectionId, framing: Framing, messages: &[&str]) -> Posted;
 
     /// Whether the connection is up.
     async fn probe(&self, connection: &ConnectionId) -> Probe;
 
-    /// Drops the connection; whether it is certain that it is gone.
-    async fn drop_connection(&self, connection: &ConnectionId) -> bool;
+    /// Drops the connection; whether it is certain that it is gone. A framed client is told `close` before; an own request,
+    /// whose failure changes nothing.
+    async fn drop_connection(
+        &self,
+        connection: &ConnectionId,
+        framing: Framing,
+        close: Close,
+    ) -> bool;
 }
 
 /// Work that nobody should wait for. Carried out at least once, so every job is safe twice.

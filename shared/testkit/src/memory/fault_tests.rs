@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use futures::executor::block_on;
 use protocol::{ConnectionId, Domain, LogId, Subscriber, SubscriberId};
 use service::ports::{
-    Channels as _, Framing, Job, Logs as _, Outcome, Probe, Pushes as _, Workers as _,
+    Channels as _, Framing, Job, Logs as _, Outcome, Posted, Probe, Pushes as _, Workers as _,
 };
+use sockjs::codes;
 
 use super::*;
 use crate::sim::{BEGIN, Sim};
@@ -142,7 +143,12 @@ fn clients_get_what_arrives_while_they_are_connected() {
         let clock = Clock::automatic(BEGIN);
         let sockets = Sockets::new(Faults::new(clock, Random::new(0)));
         let id = ConnectionId("c".to_owned());
-        let post = async |frame: &str| sockets.post(&id, Framing::Raw, frame).await;
+        let post = async |message: &str| sockets.post(&id, Framing::Raw, &[message]).await.outcome;
+        let drop = async || {
+            sockets
+                .drop_connection(&id, Framing::Raw, codes::SHUTDOWN)
+                .await
+        };
         assert_eq!(post("early").await, Outcome::Gone);
         assert_eq!(sockets.probe(&id).await, Probe::Gone);
         sockets.open(&id);
@@ -165,11 +171,54 @@ fn clients_get_what_arrives_while_they_are_connected() {
         assert!(sockets.overlapped(&id));
 
         sockets.stick(&id, true);
-        assert!(!sockets.drop_connection(&id).await);
+        assert!(!drop().await);
         assert_eq!(sockets.probe(&id).await, Probe::Unknown);
         sockets.stick(&id, false);
-        assert!(sockets.drop_connection(&id).await);
+        assert!(drop().await);
         assert_eq!(post("late").await, Outcome::Gone);
+    });
+}
+
+#[test]
+fn a_framed_client_gets_in_one_frame_what_is_posted_together() {
+    block_on(async {
+        let sockets = Sockets::new(Faults::new(Clock::automatic(BEGIN), Random::new(0)));
+        let id = ConnectionId("c".to_owned());
+        sockets.open(&id);
+        let framed = Framing::Sockjs;
+        let long = "\"".repeat(40_000);
+        let all = ["1", "2", &long, &long];
+        assert_eq!(sockets.open_session(&id).await, Outcome::Delivered);
+        let mut rest = all.as_slice();
+        let mut counts = Vec::new();
+        while !rest.is_empty() {
+            let Posted { count, outcome } = sockets.post(&id, framed, rest).await;
+            assert_eq!(outcome, Outcome::Delivered);
+            counts.push(count);
+            rest = &rest[count..];
+        }
+        assert_eq!(counts, [3, 1]);
+        // More than a frame holds is tried alone, and refused.
+        let longer = long.repeat(2);
+        let Posted { count, outcome } = sockets.post(&id, framed, &[&longer, "3"]).await;
+        assert_eq!((count, outcome), (1, Outcome::TooLarge));
+        sockets.force_next(&id, Forced::Throttled);
+        let Posted { count, outcome } = sockets.post(&id, framed, &["3", "4"]).await;
+        assert_eq!((count, outcome), (2, Outcome::Throttled));
+        let none = sockets.post(&id, framed, &[]).await;
+        assert_eq!((none.count, none.outcome), (0, Outcome::Delivered));
+        assert!(
+            sockets
+                .drop_connection(&id, framed, codes::TOKEN_INVALIDATED)
+                .await
+        );
+        let frames: Vec<_> = sockets.frames(&id).into_iter().map(|it| it.text).collect();
+        assert_eq!(frames.first().map(String::as_str), Some("o"));
+        assert_eq!(
+            frames.last().map(String::as_str),
+            Some(r#"c[4401,"token-invalidated"]"#)
+        );
+        assert_eq!(sockets.take_texts(&id), all);
     });
 }
 
