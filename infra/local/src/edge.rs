@@ -1,10 +1,11 @@
-//! The public port: the console page, the raw WebSocket endpoint and the HTTP API under one address.
+//! The public port: the console page, the HTTP API and, behind the distribution, SockJS under one address.
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
+use crate::distribution::Distribution;
 use crate::http_api::HttpApi;
 use crate::server::{self, Answer};
 use crate::websocket::WebSockets;
@@ -14,12 +15,14 @@ const SCRIPT: &str = include_str!("../console/app.js");
 const PROTOCOL: &str = include_str!("../console/protocol.js");
 const STYLE: &str = include_str!("../console/style.css");
 
-/// What every SockJS endpoint answers at its base URL.
+/// What every SockJS endpoint answers at its base URL; a distribution does so by itself.
 const GREETING: &str = "Welcome to SockJS!\n";
 
 /// What stands behind the public port; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Edge {
+    /// What stands in front of everything but the page and the HTTP API, if the template has it.
+    pub distribution: Option<Distribution>,
     /// The WebSocket API, if the template has one.
     pub sockets: Option<WebSockets>,
     /// The HTTP API.
@@ -38,24 +41,18 @@ impl Edge {
             );
         }
         let path = request.uri().path();
-        match (path, &self.sockets) {
-            ("/messaging/websocket", Some(sockets)) => {
-                return sockets.upgrade(request, source).await;
-            }
-            _ if path.starts_with("/v1/") || path == "/v1" => {
-                return self.api(request, source).await;
-            }
-            _ => {}
+        if path.starts_with("/v1/") || path == "/v1" {
+            return self.api(request, source).await;
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return nothing_here();
-        }
-        match path {
-            "/" | "/index.html" => asset("text/html; charset=utf-8", PAGE),
-            "/app.js" => asset("text/javascript; charset=utf-8", SCRIPT),
-            "/protocol.js" => asset("text/javascript; charset=utf-8", PROTOCOL),
-            "/style.css" => asset("text/css; charset=utf-8", STYLE),
-            "/messaging" | "/messaging/" => {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        match (path, &self.distribution, &self.sockets) {
+            ("/" | "/index.html", ..) if reads => asset("text/html; charset=utf-8", PAGE),
+            ("/app.js", ..) if reads => asset("text/javascript; charset=utf-8", SCRIPT),
+            ("/protocol.js", ..) if reads => asset("text/javascript; charset=utf-8", PROTOCOL),
+            ("/style.css", ..) if reads => asset("text/css; charset=utf-8", STYLE),
+            (_, Some(distribution), _) => distribution.answer(request, source).await,
+            ("/messaging/websocket", None, Some(sockets)) => sockets.upgrade(request, source).await,
+            ("/messaging" | "/messaging/", None, _) if reads => {
                 server::with_type(StatusCode::OK, "text/plain; charset=UTF-8", GREETING)
             }
             _ => nothing_here(),

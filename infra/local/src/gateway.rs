@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::build::{self, BuildError};
 use crate::cli::Options;
+use crate::distribution::{Distribution, DistributionError};
 use crate::dynamodb::{Engine, EngineError, EngineOptions};
 use crate::edge::Edge;
 use crate::fault::Faults;
@@ -63,6 +64,8 @@ pub enum StartError {
     Build(#[from] BuildError),
     #[error("cannot start Lambda: {0}")]
     Lambda(std::io::Error),
+    #[error(transparent)]
+    Distribution(#[from] DistributionError),
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     #[error("cannot write the ready file {path}: {source}", path = .path.display())]
@@ -130,9 +133,11 @@ impl Gateway {
         if let Some(sockets) = &sockets {
             fronts.push(serve_stage(ports.stage, sockets.clone(), faults, rights));
         }
+        let api = HttpApi::new(template.http_routes.clone(), lambda.clone());
         let edge = Edge {
+            distribution: Distribution::new(&template, sockets.as_ref(), &api, &lambda)?,
             sockets: sockets.clone(),
-            api: HttpApi::new(template.http_routes, lambda.clone()),
+            api,
             loopback: options.host.is_loopback(),
         };
         fronts.push(server::serve(ports.edge, move |request, source| {
@@ -140,8 +145,13 @@ impl Gateway {
             async move { Ok(edge.answer(request, source).await) }
         }));
 
-        let api = template.web_socket.as_ref();
-        let urls = Urls::new(edge_address, stage_address, api, dynamodb_url, lambda.url());
+        let urls = Urls::new(
+            edge_address,
+            stage_address,
+            &template,
+            dynamodb_url,
+            lambda.url(),
+        );
         let gateway = Self {
             urls,
             fronts,
@@ -310,14 +320,10 @@ async fn stage(
     if management::is_management(path) {
         return management::answer(sockets, faults, rights, request).await;
     }
-    // "WebSocket APIs have no paths": only the stage itself, else 403.
-    match path
-        .strip_prefix('/')
-        .map(|path| path.strip_suffix('/').unwrap_or(path))
-    {
-        Some(stage) if stage == sockets.stage() => Ok(sockets.upgrade(request, source).await),
-        _ => Ok(forbidden()),
+    if sockets.is_at(path) {
+        return Ok(sockets.upgrade(request, source).await);
     }
+    Ok(forbidden())
 }
 
 fn forbidden() -> Answer {

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod build;
 pub mod cli;
+pub mod distribution;
 pub mod dynamodb;
 pub mod edge;
 pub mod fault;

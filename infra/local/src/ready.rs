@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::template::WebSocketApi;
+use crate::template::Template;
 
 /// Where everything is; the content of the ready file.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +40,7 @@ impl Urls {
     pub fn new(
         edge: SocketAddr,
         stage: SocketAddr,
-        api: Option<&WebSocketApi>,
+        template: &Template,
         dynamodb: String,
         lambda: String,
     ) -> Self {
@@ -50,6 +50,7 @@ impl Urls {
         } else {
             edge
         };
+        let api = template.web_socket.as_ref();
         Self {
             edge: format!("http://{edge}"),
             websocket: api.map(|_| format!("ws://{edge}/messaging/websocket")),
@@ -83,6 +84,7 @@ pub fn text(urls: &Urls) -> String {
     for (name, url) in [
         ("Console page", Some(&urls.edge)),
         ("WebSocket", urls.websocket.as_ref()),
+        ("SockJS", urls.sockjs.as_ref()),
         ("HTTP API", Some(&urls.api)),
         ("WebSocket API's stage", urls.stage.as_ref()),
         ("@connections", urls.management.as_ref()),
@@ -123,7 +125,7 @@ mod tests {
         let text = text(&Urls {
             edge: "http://127.0.0.1:8080".to_owned(),
             websocket: url("/messaging/websocket"),
-            sockjs: None,
+            sockjs: url("/messaging"),
             api: "http://127.0.0.1:8080/v1".to_owned(),
             stage: None,
             management: None,

@@ -2,15 +2,18 @@
 
 mod apis;
 mod conditions;
+mod distribution;
 mod functions;
 mod intrinsics;
 mod policies;
 mod resources;
+mod secrets;
 mod tables;
 mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The account every local resource belongs to.
@@ -29,6 +32,8 @@ pub struct Template {
     pub web_socket: Option<WebSocketApi>,
     /// Routes of the HTTP APIs, in the order of their functions' logical ids.
     pub http_routes: Vec<HttpRoute>,
+    /// The CloudFront distribution in front of all that, if the template has one.
+    pub distribution: Option<Distribution>,
     /// DynamoDB tables.
     pub tables: Vec<Table>,
     /// What invokes functions on a timer.
@@ -123,6 +128,39 @@ pub struct HttpRoute {
     pub stage: String,
 }
 
+/// A CloudFront distribution.
+#[derive(Debug, Clone)]
+pub struct Distribution {
+    /// Origins by id.
+    pub origins: BTreeMap<String, Origin>,
+    /// Cache behaviours; the first whose pattern matches has a request. The last is the default, `*`.
+    pub behaviours: Vec<Behaviour>,
+}
+
+/// Where a distribution sends requests.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The host.
+    pub domain: String,
+    /// What is put in front of paths; empty, or with a slash at its beginning and none at its end.
+    pub path: String,
+    /// Headers that are added, or replaced.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a distribution does with the paths of a pattern.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    /// The pattern: `*` stands for any characters, `?` for one.
+    pub pattern: String,
+    /// The origin's id.
+    pub origin: String,
+    /// Methods that it takes.
+    pub methods: Vec<String>,
+    /// The source of its viewer-request function.
+    pub viewer_request: Option<Arc<str>>,
+}
+
 /// A DynamoDB table, as a CreateTable request needs it.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -198,13 +236,15 @@ impl Template {
         })?;
         // AWS_REGION moves the ARNs too, so that a developer's other tools agree with them.
         let region = std::env::var("AWS_REGION").unwrap_or_else(|_| "us-east-1".to_owned());
-        resources::read(&document, parameters, &region).map_err(|problem| {
-            TemplateError::Unsupported {
-                path: path.to_owned(),
-                place: yaml::place(&text, &problem.place),
-                problem: problem.text,
-            }
-        })
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let read = resources::read(&document, parameters, &region, dir);
+        let mut template = read.map_err(|problem| TemplateError::Unsupported {
+            path: path.to_owned(),
+            place: yaml::place(&text, &problem.place),
+            problem: problem.text,
+        })?;
+        secrets::resolve_all(&mut template);
+        Ok(template)
     }
 
     /// The WebSocket API's URL as the template's functions know it, without a slash at its end.

@@ -209,8 +209,12 @@ fn what_cannot_be_honoured_is_named_with_its_line() {
             "`Missing`, which the template does not have",
         ),
         (
-            function("Environment: { Variables: { A: !Select [0, [a]] } }"),
-            "cannot evaluate Fn::Select",
+            function("Environment: { Variables: { A: !Base64 a } }"),
+            "cannot evaluate Fn::Base64",
+        ),
+        (
+            function("Environment: { Variables: { A: !Select [1, [a]] } }"),
+            "there is no element 1",
         ),
         (function("FunctionName: !Ref Hello"), "in a circle"),
         (function("Timeout: soon"), "`soon` is no number"),

@@ -105,6 +105,18 @@ impl<'a> Scope<'a> {
                 [Value::String(delimiter), list] => self.join(delimiter, list),
                 _ => Err("Fn::Join takes a delimiter and a list".to_owned()),
             },
+            ("Fn::Select", Value::Array(parts)) => match parts.as_slice() {
+                [index, list] => self.select(index, list),
+                _ => Err("Fn::Select takes an index and a list".to_owned()),
+            },
+            ("Fn::Split", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(delimiter), text] => Ok(self
+                    .text(text)?
+                    .split(delimiter.as_str())
+                    .map(Value::from)
+                    .collect()),
+                _ => Err("Fn::Split takes a delimiter and a text".to_owned()),
+            },
             ("Fn::If", Value::Array(parts)) => match parts.as_slice() {
                 [Value::String(condition), yes, no] => {
                     self.resolve(if self.holds(condition)? { yes } else { no })
@@ -149,6 +161,12 @@ impl<'a> Scope<'a> {
         let named_by = match kind {
             "AWS::Serverless::WebSocketApi" => return Ok("localws001".to_owned()),
             "AWS::Serverless::HttpApi" => return Ok(self.http_api_id(id)),
+            "AWS::SecretsManager::Secret" => {
+                return Ok(format!(
+                    "arn:aws:secretsmanager:{}:{ACCOUNT}:secret:{STACK}-{id}",
+                    self.region
+                ));
+            }
             "AWS::Serverless::Function" => "FunctionName",
             "AWS::DynamoDB::Table" => "TableName",
             "AWS::SQS::Queue" => {
@@ -194,6 +212,9 @@ impl<'a> Scope<'a> {
         let value = match (kind, attribute) {
             ("AWS::Serverless::Function", "Arn") => {
                 format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{physical}")
+            }
+            ("AWS::CloudFront::Function", "FunctionARN" | "FunctionMetadata.FunctionARN") => {
+                format!("arn:aws:cloudfront::{ACCOUNT}:function/{id}")
             }
             ("AWS::DynamoDB::Table", "Arn") => {
                 format!("arn:aws:dynamodb:{region}:{ACCOUNT}:table/{physical}")
@@ -253,6 +274,18 @@ impl<'a> Scope<'a> {
         let parts: Option<Vec<_>> = list.iter().map(scalar).collect();
         let parts = parts.ok_or("Fn::Join joins texts only")?;
         Ok(parts.join(delimiter).into())
+    }
+
+    fn select(&self, index: &Value, list: &Value) -> Result<Value, String> {
+        let index = self.text(index)?;
+        let list = self.resolve(list)?;
+        let chosen = index
+            .parse::<usize>()
+            .ok()
+            .and_then(|index| list.as_array()?.get(index));
+        chosen
+            .cloned()
+            .ok_or_else(|| format!("Fn::Select: there is no element {index}"))
     }
 
     fn find_in_map(&self, keys: &[Value]) -> Result<Value, String> {

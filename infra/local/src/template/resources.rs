@@ -1,21 +1,24 @@
 //! Walks the resources: honours what runs locally, knows what need not, refuses the rest.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::intrinsics::{Scope, resource_type};
-use super::{Template, apis, functions, tables};
+use super::intrinsics::{Scope, resource_type, scalar};
+use super::{Template, apis, distribution, functions, tables, yaml};
 
 /// What stands for something only an AWS account has: rights, logs, alarms, queues for dead letters.
-const NOT_NEEDED_LOCALLY: [&str; 7] = [
+const NOT_NEEDED_LOCALLY: [&str; 8] = [
     "AWS::ApiGateway::Account",
-    "AWS::CloudFormation::Stack",
+    // A distribution finds its functions by itself.
+    "AWS::CloudFront::Function",
     "AWS::CloudWatch::",
     "AWS::IAM::",
     "AWS::Lambda::Permission",
     "AWS::Logs::",
     "AWS::SQS::Queue",
+    "AWS::SecretsManager::Secret",
 ];
 
 /// What is wrong, and with which logical id.
@@ -34,12 +37,34 @@ pub(super) struct Resource<'a> {
     pub(super) properties: Map<String, Value>,
 }
 
-/// Reads the parsed `document`.
+/// Reads the parsed `document`; `dir` is its folder.
 pub(super) fn read(
     document: &Value,
     parameters: &BTreeMap<String, String>,
     region: &str,
+    dir: &Path,
 ) -> Result<Template, Problem> {
+    let mut template = Template {
+        region: region.to_owned(),
+        functions: BTreeMap::new(),
+        web_socket: None,
+        http_routes: Vec::new(),
+        distribution: None,
+        tables: Vec::new(),
+        schedules: Vec::new(),
+    };
+    read_into(&mut template, document, parameters, dir)?;
+    Ok(template)
+}
+
+/// Adds what is in `document` to what has been read.
+fn read_into(
+    template: &mut Template,
+    document: &Value,
+    parameters: &BTreeMap<String, String>,
+    dir: &Path,
+) -> Result<(), Problem> {
+    let region = template.region.clone();
     let at = |place: &str| {
         let place = place.to_owned();
         move |text: String| Problem { place, text }
@@ -48,23 +73,43 @@ pub(super) fn read(
         .get("Resources")
         .and_then(Value::as_object)
         .ok_or_else(|| at("Resources")("the template has none".to_owned()))?;
-    let scope = Scope::new(document, resources, parameters, region).map_err(at("Parameters"))?;
-    let mut template = Template {
-        region: region.to_owned(),
-        functions: BTreeMap::new(),
-        web_socket: None,
-        http_routes: Vec::new(),
-        tables: Vec::new(),
-        schedules: Vec::new(),
-    };
+    let scope = Scope::new(document, resources, parameters, &region).map_err(at("Parameters"))?;
     // Functions first: routes and authorizers are told apart by their ARNs.
     let (function_resources, others): (Vec<_>, Vec<_>) = resources
         .iter()
         .partition(|(_, resource)| resource_type(resource) == "AWS::Serverless::Function");
     for (id, resource) in function_resources.into_iter().chain(others) {
-        add(&mut template, document, &scope, id, resource).map_err(at(id))?;
+        add(template, document, &scope, id, resource, dir).map_err(at(id))?;
     }
-    Ok(template)
+    Ok(())
+}
+
+/// The resources of a stack in this one, if its template is a file beside this one.
+fn add_stack(template: &mut Template, resource: &Resource<'_>, dir: &Path) -> Result<(), String> {
+    let url = resource
+        .text("TemplateURL")?
+        .ok_or("it has no TemplateURL")?;
+    if url.contains("://") {
+        return Ok(());
+    }
+    let path = dir.join(&url);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{url}: {error}"))?;
+    let document = yaml::parse(&text).map_err(|error| format!("{url}: {error}"))?;
+    let parameters = resource.get("Parameters")?;
+    let parameters = parameters.as_ref().and_then(Value::as_object);
+    let parameters: BTreeMap<_, _> = parameters
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), scalar(value)?)))
+        .collect();
+    let dir = path.parent().unwrap_or(dir);
+    read_into(template, &document, &parameters, dir).map_err(|problem| {
+        format!(
+            "{url}: {}: {}",
+            yaml::place(&text, &problem.place),
+            problem.text
+        )
+    })
 }
 
 fn add(
@@ -73,6 +118,7 @@ fn add(
     scope: &Scope<'_>,
     id: &str,
     resource: &Value,
+    dir: &Path,
 ) -> Result<(), String> {
     if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
         && !scope.holds(condition)?
@@ -102,6 +148,8 @@ fn add(
         "AWS::Serverless::Function" => functions::add(template, &resource),
         "AWS::Serverless::WebSocketApi" => apis::add_web_socket(template, &resource),
         "AWS::Serverless::HttpApi" => apis::check_http(&resource),
+        "AWS::CloudFormation::Stack" => add_stack(template, &resource, dir),
+        "AWS::CloudFront::Distribution" => distribution::add(template, &resource),
         "AWS::DynamoDB::Table" => tables::add(template, &resource),
         _ if NOT_NEEDED_LOCALLY
             .iter()

@@ -97,6 +97,13 @@ impl WebSockets {
         &self.inner.place.stage
     }
 
+    /// Whether a path is the stage's: "WebSocket APIs have no paths", only the stage itself.
+    #[must_use]
+    pub fn is_at(&self, path: &str) -> bool {
+        let path = path.strip_prefix('/');
+        path.is_some_and(|path| path.strip_suffix('/').unwrap_or(path) == self.stage())
+    }
+
     /// The open connections.
     #[must_use]
     pub fn registry(&self) -> &Registry {
