@@ -1,12 +1,15 @@
 //! The command line.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 
 use crate::fault::{Fault, Kind};
+
+/// The template of what SockJS's suite needs.
+const SUITE: &str = "tests/sockjs/template.yaml";
 
 /// What the help says after the options.
 const AFTER: &str = "\
@@ -21,8 +24,8 @@ EXAMPLES
       local-gateway --clock-scale 100
 
 WHAT IS WHERE
-The public port (--port) has the console page at /, the raw WebSocket at /messaging/websocket and the HTTP API under \
-/v1/. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on AWS. DynamoDB and Lambda have \
+The public port (--port) has the console page at /, the HTTP API under /v1/ and, for everything else, the template's \
+CloudFront distribution: SockJS at /messaging, the raw WebSocket at /messaging/websocket. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on AWS. DynamoDB and Lambda have \
 ports of their own, and the AWS CLI works with them:
       aws dynamodb list-tables --endpoint-url http://127.0.0.1:8083
 
@@ -110,6 +113,12 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub retry_delay: f64,
 
+    /// Run the places that SockJS's published protocol suite needs (/echo, /close, /disabled_websocket_echo and
+    /// /cookie_needed_echo, from tests/sockjs/template.yaml) instead of the service, with --tell-leaving. Point the suite at it
+    /// by SOCKJS_URL, without a path
+    #[arg(long, conflicts_with = "template")]
+    pub sockjs_conformance: bool,
+
     /// Tell a function that the client of its streamed answer left, by ending the connection it answers on; Lambda does not
     #[arg(long)]
     pub tell_leaving: bool,
@@ -120,6 +129,22 @@ pub struct Options {
 }
 
 impl Options {
+    /// The template to run.
+    #[must_use]
+    pub fn template(&self) -> &Path {
+        if self.sockjs_conformance {
+            Path::new(SUITE)
+        } else {
+            &self.template
+        }
+    }
+
+    /// Whether a function is told that the client of its streamed answer left.
+    #[must_use]
+    pub fn tells_leaving(&self) -> bool {
+        self.tell_leaving || self.sockjs_conformance
+    }
+
     /// The port for something beside the public one: chosen, free, or `offset` above the public one.
     #[must_use]
     pub fn beside(&self, chosen: Option<u16>, offset: u16) -> u16 {
@@ -204,6 +229,17 @@ mod tests {
         assert_eq!(options.beside(options.dynamodb_port, 3), 0);
         let options = parse(&["--port", "65535"]).unwrap();
         assert_eq!(options.beside(None, 1), 0);
+    }
+
+    #[test]
+    fn the_suite_has_a_template_of_its_own() {
+        let options = parse(&["--sockjs-conformance"]).unwrap();
+        assert!(options.tells_leaving());
+        assert_eq!(options.template(), Path::new("tests/sockjs/template.yaml"));
+        let options = parse(&[]).unwrap();
+        assert!(!options.tells_leaving());
+        assert_eq!(options.template(), Path::new("template.yaml"));
+        assert!(parse(&["--sockjs-conformance", "--template", "x"]).is_err());
     }
 
     #[test]

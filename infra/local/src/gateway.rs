@@ -83,7 +83,7 @@ impl Gateway {
     /// # Errors
     /// When the template, the build, a port or the database is unusable. What had started is stopped.
     pub async fn start(options: &Options) -> Result<Self, StartError> {
-        let template_path = find_upwards(&options.template);
+        let template_path = find_upwards(options.template());
         let parameters: BTreeMap<_, _> = options.parameters.iter().cloned().collect();
         let template = Template::read(&template_path, &parameters)?;
         let faults = Faults::new(&options.faults, options.seed);
@@ -116,7 +116,7 @@ impl Gateway {
                 max_instances: options.max_instances,
                 retry_delay: options.retry_delay(),
                 verbose: options.verbose,
-                tells_leaving: options.tell_leaving,
+                tells_leaving: options.tells_leaving(),
                 faults: faults.clone(),
                 rights: rights.clone(),
             },
@@ -149,6 +149,12 @@ impl Gateway {
             edge_address,
             stage_address,
             &template,
+            // The suite names the places itself.
+            if options.sockjs_conformance {
+                ""
+            } else {
+                "/messaging"
+            },
             dynamodb_url,
             lambda.url(),
         );

@@ -41,6 +41,7 @@ impl Urls {
         edge: SocketAddr,
         stage: SocketAddr,
         template: &Template,
+        sockjs: &str,
         dynamodb: String,
         lambda: String,
     ) -> Self {
@@ -54,7 +55,7 @@ impl Urls {
         Self {
             edge: format!("http://{edge}"),
             websocket: api.map(|_| format!("ws://{edge}/messaging/websocket")),
-            sockjs: api.map(|_| format!("http://{edge}/messaging")),
+            sockjs: api.map(|_| format!("http://{edge}{sockjs}")),
             api: format!("http://{edge}/v1"),
             stage: api.map(|api| format!("ws://{stage}/{}", api.stage)),
             management: api.map(|api| format!("http://{stage}/{}", api.stage)),

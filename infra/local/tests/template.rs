@@ -155,6 +155,32 @@ Resources:
 }
 
 #[test]
+fn a_template_says_what_is_different_here() {
+    let text = "
+Metadata: { LocalGateway: { Parameters: { Level: here } } }
+Parameters: { Level: { Type: String, Default: there }, Other: { Type: String, Default: same } }
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: provided.al2023
+      Environment: { Variables: { LEVEL: !Ref Level, OTHER: !Ref Other } }
+";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("template.yaml");
+    std::fs::write(&path, text).unwrap();
+    for (given, expected) in [(None, "here"), (Some("asked"), "asked")] {
+        let parameters = given.map(|given: &str| ("Level".to_owned(), given.to_owned()));
+        let template = Template::read(&path, &parameters.into_iter().collect()).unwrap();
+        let variables = &template.functions["F"].environment;
+        assert_eq!(
+            (variables["LEVEL"].as_str(), variables["OTHER"].as_str()),
+            (expected, "same")
+        );
+    }
+}
+
+#[test]
 fn schedules_of_both_kinds_are_read_unless_switched_off() {
     let template = read(
         r#"

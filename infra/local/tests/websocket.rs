@@ -424,6 +424,8 @@ async fn a_disconnect_can_be_dropped_on_request() {
 async fn a_stopping_gateway_closes_connections_and_tells_disconnect() {
     let mut gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
+    // Answered: then it is among those that are to be closed.
+    connection_id(&mut socket).await;
     assert!(gateway.stop().success());
     assert_eq!(next_close(&mut socket).await.0, 1012);
     assert_eq!(

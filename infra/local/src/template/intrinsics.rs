@@ -39,9 +39,13 @@ impl<'a> Scope<'a> {
         }
         let mut parameters = BTreeMap::new();
         for (name, declaration) in declared.into_iter().flatten() {
+            // What the template says is different here, unless something else was asked for.
+            let here = document.pointer("/Metadata/LocalGateway/Parameters");
+            let here = here.and_then(|here| scalar(here.get(name)?));
+            let given = given.get(name).or(here.as_ref());
             parameters.insert(
                 name.as_str(),
-                conditions::parameter(name, declaration, given.get(name))?,
+                conditions::parameter(name, declaration, given)?,
             );
         }
         Ok(Self {
