@@ -1,0 +1,151 @@
+//! Measures Messaging against floors and peers, in the same run: see docs/performance.md.
+
+#![allow(
+    clippy::as_conversions,
+    clippy::print_stdout,
+    reason = "a tool that counts and prints; its numbers are small"
+)]
+
+mod floor;
+mod lines;
+mod proc;
+mod process;
+mod report;
+mod requests;
+mod socket;
+mod stack;
+mod talk;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::floor::Floor;
+use crate::lines::{Line, Plan};
+use crate::stack::{Peers, binaries};
+
+/// Measures Messaging on its local gateway against floors and peers, and prints each line with its ratios.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Only these lines; all without
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Line>,
+
+    /// Rounds of each subject, taken in turns
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+
+    /// Connections of the line about memory
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+
+    /// Leave the peers from npm out
+    #[arg(long)]
+    no_peers: bool,
+
+    /// Take the functions as they are built
+    #[arg(long)]
+    no_build: bool,
+
+    /// Where the JSON goes
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/benches/result.json"
+    )]
+    json: PathBuf,
+
+    #[command(subcommand)]
+    command: Option<What>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum What {
+    /// Runs a floor; for the benchmarks themselves
+    #[command(hide = true)]
+    Floor { floor: Floor },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    match options.command {
+        Some(What::Floor { floor }) => floor.run().await,
+        // What is dropped unfinished ends the processes that it started.
+        None => tokio::select! {
+            measured = measure(&options) => measured,
+            () = told_to_stop() => anyhow::bail!("stopped"),
+        },
+    }
+}
+
+async fn told_to_stop() {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut terminate {
+            Some(terminate) => drop(terminate.recv().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+async fn measure(options: &Options) -> Result<()> {
+    if !options.no_build {
+        build()?;
+    }
+    let plan = Plan {
+        rounds: options.rounds.into(),
+        peers: if options.no_peers {
+            None
+        } else {
+            Some(Peers::install()?)
+        },
+        connections: options.connections,
+    };
+    let lines = if options.only.is_empty() {
+        Line::value_variants()
+    } else {
+        &options.only
+    };
+    println!("min, median and max of {} rounds", plan.rounds);
+    let mut results = Vec::new();
+    for line in lines {
+        let measured = line
+            .measure(&plan)
+            .await
+            .with_context(|| format!("{line:?}"))?;
+        print!("{}", measured.text());
+        results.push(measured.json());
+        // After each line, so that what was measured is not lost with a later one.
+        if let Some(folder) = options.json.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(&options.json, serde_json::to_vec_pretty(&results)?)?;
+    }
+    Ok(())
+}
+
+/// Builds the gateway and the functions in the profile of this executable.
+fn build() -> Result<()> {
+    let folder = binaries()?;
+    let name = folder.file_name().and_then(|it| it.to_str());
+    let profile = match name.context("an executable is in a profile's folder")? {
+        "debug" => "dev",
+        other => other,
+    };
+    let status = Command::new(option_env!("CARGO").unwrap_or("cargo"))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args(["build", "--quiet", "--workspace", "--bins", "--locked"])
+        .args(["--profile", profile])
+        .status()
+        .context("cargo cannot be run")?;
+    ensure!(status.success(), "the functions do not build");
+    Ok(())
+}
