@@ -86,7 +86,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use aws_sdk_dynamodb::{Client, types::ReturnConsumedCapacity};
+use aws_sdk_dynamodb::{Client, config::retry::RetryConfig, types::ReturnConsumedCapacity};
 
 pub use client::client;
 
@@ -114,6 +114,9 @@ pub type Meter = Arc<dyn Fn(&'static str, f64) + Send + Sync>;
 #[derive(Clone)]
 pub struct DynamoStore {
     client: Client,
+    /// The same without repeats. A client of its own, because overriding the configuration of a single request makes the
+    /// SDK put its parts together again each time.
+    once: Client,
     tables: Arc<Tables>,
     meter: Option<Meter>,
 }
@@ -122,7 +125,10 @@ impl DynamoStore {
     /// A store over `tables`.
     #[must_use]
     pub fn new(client: Client, tables: Tables) -> Self {
+        let once = client.config().to_builder();
+        let once = once.retry_config(RetryConfig::disabled()).build();
         Self {
+            once: Client::from_conf(once),
             client,
             tables: Arc::new(tables),
             meter: None,

@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use aws_sdk_dynamodb::{
-    config::{Config, retry::RetryConfig},
     operation::{
         delete_item::DeleteItemError, put_item::PutItemError,
         transact_write_items::TransactWriteItemsError, update_item::UpdateItemError,
@@ -90,7 +89,8 @@ impl DynamoStore {
         let mut turn = 0;
         loop {
             turn += 1;
-            match self.write_once(pattern, write, &returns, repeat).await {
+            // Boxed: the SDK's future is large, and deep inside those of the flows.
+            match Box::pin(self.write_once(pattern, write, &returns, repeat)).await {
                 // The condition of a single write is told apart before; what is left is a transaction in the way.
                 Err(Fault::Conflict) if turn < TURNS => pause(turn).await,
                 done => return done,
@@ -106,14 +106,13 @@ impl DynamoStore {
         repeat: Repeat,
     ) -> Result<Written, Fault> {
         let table = self.table(write.key.table);
-        let retries = match repeat {
-            Repeat::Safe => Config::builder(),
-            Repeat::Never => Config::builder().retry_config(RetryConfig::disabled()),
+        let client = match repeat {
+            Repeat::Safe => &self.client,
+            Repeat::Never => &self.once,
         };
         let (attributes, consumed) = match &write.action {
             Action::Put(item) => {
-                let sent = self
-                    .client
+                let sent = client
                     .put_item()
                     .table_name(table)
                     .set_item(Some(item.clone()))
@@ -122,8 +121,6 @@ impl DynamoStore {
                     .set_expression_attribute_values(write.values())
                     .set_return_values_on_condition_check_failure(write.on_failure())
                     .set_return_consumed_capacity(self.measured())
-                    .customize()
-                    .config_override(retries)
                     .send()
                     .await;
                 match sent {
@@ -139,8 +136,7 @@ impl DynamoStore {
                 }
             }
             Action::Update(update) => {
-                let sent = self
-                    .client
+                let sent = client
                     .update_item()
                     .table_name(table)
                     .set_key(Some(write.key.attributes()))
@@ -151,8 +147,6 @@ impl DynamoStore {
                     .set_return_values_on_condition_check_failure(write.on_failure())
                     .return_values(returns.clone())
                     .set_return_consumed_capacity(self.measured())
-                    .customize()
-                    .config_override(retries)
                     .send()
                     .await;
                 match sent {
@@ -168,8 +162,7 @@ impl DynamoStore {
                 }
             }
             Action::Delete | Action::Check => {
-                let sent = self
-                    .client
+                let sent = client
                     .delete_item()
                     .table_name(table)
                     .set_key(Some(write.key.attributes()))
@@ -178,8 +171,6 @@ impl DynamoStore {
                     .set_expression_attribute_values(write.values())
                     .set_return_values_on_condition_check_failure(write.on_failure())
                     .set_return_consumed_capacity(self.measured())
-                    .customize()
-                    .config_override(retries)
                     .send()
                     .await;
                 match sent {
