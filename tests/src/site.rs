@@ -20,6 +20,9 @@ const DEPLOYMENT: &str = "MESSAGING_DEPLOYMENT";
 pub struct Urls {
     /// The raw WebSocket.
     pub websocket: String,
+    /// The base URL for SockJS clients, if they are served.
+    #[serde(default)]
+    pub sockjs: Option<String>,
     /// The HTTP API.
     pub api: String,
     /// The WebSocket API's own URL, if it can be reached.

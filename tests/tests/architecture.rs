@@ -139,6 +139,21 @@ fn the_protocol_document_has_every_code_and_every_limit_with_its_value() -> Resu
 }
 
 #[test]
+fn the_protocol_document_has_every_close_code_of_sockjs() -> Result<()> {
+    let document = read("docs/protocol.md")?;
+    for close in sockjs::codes::ALL {
+        let row = format!("\n| {} | ", close.code);
+        let reason = format!("`{}`", close.reason);
+        let mut rows = document.split(&row).skip(1);
+        ensure!(
+            rows.any(|it| it.lines().next().is_some_and(|it| it.contains(&reason))),
+            "docs/protocol.md has no row for {close:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn no_file_is_too_long() -> Result<()> {
     let mut files = Vec::new();
     for folder in ["functions", "shared", "infra"] {

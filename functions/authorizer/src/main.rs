@@ -4,7 +4,7 @@ use jwt::WithIssuer;
 use lambda::{AuthorizerEvent, Config, System, allow, init_logs, unauthorized};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
-use service::{Service, ports::Framing};
+use service::Service;
 use store::{DynamoStore, Tables, client};
 
 type Authorizer = Service<DynamoStore, (), (), WithIssuer<System>>;
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Error> {
 async fn authorize(service: &Authorizer, event: AuthorizerEvent) -> Result<Value, Diagnostic> {
     let bearer = event.bearer().ok_or_else(unauthorized)?;
     let identity = service
-        .authenticate(bearer.expose(), Framing::Raw)
+        .authenticate(bearer.expose(), event.framing())
         .await
         .map_err(|fault| Diagnostic {
             error_type: "Store".to_owned(),

@@ -50,7 +50,7 @@ async fn message(service: &Message, event: WebSocketEvent) -> Result<Value, Diag
         body,
     };
     // The client has had its answer. An error from here would make API Gateway send it a frame that is none of ours.
-    if let Err(fault) = service.message(&incoming).await {
+    if let Err(fault) = service.receive(&incoming).await {
         tracing::error!(%fault, "failed after the answer");
     }
     Ok(json!({"statusCode": 200}))

@@ -65,6 +65,15 @@ impl AuthorizerEvent {
         };
         bearer(&self.headers, &self.query_string_parameters).or_else(offer)
     }
+
+    /// How the client's frames are written: as SockJS with `framing=sockjs`, which the edge adds to SockJS's URLs.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        match self.query_string_parameters.get("framing") {
+            Some(framing) if framing == "sockjs" => Framing::Sockjs,
+            _ => Framing::Raw,
+        }
+    }
 }
 
 /// The answer of an authorizer that lets somebody in. Its context comes with every later event of the connection.
@@ -358,6 +367,18 @@ mod tests {
     }
 
     #[test]
+    fn framing_is_asked_for_by_a_parameter() {
+        for (query, framing) in [
+            (json!({"framing": "sockjs", "t": "1"}), Framing::Sockjs),
+            (json!({"framing": "raw"}), Framing::Raw),
+            (json!({"framing": ""}), Framing::Raw),
+            (Value::Null, Framing::Raw),
+        ] {
+            assert_eq!(event(&Value::Null, &query).framing(), framing, "{query}");
+        }
+    }
+
+    #[test]
     fn the_identity_survives_the_way_through_the_gateway() {
         let opaque = Identity {
             subscriber: Subscriber {
@@ -372,6 +393,7 @@ mod tests {
         let signed = Identity {
             token: TokenHash::of_signed("h.p"),
             jti: Some(Jti::new("https://issuer.example", "a#b")),
+            framing: Framing::Sockjs,
             ..opaque.clone()
         };
         for identity in [opaque, signed] {

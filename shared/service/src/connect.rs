@@ -7,14 +7,10 @@ use protocol::{ConnectionId, Subscriber, limits};
 use crate::{
     ATTEMPTS, COMING_UP, Identity, Service, backoff,
     ports::{
-        Connection, Connections, Environment, Fault, Job, RegisterError, Registration,
+        Connection, Connections, Environment, FIRST_GATE, Fault, Job, RegisterError, Registration,
         SignedTokens, SignedUse, Tokens, Workers,
     },
 };
-
-/// The gate that every connection begins with. It holds back pushes until the connection is up, which it is not before
-/// this function has returned; so the young connection loses nothing, and nobody mistakes its 410 for its end.
-pub(crate) const CONNECT_GATE: &str = "connect";
 
 /// A connection that wants to begin.
 #[derive(Clone, Debug)]
@@ -67,7 +63,7 @@ impl<S: Connections + Tokens + SignedTokens, G, W: Workers, E: Environment> Serv
                 framing: *framing,
                 since,
                 ends_at,
-                gates: BTreeMap::from([(CONNECT_GATE.to_owned(), since.plus(COMING_UP))]),
+                gates: BTreeMap::from([(FIRST_GATE.to_owned(), since.plus(COMING_UP))]),
                 parked: Vec::new(),
                 announced: false,
             },
@@ -102,6 +98,7 @@ impl<S: Connections + Tokens + SignedTokens, G, W: Workers, E: Environment> Serv
         let job = Job::Connected {
             subscriber: subscriber.clone(),
             connection: incoming.connection.clone(),
+            framing: *framing,
         };
         if let Err(fault) = self.workers.start(&job).await {
             // Refused below, so it will never come up. What its token has of it goes at its end.

@@ -7,19 +7,20 @@
 //! If the owner dies, the gate ends by itself. What is parked then is taken over by whoever meets it, and becomes a
 //! `resync` for each log, because nobody knows how much of it was posted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use protocol::{
-    ConnectionId, Event, EventBody, ServerMessage, Subscriber, change::LogEntry,
-    frame::PushedEvent, model::Presence,
+    ConnectionId, Event, EventBody, LogId, ServerMessage, Subscriber,
+    change::LogEntry,
+    frame::{DisconnectCode, PushedEvent},
+    model::Presence,
 };
 
 use crate::{
     GATE, POST, Service, Store,
-    connect::CONNECT_GATE,
     ports::{
-        Connection, Environment, Fault, Job, Outcome, Parked, ParkedOutcome, Posted, Pushes,
-        Reference, Workers,
+        Connection, Environment, Fault, Framing, Job, Outcome, Parked, ParkedOutcome, Posted,
+        Pushes, Reference, Workers, is_first_gate,
     },
     push::{Item, Target, loud},
 };
@@ -28,6 +29,16 @@ use crate::{
 const PARKED: usize = 200;
 /// How often a throttled post is tried again before the rest is left to the worker.
 const THROTTLED: u32 = 5;
+
+/// References at most that are turned into messages before these are posted together.
+const TOGETHER: usize = 50;
+
+/// A parked reference as the message that it stands for.
+struct Ready {
+    place: usize,
+    reference: Reference,
+    message: String,
+}
 
 /// What became of items that had to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +61,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let references: Vec<Reference> =
             items.iter().filter_map(|it| it.reference.clone()).collect();
         let Some(saw) = connection.standing_gate(self.environment.now(), None) else {
+            if connection.opening_gate().is_some() {
+                self.drop_unopened(target).await?;
+                return Ok(Parking::Done);
+            }
             return self.take_over(target, &references).await;
         };
         if references.is_empty() {
@@ -66,7 +81,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .park(subscriber, id, Some(saw), &references)
             .await;
         // A young connection's worker sees to it anyway, and is tried again if it dies.
-        if saw != CONNECT_GATE {
+        if !is_first_gate(saw) {
             self.see_to(subscriber, id, &parked).await?;
         }
         match parked? {
@@ -156,6 +171,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             // next write, and does not remove what only we post. How far it came nobody knows.
             let mut expired = connection.gates.clone();
             expired.remove(gate);
+            let unopened = connection
+                .opening_gate()
+                .is_some_and(|it| expired.contains_key(it));
+            if unopened {
+                let target = Target {
+                    subscriber: subscriber.clone(),
+                    id: id.clone(),
+                    connection,
+                    read_at: now,
+                };
+                return self.drop_unopened(&target).await;
+            }
             if !expired.is_empty() {
                 let deadline = now.plus(GATE);
                 let taken = self
@@ -208,6 +235,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(connection.filter(|it| it.gates.contains_key(gate)))
     }
 
+    /// A framed connection whose opener died, so that nobody knows whether its client was told that its session is open: told
+    /// twice it would take its session for lost, not told it would wait for ever. It is dropped, and comes back.
+    pub(crate) async fn drop_unopened(&self, target: &Target) -> Result<(), Fault> {
+        let (framing, code) = (target.connection.framing, DisconnectCode::Shutdown);
+        self.drop_connection(&target.subscriber, &target.id, framing, code)
+            .await?;
+        Ok(())
+    }
+
     /// Posts what is parked as long as the own gate certainly holds; how many are done, or none if there is nothing more
     /// to do here.
     async fn post_parked(
@@ -217,22 +253,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         late: usize,
     ) -> Result<Option<usize>, Fault> {
         let mut resynced = BTreeSet::new();
-        let mut done = 0;
-        for reference in &target.connection.parked {
-            let reference = match reference {
-                Reference::Event { log, .. } | Reference::Resync { log } if done < late => {
-                    if !resynced.insert(log.clone()) {
-                        done += 1;
-                        continue;
-                    }
-                    Reference::Resync { log: log.clone() }
+        let (mut done, mut looked) = (0, 0);
+        let mut ready: VecDeque<Ready> = VecDeque::new();
+        while done < target.connection.parked.len() {
+            if ready.is_empty() {
+                (ready, looked) = self.make_ready(target, looked, late, &mut resynced).await?;
+                if ready.is_empty() {
+                    done = looked;
+                    continue;
                 }
-                other => other.clone(),
-            };
-            let Some(frame) = self.frame_of(target, &reference).await? else {
-                done += 1;
-                continue;
-            };
+            }
             let holds = target.connection.gates.get(gate);
             let now = self.environment.now();
             if holds.is_none_or(|deadline| *deadline <= now.plus(POST))
@@ -241,35 +271,80 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 // Renewed before the next post, and looked whether another stands behind a gate of its own.
                 return Ok(Some(done));
             }
-            match self.post_patiently(target, &[&frame]).await.outcome {
-                Outcome::Delivered => self.note_received(target, &reference).await?,
+            let messages: Vec<&str> = ready.iter().map(|it| it.message.as_str()).collect();
+            let Posted { count, outcome } = self.post_patiently(target, &messages).await;
+            let posted: Vec<Ready> = ready.drain(..count.min(ready.len())).collect();
+            match outcome {
+                Outcome::Delivered => {
+                    for ready in &posted {
+                        self.note_received(target, &ready.reference).await?;
+                    }
+                }
                 Outcome::Gone => {
                     self.lose(target).await?;
                     return Ok(None);
                 }
                 outcome => {
-                    if outcome != Outcome::Throttled && self.resync(target, [reference]).await? {
-                        done += 1;
+                    let doubtful = posted.iter().map(|it| it.reference.clone());
+                    if outcome != Outcome::Throttled && self.resync(target, doubtful).await? {
+                        done = ready.front().map_or(looked, |it| it.place);
                         continue;
                     }
                     // The gate is left to end; the worker that was started with the first reference takes over then,
                     // and says `resync`.
-                    self.store
-                        .unpark(
-                            &target.subscriber,
-                            &target.id,
-                            gate,
-                            done,
-                            self.environment.now().plus(GATE),
-                        )
-                        .await?
-                        .ok();
+                    let deadline = self.environment.now().plus(GATE);
+                    let Target { subscriber, id, .. } = target;
+                    let _ = self
+                        .store
+                        .unpark(subscriber, id, gate, done, deadline)
+                        .await?;
                     return Ok(None);
                 }
             }
-            done += 1;
+            done = ready.front().map_or(looked, |it| it.place);
         }
         Ok(Some(done))
+    }
+
+    /// The messages for the references from `from` on, as many as may go together; and up to where that is. Of the first
+    /// `late` references each log is told only once, that something may be missing.
+    async fn make_ready(
+        &self,
+        target: &Target,
+        from: usize,
+        late: usize,
+        resynced: &mut BTreeSet<LogId>,
+    ) -> Result<(VecDeque<Ready>, usize), Fault> {
+        let most = match target.connection.framing {
+            Framing::Raw => 1,
+            Framing::Sockjs | Framing::Session => TOGETHER,
+        };
+        let impatient = self.environment.now().plus(POST / 2);
+        let mut ready = VecDeque::new();
+        let mut looked = from;
+        for (place, reference) in target.connection.parked.iter().enumerate().skip(from) {
+            if ready.len() >= most || self.environment.now() >= impatient && looked > from {
+                break;
+            }
+            looked = place + 1;
+            let reference = match reference {
+                Reference::Event { log, .. } | Reference::Resync { log } if place < late => {
+                    if !resynced.insert(log.clone()) {
+                        continue;
+                    }
+                    Reference::Resync { log: log.clone() }
+                }
+                other => other.clone(),
+            };
+            if let Some(message) = self.frame_of(target, &reference).await? {
+                ready.push_back(Ready {
+                    place,
+                    reference,
+                    message,
+                });
+            }
+        }
+        Ok((ready, looked))
     }
 
     /// Posts, and again after a pause if the client reads too slowly: a throttled post was certainly not taken.

@@ -1,21 +1,16 @@
 //! The worker's jobs: what nobody should wait for. Each is safe twice.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use protocol::{ConnectionId, LogId, Subscriber, Timestamp, frame::DisconnectCode, limits};
 
 use crate::{
-    COMING_UP, GATE, Service, Store,
-    connect::CONNECT_GATE,
-    ports::{Environment, Fault, Job, Probe, Pushes, Reference, Workers},
+    Service, Store,
+    ports::{Environment, Fault, Framing, Job, Pushes, Reference, Workers},
 };
 
 /// How long the worker drains before it hands on to another invocation of itself.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The first pause before asking again whether a connection is up; it doubles up to the last.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
-const LAST_LOOK: Duration = Duration::from_secs(1);
 /// How long a client may take nothing of what waits for it.
 const BEHIND: Duration = Duration::from_secs(60);
 
@@ -30,7 +25,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Job::Connected {
                 subscriber,
                 connection,
-            } => Box::pin(self.connected(subscriber, connection)).await,
+                framing,
+            } => Box::pin(self.connected(subscriber, connection, *framing)).await,
             Job::Drain { log, holder } => {
                 Box::pin(self.drain_job(log, holder.as_deref(), PATIENCE)).await
             }
@@ -56,34 +52,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// A connection was registered: once it is up, what waited behind its first gate goes, pending invitations after it;
     /// the oldest goes if there is one too many. One that never comes up is forgotten.
-    async fn connected(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<(), Fault> {
-        let started = self.environment.now();
-        let mut pause = FIRST_LOOK;
-        while self.gateway.probe(id).await != Probe::Up {
-            if self.environment.now() > started.plus(COMING_UP) {
-                return self.disconnect(subscriber, id).await;
-            }
-            self.environment.sleep(pause).await;
-            pause = (pause * 2).min(LAST_LOOK);
-        }
-        let mut connections = self.store.connections(subscriber).await?;
-        let Some(connection) = connections.get(id).cloned() else {
-            // Dropped while it came up, when nobody could tell it so.
-            let framing = crate::ports::Framing::Raw;
-            self.drop_connection(subscriber, id, framing, DisconnectCode::TokenInvalidated)
-                .await?;
+    async fn connected(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        framing: Framing,
+    ) -> Result<(), Fault> {
+        let up = match framing {
+            Framing::Raw | Framing::Session => self.come_up(subscriber, id).await?,
+            Framing::Sockjs => self.open_session(subscriber, id).await?,
+        };
+        let Some(mut connections) = up else {
             return Ok(());
         };
-        if let Some(deadline) = connection.gates.get(CONNECT_GATE) {
-            // Behind a gate of its own: this job may be carried out twice, also at once, and one of them releases.
-            let first = BTreeMap::from([(CONNECT_GATE.to_owned(), *deadline)]);
-            let gate = self.environment.fresh_id();
-            let until = self.environment.now().plus(GATE);
-            let taken = self.store.take_gate(subscriber, id, &first, &gate, until);
-            if let Some(taken) = taken.await? {
-                self.release(subscriber, id, &gate, taken, 0).await?;
-            }
-        }
         while connections.len() > limits::CONNECTIONS_PER_SUBSCRIBER {
             let oldest = connections
                 .iter()

@@ -6,6 +6,7 @@
 
 pub mod ports;
 
+mod admit;
 mod append;
 mod authorize;
 mod backend;
@@ -21,6 +22,7 @@ mod jobs;
 mod load;
 mod message;
 mod mint;
+mod open;
 mod presence;
 mod push;
 mod received;

@@ -8,16 +8,14 @@ use protocol::{
     Rejection, RequestId, ServerMessage, Subscriber,
     change::LogEntry,
     decide::{Commit, Draft, Horizon, Then},
-    frame::DisconnectCode,
     limits,
 };
 
 use crate::{
-    ATTEMPTS, GATE, Identity, Service, Store,
+    ATTEMPTS, Identity, Service, Store,
     append::{Allocated, NotAppended},
     backoff,
     change::{Changed, Held},
-    expire::code_at_end,
     ports::{Connection, Environment, Fault, Job, Marker, Outcome, Pushes, Workers},
     push::Target,
 };
@@ -68,7 +66,7 @@ impl Handled {
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// Handles one text frame. A malformed one is ignored; any other is answered by exactly one `ack`.
+    /// Handles one client message. A malformed one is ignored; any other is answered by exactly one `ack`.
     ///
     /// # Errors
     /// A fault of the store after the answer. Before it, the client is told `unavailable`.
@@ -410,78 +408,5 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Some(Then::Typing(log, active)) => self.tell_typing(subscriber, &log, active).await,
             Some(Then::Dismantle(channel)) => self.workers.start(&Job::Dismantle { channel }).await,
         }
-    }
-
-    /// The sender's connection, if it is registered and not past its end. Otherwise it is told so and dropped: nothing is
-    /// accepted from a token that no longer holds, also before the drop.
-    async fn admit(&self, incoming: &Incoming) -> Result<Option<Target>, Fault> {
-        self.admit_behind(incoming, None).await
-    }
-
-    /// The same, with a gate raised in the same step if there will be a response.
-    async fn admit_behind(
-        &self,
-        incoming: &Incoming,
-        gate: Option<&str>,
-    ) -> Result<Option<Target>, Fault> {
-        let subscriber = &incoming.identity.subscriber;
-        let id = &incoming.connection;
-        let now = self.environment.now();
-        let mut attempt = 0;
-        let connection = loop {
-            let read = match gate {
-                Some(gate) => {
-                    let deadline = now.plus(GATE);
-                    let raised = self.store.raise_gate(subscriber, id, gate, deadline).await;
-                    raised.map(Result::ok)
-                }
-                None => {
-                    let connections = self.store.connections(subscriber).await;
-                    connections.map(|mut it| it.remove(id))
-                }
-            };
-            match read {
-                Ok(read) => break read,
-                // Who is not admitted is not answered either: a passing fault must not be the reason.
-                Err(fault) => self.again(&mut attempt, id.as_str(), fault).await?,
-            }
-        };
-        match connection {
-            Some(connection) if now < connection.ends_at => Ok(Some(Target {
-                subscriber: subscriber.clone(),
-                id: id.clone(),
-                connection,
-                read_at: now,
-            })),
-            Some(connection) => {
-                let code = code_at_end(&connection);
-                self.drop_connection(subscriber, id, connection.framing, code)
-                    .await?;
-                Ok(None)
-            }
-            None => {
-                self.turn_away(incoming).await?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// A message over a connection that is not registered: it was dropped, and this may be the last it hears of us.
-    async fn turn_away(&self, incoming: &Incoming) -> Result<(), Fault> {
-        let Identity {
-            token,
-            subscriber,
-            framing,
-            ..
-        } = &incoming.identity;
-        let now = self.environment.now();
-        let code = match self.store.token(token).await? {
-            Some(record) if record.is_good(now) => DisconnectCode::ConnectionLimit,
-            Some(record) if now >= record.expires => DisconnectCode::TokenExpired,
-            _ => DisconnectCode::TokenInvalidated,
-        };
-        self.drop_connection(subscriber, &incoming.connection, *framing, code)
-            .await?;
-        Ok(())
     }
 }

@@ -19,8 +19,8 @@ mod tokens;
 
 pub use channels::{Channels, Page};
 pub use connections::{
-    Connection, Connections, Framing, Gone, Parked, ParkedOutcome, Reauthorization,
-    ReauthorizeError, Reference, RegisterError, Registration,
+    Connection, Connections, FIRST_GATE, Framing, Gone, Parked, ParkedOutcome, Reauthorization,
+    ReauthorizeError, Reference, RegisterError, Registration, is_first_gate, opener_gate,
 };
 pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, SHARDS, Slice};
 pub use outside::{Environment, Job, Outcome, Posted, Probe, Pushes, Workers};

@@ -5,7 +5,7 @@ use protocol::{ConnectionId, ServerMessage, Subscriber, frame::DisconnectCode, l
 use sockjs::{Close, codes};
 
 use crate::{
-    ATTEMPTS, Service, Store, backoff,
+    ATTEMPTS, Identity, IncomingMessage, Service, Store, backoff,
     ports::{Connection, Environment, Fault, Framing, Page, Pushes, TokenHash, Workers},
 };
 
@@ -148,6 +148,27 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(gone)
     }
 
+    /// Drops a connection over which something came that is no frame.
+    pub(crate) async fn drop_broken(&self, incoming: &IncomingMessage) -> Result<(), Fault> {
+        let Identity {
+            subscriber,
+            framing,
+            ..
+        } = &incoming.identity;
+        let connection = &incoming.connection;
+        let entry = self.forget_entry(subscriber, connection).await?;
+        let gone = self
+            .gateway
+            .drop_connection(connection, *framing, codes::BROKEN_FRAMING)
+            .await;
+        if let Some(entry) = entry.filter(|_| gone) {
+            self.store
+                .forget_token_connection(&entry.token, connection)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// The steps of a drop. Forgetting the entry comes first: from then on nothing is accepted from the connection,
     /// whatever becomes of the rest.
     async fn cut(
@@ -158,8 +179,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         code: DisconnectCode,
     ) -> Result<(Option<Connection>, bool), Fault> {
         let entry = self.forget_entry(subscriber, connection).await?;
-        let last_words = ServerMessage::disconnect(code).encode(None);
-        let _ = self.gateway.post(connection, framing, &[&last_words]).await;
+        // Nothing comes before `o`; what closes the session may.
+        if entry.as_ref().is_none_or(|it| it.opening_gate().is_none()) {
+            let last_words = ServerMessage::disconnect(code).encode(None);
+            let _ = self.gateway.post(connection, framing, &[&last_words]).await;
+        }
         let gone = self
             .gateway
             .drop_connection(connection, framing, close(code))

@@ -72,6 +72,8 @@ struct Socket {
     stuck: bool,
     in_flight: usize,
     overlapped: bool,
+    told: bool,
+    broken: Option<&'static str>,
 }
 
 impl Sockets {
@@ -149,6 +151,18 @@ impl Sockets {
         self.lock().keys().cloned().collect()
     }
 
+    /// Whether a framed client was told that its session is open.
+    #[must_use]
+    pub fn is_told(&self, id: &ConnectionId) -> bool {
+        self.with(id, |it| it.told)
+    }
+
+    /// What a framed client would take for the loss of its session, if anything.
+    #[must_use]
+    pub fn broken_framing(&self, id: &ConnectionId) -> Option<&'static str> {
+        self.with(id, |it| it.broken)
+    }
+
     /// Whether two posts to the connection were ever under way at once, so that their order was left to chance.
     #[must_use]
     pub fn overlapped(&self, id: &ConnectionId) -> bool {
@@ -178,6 +192,20 @@ impl Drop for Flight<'_> {
 impl Socket {
     fn take(&mut self, framing: Framing, frame: &str) {
         if self.open {
+            if framing == Framing::Sockjs {
+                match frame {
+                    frame::OPEN if self.told => self.broken = Some("a second `o`"),
+                    frame::OPEN => self.told = true,
+                    // Last words may reach one who was never told.
+                    _ if frame.starts_with('a')
+                        && !self.told
+                        && !frame.starts_with(r#"a["{\"type\":\"disconnect\""#) =>
+                    {
+                        self.broken = Some("messages before `o`");
+                    }
+                    _ => {}
+                }
+            }
             self.frames.push(Frame {
                 framing,
                 text: frame.to_owned(),

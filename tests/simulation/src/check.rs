@@ -48,6 +48,8 @@ pub(crate) fn check(run: &Run<'_>) -> Result<(), Broken> {
     run.messages_are_one_event(&logs)?;
     for session in run.shared.connections.borrow().iter() {
         let of = |what: Broken| format!("{}: {what}", session.line.id);
+        let framing = run.world.sockets().broken_framing(&session.line.id);
+        ensure(framing.is_none(), || format!("{framing:?}")).map_err(of)?;
         run.answers(session).map_err(of)?;
         run.pushes(session, &logs).map_err(of)?;
     }

@@ -194,12 +194,13 @@ impl World {
     pub(crate) async fn try_identity(&self, subscriber: &Subscriber) -> Option<Identity> {
         let lasting = Duration::from_secs(24 * 60 * 60);
         let minted = self.service.mint(subscriber, lasting).await.ok()?;
+        let framings = [Framing::Raw, Framing::Sockjs];
         Some(Identity {
             subscriber: subscriber.clone(),
             token: TokenHash::of(&minted.token),
             token_expires: minted.expires,
             jti: None,
-            framing: Framing::Raw,
+            framing: framings[usize::from(self.fresh().is_multiple_of(2))],
         })
     }
 
@@ -228,7 +229,7 @@ impl World {
     ) -> Task<Result<(), Fault>> {
         let (service, incoming) = (self.service.clone(), self.invocation(line, message));
         self.sim
-            .spawn_mortal(mortality, async move { service.message(&incoming).await })
+            .spawn_mortal(mortality, async move { service.receive(&incoming).await })
     }
 
     /// API Gateway's `$disconnect`, late.
@@ -279,13 +280,23 @@ impl World {
         })
     }
 
-    /// The invocation for one text frame.
+    /// The invocation for one message.
     pub(crate) fn invocation(&self, line: &Line, message: &Value) -> IncomingMessage {
+        let message = message.to_string();
+        let body = match line.identity.framing {
+            Framing::Sockjs => json!([message]).to_string(),
+            Framing::Raw | Framing::Session => message,
+        };
+        self.invocation_with(line, body)
+    }
+
+    /// The invocation for a text frame, whatever it is.
+    pub(crate) fn invocation_with(&self, line: &Line, body: String) -> IncomingMessage {
         IncomingMessage {
             identity: line.identity.clone(),
             connection: line.id.clone(),
             request: RequestId(format!("request-{:06}", self.fresh())),
-            body: message.to_string(),
+            body,
         }
     }
 
@@ -293,7 +304,7 @@ impl World {
     pub(crate) fn send(&self, line: &Line, message: &Value) -> Task<Result<(), Fault>> {
         let (service, incoming) = (self.service.clone(), self.invocation(line, message));
         self.sim
-            .spawn(async move { service.message(&incoming).await })
+            .spawn(async move { service.receive(&incoming).await })
     }
 
     /// Sends a message, lets everything end, and gives back what came to its connection.
@@ -315,7 +326,7 @@ impl World {
     /// Sends a message whose handler only goes on when it is told to.
     pub(crate) fn hold(&self, line: &Line, message: &Value) -> Held<Result<(), Fault>> {
         let (service, incoming) = (self.service.clone(), self.invocation(line, message));
-        self.held(async move { service.message(&incoming).await })
+        self.held(async move { service.receive(&incoming).await })
     }
 
     /// A future that only goes on when it is told to.

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::{Fault, TokenHash};
 
 /// How frames to this connection are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
     /// As they are.
+    #[default]
     Raw,
     /// As SockJS frames.
     Sockjs,
@@ -57,6 +58,23 @@ pub struct Connection {
     pub announced: bool,
 }
 
+/// The gate that every connection begins with. It holds back pushes until the connection is up, which it is not before
+/// `$connect` has returned; so the young connection loses nothing, and nobody mistakes its 410 for its end.
+pub const FIRST_GATE: &str = "connect";
+
+/// The gate of one who tells a framed client that its session is open, in the place of the first.
+#[must_use]
+pub fn opener_gate(name: &str) -> String {
+    format!("{FIRST_GATE}-{name}")
+}
+
+/// Whether a gate is the first or an opener's.
+#[must_use]
+pub fn is_first_gate(gate: &str) -> bool {
+    gate.strip_prefix(FIRST_GATE)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 impl Connection {
     /// A gate that holds at `now`, other than `own`.
     #[must_use]
@@ -76,7 +94,20 @@ impl Connection {
     /// Whether pushes have to be parked at `now`.
     #[must_use]
     pub fn is_gated(&self, now: Timestamp) -> bool {
-        !self.parked.is_empty() || self.standing_gate(now, None).is_some()
+        !self.parked.is_empty()
+            || self.standing_gate(now, None).is_some()
+            || self.opening_gate().is_some()
+    }
+
+    /// The gate behind which a framed client still has to be told that its session is open. Once that gate no longer holds,
+    /// nobody knows whether it was told, and nobody may tell it again: the connection is dropped.
+    #[must_use]
+    pub fn opening_gate(&self) -> Option<&str> {
+        let mut gates = self.gates.keys().map(String::as_str);
+        match self.framing {
+            Framing::Raw | Framing::Session => None,
+            Framing::Sockjs => gates.find(|it| is_first_gate(it)),
+        }
     }
 }
 

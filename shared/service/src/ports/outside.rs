@@ -76,6 +76,9 @@ pub enum Job {
         subscriber: Subscriber,
         /// Which.
         connection: ConnectionId,
+        /// How frames to it are written.
+        #[serde(default)]
+        framing: Framing,
     },
     /// A log may hold events that nobody pushes.
     Drain {

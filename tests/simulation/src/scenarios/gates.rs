@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use serde_json::{Value, json};
-use service::ports::Connections as _;
+use service::ports::{Connections as _, Framing};
 use testkit::memory::Forced;
 
 use super::world;
@@ -176,6 +176,7 @@ fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
         let job = service::ports::Job::Connected {
             subscriber: bob.subscriber().clone(),
             connection: young.id.clone(),
+            framing: Framing::Raw,
         };
         world.service.workers.put(job);
         for text in ["one", "two"] {

@@ -5,6 +5,7 @@ mod connections;
 mod gates;
 mod leases;
 mod membership;
+mod sockjs;
 
 use testkit::sim::Sim;
 

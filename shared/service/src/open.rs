@@ -1,0 +1,180 @@
+//! A registered connection comes up: it is waited for, a framed client is told that its session is open, and what was
+//! parked behind the first gate goes.
+//!
+//! A framed client takes a second `o` for the loss of its session, so exactly one may tell it, once. Whoever does so takes the
+//! first gate for a gate of its own; the job may run twice, also at once, and one of them gets it. `o` is posted again only
+//! after an answer that says that it was certainly not taken. If nobody knows whether it was (an answer that is lost, an
+//! opener that died), the connection is dropped: its client comes back, or had given up long before.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use protocol::{ConnectionId, Subscriber, Timestamp, frame::DisconnectCode};
+use sockjs::codes;
+
+use crate::{
+    COMING_UP, GATE, POST, Service, Store,
+    ports::{
+        Connection, Environment, FIRST_GATE, Fault, Framing, Outcome, Probe, Pushes, Workers,
+        opener_gate,
+    },
+    push::Target,
+};
+
+/// The first pause before looking again whether a connection is up; it doubles up to the last.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// The connections of a subscriber.
+type Lines = BTreeMap<ConnectionId, Connection>;
+
+impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
+    /// Waits until an unframed connection is up, and lets go what was parked; the subscriber's connections, or none if this
+    /// one is no more.
+    pub(crate) async fn come_up(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<Lines>, Fault> {
+        let started = self.environment.now();
+        let mut pause = FIRST_LOOK;
+        while self.gateway.probe(id).await != Probe::Up {
+            if self.environment.now() > started.plus(COMING_UP) {
+                self.disconnect(subscriber, id).await?;
+                return Ok(None);
+            }
+            self.environment.sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+        let connections = self.store.connections(subscriber).await?;
+        let Some(connection) = connections.get(id) else {
+            self.drop_forgotten(subscriber, id, Framing::Raw).await?;
+            return Ok(None);
+        };
+        if let Some(deadline) = connection.gates.get(FIRST_GATE) {
+            // Behind a gate of its own: this job may be carried out twice, also at once, and one of them releases.
+            let first = BTreeMap::from([(FIRST_GATE.to_owned(), *deadline)]);
+            let gate = self.environment.fresh_id();
+            let until = self.environment.now().plus(GATE);
+            let taken = self.store.take_gate(subscriber, id, &first, &gate, until);
+            if let Some(taken) = taken.await? {
+                self.release(subscriber, id, &gate, taken, 0).await?;
+            }
+        }
+        Ok(Some(connections))
+    }
+
+    /// Tells a framed client that its session is open, and lets go what was parked; the subscriber's connections, or none
+    /// if this one is no more.
+    pub(crate) async fn open_session(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<Lines>, Fault> {
+        loop {
+            let now = self.environment.now();
+            let connections = self.store.connections(subscriber).await?;
+            let Some(connection) = connections.get(id) else {
+                // Dropped already, but perhaps before it was up; nothing but a close may come before `o`.
+                self.wait_and_close(id, now).await;
+                return Ok(None);
+            };
+            let Some(opening) = connection.opening_gate() else {
+                // Another try of this job has done it.
+                return Ok(Some(connections));
+            };
+            if connection.gates.get(opening).is_none_or(|it| *it <= now) {
+                let target = Target {
+                    subscriber: subscriber.clone(),
+                    id: id.clone(),
+                    connection: connection.clone(),
+                    read_at: now,
+                };
+                self.drop_unopened(&target).await?;
+                return Ok(None);
+            }
+            let Some(deadline) = connection.gates.get(FIRST_GATE) else {
+                // Another try is at it, or died at it: that shows when its gate ends.
+                self.environment.sleep(LAST_LOOK).await;
+                continue;
+            };
+            // If the answer is lost, the next try finds the gate of one who died.
+            let first = BTreeMap::from([(FIRST_GATE.to_owned(), *deadline)]);
+            let gate = opener_gate(&self.environment.fresh_id());
+            let taken = self
+                .store
+                .take_gate(subscriber, id, &first, &gate, *deadline)
+                .await?;
+            if taken.is_some() {
+                return self.open_behind(subscriber, id, &gate, *deadline).await;
+            }
+        }
+    }
+
+    /// The gate is ours: nobody else tells the client.
+    async fn open_behind(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        gate: &str,
+        deadline: Timestamp,
+    ) -> Result<Option<Lines>, Fault> {
+        let mut pause = FIRST_LOOK;
+        loop {
+            // Others drop the connection once the gate has ended.
+            if deadline <= self.environment.now().plus(POST) {
+                self.disconnect(subscriber, id).await?;
+                return Ok(None);
+            }
+            match self.gateway.open_session(id).await {
+                Outcome::Delivered => break,
+                // Not up yet, or too much at once: certainly not taken.
+                Outcome::Gone | Outcome::Throttled => self.environment.sleep(pause).await,
+                Outcome::TooLarge | Outcome::Unknown => {
+                    let (framing, code) = (Framing::Sockjs, DisconnectCode::Shutdown);
+                    self.drop_connection(subscriber, id, framing, code).await?;
+                    return Ok(None);
+                }
+            }
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+        // Only now: who drops the connection from here on finds it up.
+        let connections = self.store.connections(subscriber).await?;
+        let Some(connection) = connections.get(id).cloned() else {
+            self.drop_forgotten(subscriber, id, Framing::Sockjs).await?;
+            return Ok(None);
+        };
+        self.release(subscriber, id, gate, connection, 0).await?;
+        Ok(Some(connections))
+    }
+
+    /// Closes a framed connection that is not registered any more and may be yet to come up. Why nobody knows: a client whose
+    /// token was taken back learns it when it comes again.
+    async fn wait_and_close(&self, id: &ConnectionId, started: Timestamp) {
+        let mut pause = FIRST_LOOK;
+        while self.gateway.probe(id).await != Probe::Up {
+            if self.environment.now() > started.plus(COMING_UP) {
+                return;
+            }
+            self.environment.sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+        let close = codes::SHUTDOWN;
+        let _ = self
+            .gateway
+            .drop_connection(id, Framing::Sockjs, close)
+            .await;
+    }
+
+    /// Dropped while it came up, when nobody could tell it so.
+    async fn drop_forgotten(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+        framing: Framing,
+    ) -> Result<(), Fault> {
+        let code = DisconnectCode::TokenInvalidated;
+        self.drop_connection(subscriber, id, framing, code).await?;
+        Ok(())
+    }
+}
