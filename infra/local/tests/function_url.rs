@@ -74,6 +74,24 @@ fn open(url: &str) -> BufReader<TcpStream> {
     BufReader::new(stream)
 }
 
+/// The instances of the streaming function: whether each is busy.
+fn instances(gateway: &Gateway) -> Vec<bool> {
+    let url = format!("{}/_local/functions", gateway.url("lambda"));
+    let functions = http("GET", &url, "").json();
+    let functions = functions.as_array().unwrap().iter();
+    functions
+        .filter(|one| one["function"] == "Streaming")
+        .map(|one| one["busy"] == true)
+        .collect()
+}
+
+/// Waits until its instance is free: a request before that would start another.
+fn idle(gateway: &Gateway) {
+    eventually("the instance is free", || {
+        (instances(gateway) == [false]).then_some(())
+    });
+}
+
 /// A connection on which the streaming function was told its steps.
 fn streaming(
     gateway: &Gateway,
@@ -189,22 +207,11 @@ fn each_piece_reaches_the_client_when_it_is_written() {
     assert_eq!(chunk(&mut client), "three");
     assert_eq!(chunk(&mut client), "");
     // The connection is kept, and the instance too.
+    idle(&gateway);
     write!(client.get_mut(), "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n[]").unwrap();
     assert_eq!(self::head(&mut client)[0], "http/1.1 201 created");
     assert_eq!(chunk(&mut client), "");
-    let functions = http(
-        "GET",
-        &format!("{}/_local/functions", gateway.url("lambda")),
-        "",
-    )
-    .json();
-    let functions = functions.as_array().unwrap().iter();
-    assert_eq!(
-        functions
-            .filter(|one| one["function"] == "Streaming")
-            .count(),
-        1
-    );
+    assert_eq!(instances(&gateway).len(), 1);
 }
 
 #[test]
@@ -311,20 +318,9 @@ fn a_function_is_told_that_its_client_left_where_that_is_asked_for() {
         gateway.dir().join("left").exists().then_some(())
     });
     // It is none the worse for it.
+    idle(&gateway);
     let mut client = streaming(&gateway, "HTTP/1.1", "", &json!([{"send": "again"}]));
     head(&mut client);
     assert_eq!(chunk(&mut client), "again");
-    let functions = http(
-        "GET",
-        &format!("{}/_local/functions", gateway.url("lambda")),
-        "",
-    )
-    .json();
-    let functions = functions.as_array().unwrap().iter();
-    assert_eq!(
-        functions
-            .filter(|one| one["function"] == "Streaming")
-            .count(),
-        1
-    );
+    assert_eq!(instances(&gateway).len(), 1);
 }
