@@ -66,6 +66,9 @@ def every_invocation_is_permitted(document):
     """API Gateway and the schedule may invoke what they invoke, and each permission says from where."""
     permitted = set()
     for name, permission in of(document, "AWS::Lambda::Permission"):
+        # An open function URL permits everybody; the function itself refuses who has not the edge's secret.
+        if "FunctionUrlAuthType" in permission or "InvokedViaFunctionUrl" in permission:
+            continue
         assert permission.get("SourceArn"), f"{name} permits everybody of {permission['Principal']}"
         permitted.add((text(permission["FunctionName"]), permission["Principal"]))
     functions = [name for name, _ in of(document, "AWS::Lambda::Function")]
