@@ -113,6 +113,7 @@ impl Peers {
         command
             .current_dir(&self.folder)
             .env("GATEWAY_PORT", &port)
+            .env("BIND_HOST", "127.0.0.1")
             .env("LAMBDA_EXECUTOR", "local")
             .stdout(Stdio::null())
             .stderr(Stdio::null());
