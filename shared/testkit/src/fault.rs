@@ -62,6 +62,7 @@ struct State {
     planned: BTreeMap<&'static str, VecDeque<Option<Failure>>>,
     rates: Rates,
     latency: Duration,
+    spikes: (u32, Duration),
     calls: BTreeMap<&'static str, usize>,
     injected: usize,
 }
@@ -104,12 +105,18 @@ impl Faults {
         self.lock().latency = most;
     }
 
+    /// From now on a step takes, this often in a thousand, up to this much longer, before or after it takes place.
+    pub fn set_spikes(&self, chance: u32, most: Duration) {
+        self.lock().spikes = (chance, most);
+    }
+
     /// From now on everything goes well at once.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.planned.clear();
         state.rates = Rates::default();
         state.latency = Duration::ZERO;
+        state.spikes = (0, Duration::ZERO);
     }
 
     /// How often a method was called; a call that takes several steps (a batch, a second write) counts each.
@@ -148,7 +155,17 @@ impl Faults {
 
     /// Half of the way to the other side and back.
     pub(crate) async fn travel(&self) {
-        let most = self.lock().latency / 2;
+        let (most, (chance, spike)) = {
+            let state = self.lock();
+            (state.latency / 2, state.spikes)
+        };
+        // Half of the chance on each of the two ways.
+        if chance > 0 && self.0.random.below(2_000) < u64::from(chance) {
+            let millis = u64::try_from(spike.as_millis()).unwrap_or(u64::MAX);
+            let taken = self.0.random.below(millis.saturating_add(1));
+            self.lock().injected += 1;
+            self.0.clock.sleep(Duration::from_millis(taken)).await;
+        }
         if most.is_zero() {
             pause().await;
         } else {

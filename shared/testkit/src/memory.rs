@@ -14,8 +14,11 @@ mod tokens;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use protocol::Timestamp;
-use service::ports::{Fault, Page};
+use protocol::{
+    ChannelKey, LogId, SubscriberId, Timestamp,
+    change::{Member, Roster},
+};
+use service::ports::{Fault, Head, Page};
 
 use self::state::State;
 use crate::fault::Kind;
@@ -62,10 +65,18 @@ pub enum Condition {
     Lease,
     /// A change of membership meets the roster that was read.
     Roster,
+    /// A log's lease is only given back if nothing was allocated meanwhile.
+    Release,
+    /// A gate that is raised stands.
+    Gate,
     /// What is parked is kept.
     Parked,
     /// A gate is only lowered if nothing is parked behind it, and what is parked is then lost with it.
-    Gate,
+    Lower,
+    /// A connection is only registered under a token that is good.
+    Token,
+    /// Who has left a channel is no member of it.
+    Membership,
 }
 
 impl Memory {
@@ -111,6 +122,47 @@ impl Memory {
 
     fn ignores(&self, condition: Condition) -> bool {
         self.knob(|it| it.ignored == Some(condition))
+    }
+
+    /// The row of a member, or of who was one, as it stands now: for a test that looks without taking a step.
+    #[must_use]
+    pub fn row(&self, channel: &ChannelKey, subscriber: &SubscriberId) -> Option<Member> {
+        self.look(|state| {
+            let channel = state.channel(channel)?;
+            channel.member(subscriber, self.clock.now()).cloned()
+        })
+    }
+
+    /// Every current member of a channel that is open, as they stand now, with the roster.
+    #[must_use]
+    pub fn rows(&self, channel: &ChannelKey) -> Option<(Roster, Vec<Member>)> {
+        self.look(|state| {
+            let channel = state.channel(channel)?;
+            let rows = channel.members.values().map(|row| row.member.clone());
+            let roster = channel.roster.filter(|it| it.open)?;
+            Some((roster, rows.filter(Member::is_current).collect()))
+        })
+    }
+
+    /// A log's head, as it stands now.
+    #[must_use]
+    pub fn head_now(&self, log: &LogId) -> Option<Head> {
+        self.look(|state| state.heads.get(log).cloned())
+    }
+
+    /// Every log's head, as it stands now.
+    #[must_use]
+    pub fn all_heads(&self) -> Vec<(LogId, Head)> {
+        self.look(|state| {
+            let heads = state.heads.iter();
+            heads
+                .map(|(log, head)| (log.clone(), head.clone()))
+                .collect()
+        })
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// From now on what is eventually consistent is this late.
