@@ -15,7 +15,7 @@ use crate::{
     ATTEMPTS, Identity, Service, Store,
     append::{Allocated, NotAppended},
     backoff,
-    change::{Changed, Held},
+    change::{Changed, Held, go_on_deleting},
     ports::{Connection, Environment, Fault, Job, Marker, Outcome, Pushes, Workers},
     push::Target,
 };
@@ -176,6 +176,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         holder: &str,
     ) -> Result<Handled, Fault> {
         let mut held: Option<Held> = None;
+        let mut begun = None;
         for attempt in 0..=ATTEMPTS {
             let decision = match protocol::decide(message, &context, &known) {
                 Ok(decision) => decision,
@@ -186,7 +187,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     known = self.load(&context.subscriber, &needs).await?;
                     continue;
                 }
-                Err(rejection) => return self.reject(rejection, held).await,
+                Err(rejection) => match go_on_deleting(begun.as_ref(), &known) {
+                    Some(decision) => decision,
+                    None => return self.reject(rejection, held).await,
+                },
             };
             let Decision {
                 commit,
@@ -232,6 +236,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     return Ok(handled);
                 }
                 Commit::Change(plan) => {
+                    if let (Some(Then::Dismantle(channel)), None) = (&handled.then, &begun) {
+                        begun = Some(channel.clone());
+                        // Before the channel ends: afterwards nobody could make up for it.
+                        let channel = channel.clone();
+                        self.workers.start(&Job::Dismantle { channel }).await?;
+                    }
                     let origin = (!plan.is_pushed_to_caller()).then_some(&context.connection);
                     match self.try_change(&plan, origin, holder, &mut held).await? {
                         Ok(Some(Changed { entries, answer })) => {
@@ -381,7 +391,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     async fn follow(&self, subscriber: &Subscriber, then: Option<Then>) -> Result<(), Fault> {
         match then {
-            None | Some(Then::Nothing) => Ok(()),
+            None | Some(Then::Nothing | Then::Dismantle(_)) => Ok(()),
             Some(Then::TellPresence) => {
                 let job = Job::Presence {
                     subscriber: subscriber.clone(),
@@ -406,7 +416,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 self.workers.start(&job).await
             }
             Some(Then::Typing(log, active)) => self.tell_typing(subscriber, &log, active).await,
-            Some(Then::Dismantle(channel)) => self.workers.start(&Job::Dismantle { channel }).await,
         }
     }
 }

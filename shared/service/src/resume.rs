@@ -1,5 +1,6 @@
 //! Coming back: a page after each position, and what else has had events.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream, try_join};
@@ -17,6 +18,10 @@ use crate::{
 
 /// Logs that are read at once.
 const AT_ONCE: usize = 16;
+
+/// How much later than it took its place an event may be pushed: a lease ends after ten seconds, a job that died is
+/// repeated after one minute and again after two, and each minute somebody looks for what nobody pushes.
+const ON_ITS_WAY: Duration = Duration::from_secs(5 * 60);
 
 /// A page for each position, and the other destinations that have had events.
 pub(crate) type Resumed = (Vec<Option<History>>, Vec<(Destination, u64)>);
@@ -159,9 +164,11 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 }
 
-/// `since` is a time of the service's, so equal counts as later: told twice is better than not at all.
+/// `since` is a time that the client saw of the service's. What took its place before that may have been on its way to the
+/// client all the same, and have got lost with its connection; and equal counts as later. Told twice is better than not at
+/// all.
 fn had_events(head: &Head, since: Timestamp) -> bool {
-    head.allocated_at >= since
+    head.allocated_at.plus(ON_ITS_WAY) >= since
 }
 
 /// A conversation that has not begun.
