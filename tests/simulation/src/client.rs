@@ -1,71 +1,25 @@
-//! Clients that keep the client's rule: a position for each destination, and `get-history` after it on a gap or a resync.
+//! Clients: how they connect, ask, and hear.
 
 use core::{
     cell::{Cell, RefCell},
     time::Duration,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, rc::Rc};
 
-use protocol::{Destination, LogId, Subscriber};
+use protocol::{ChannelId, ChannelKey, Destination, LogId, Subscriber, Timestamp, change::Member};
 use serde_json::{Value, json};
-use service::{Identity, ports::Fault};
-use testkit::{random::Random, sim::Task};
+use testkit::random::Random;
 
-use crate::world::{Line, World};
+use crate::{
+    position::Position,
+    shared::{Request, Session, Shared, Stored},
+    world::{Bearer, World},
+};
 
 /// How long a client waits for an `ack`.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it looks at what came.
 const LOOK: Duration = Duration::from_millis(40);
-
-/// What is common to all clients of a run.
-#[derive(Default)]
-pub(crate) struct Shared {
-    /// Every connection there ever was.
-    pub(crate) connections: RefCell<Vec<Rc<Session>>>,
-    /// Messages that were acknowledged, with their place.
-    pub(crate) stored: RefCell<Vec<Stored>>,
-    /// Messages that were only sent when their connection's token had been invalidated.
-    pub(crate) forbidden: RefCell<BTreeSet<String>>,
-    /// Whether clients are to end.
-    pub(crate) over: Cell<bool>,
-    /// How many have come to the end of what they wanted.
-    pub(crate) done: Cell<usize>,
-    /// The chance in a thousand that a function dies at an await.
-    pub(crate) mortality: Cell<u32>,
-}
-
-/// An acknowledged message.
-#[derive(Clone, Debug)]
-pub(crate) struct Stored {
-    pub(crate) log: LogId,
-    pub(crate) message_id: String,
-    pub(crate) content: Value,
-    pub(crate) sequence: u64,
-}
-
-/// One connection and all that came over it.
-pub(crate) struct Session {
-    pub(crate) line: Line,
-    pub(crate) frames: RefCell<Vec<Value>>,
-    /// The handlers of what was sent, by the message's `id`.
-    pub(crate) handlers: RefCell<BTreeMap<String, Task<Result<(), Fault>>>>,
-    /// Ends of logs that the first history over this connection told: what is later is pushed.
-    pub(crate) baseline: RefCell<BTreeMap<LogId, (usize, u64)>>,
-    pub(crate) invalidated: Cell<bool>,
-}
-
-/// How far a client is in a log.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Position {
-    pub(crate) at: u64,
-    /// Own messages beyond it.
-    ahead: BTreeSet<u64>,
-    fetch: bool,
-}
 
 /// What became of a request.
 #[derive(Debug)]
@@ -81,10 +35,14 @@ pub(crate) struct Device {
     pub(crate) shared: Rc<Shared>,
     pub(crate) subscriber: Subscriber,
     pub(crate) random: Random,
-    pub(crate) identity: RefCell<Option<Identity>>,
+    pub(crate) bearer: RefCell<Option<Bearer>>,
     pub(crate) session: RefCell<Option<Rc<Session>>>,
     pub(crate) positions: RefCell<BTreeMap<LogId, Position>>,
-    seen: Cell<usize>,
+    /// What was acknowledged to this device.
+    pub(crate) said: RefCell<Vec<Stored>>,
+    /// The last time of the service's that it saw.
+    pub(crate) since: Cell<Option<Timestamp>>,
+    looked: Cell<usize>,
 }
 
 impl Device {
@@ -94,20 +52,23 @@ impl Device {
             shared: Rc::clone(shared),
             subscriber,
             random: world.sim.random(),
-            identity: RefCell::default(),
+            bearer: RefCell::default(),
             session: RefCell::default(),
             positions: RefCell::default(),
-            seen: Cell::new(0),
+            said: RefCell::default(),
+            since: Cell::new(None),
+            looked: Cell::new(0),
         }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.world.sim.clock().now()
     }
 
     pub(crate) async fn pause(&self, most_millis: u64) {
         let millis = self.random.below(most_millis + 1);
-        self.world
-            .sim
-            .clock()
-            .sleep(Duration::from_millis(millis))
-            .await;
+        let clock = self.world.sim.clock();
+        clock.sleep(Duration::from_millis(millis)).await;
     }
 
     /// The connection, a new one if there is none that is up; what was missed meanwhile is fetched.
@@ -124,57 +85,101 @@ impl Device {
         }
     }
 
-    fn is_up(&self, session: &Session) -> bool {
-        self.world.sockets().is_open(&session.line.id)
+    pub(crate) fn is_up(&self, session: &Session) -> bool {
+        !session.dead.get() && self.world.sockets().is_open(&session.line.id)
+    }
+
+    /// A token: the one it has, or a fresh one. Some end soon.
+    async fn token(&self) -> Option<Bearer> {
+        let known = self.bearer.borrow().clone();
+        if known.is_some() {
+            return known;
+        }
+        let lasting = if self.random.chance(150) {
+            self.shared.count("tokens that end soon");
+            Duration::from_secs(20 + self.random.below(60))
+        } else {
+            Duration::from_secs(24 * 60 * 60)
+        };
+        let fresh = self.world.bearer(&self.subscriber, lasting).await?;
+        self.note_token(&fresh);
+        *self.bearer.borrow_mut() = Some(fresh.clone());
+        Some(fresh)
+    }
+
+    pub(crate) fn note_token(&self, bearer: &Bearer) {
+        let token = (self.subscriber.clone(), bearer.identity.token.clone());
+        self.shared.issued.borrow_mut().push(token);
     }
 
     async fn connect(&self) -> Option<Rc<Session>> {
         self.look();
-        let identity = self.identity.borrow().clone();
-        let identity = match identity {
-            Some(identity) => identity,
-            None => {
-                let minted = self.world.try_identity(&self.subscriber).await?;
-                *self.identity.borrow_mut() = Some(minted.clone());
-                minted
-            }
-        };
+        let bearer = self.token().await?;
+        let token = bearer.identity.token.clone();
+        let condemned = self.shared.invalidated.borrow().contains(&token)
+            || bearer.identity.token_expires <= self.now();
+        // Without the authorizer: as if the token had ended between it and the function.
+        let asked = self.random.chance(500);
         let mortality = self.shared.mortality.get();
-        let Some(line) = self.world.connect_mortal(identity, mortality).await else {
+        let line = self.world.connect_mortal(&bearer, asked, mortality).await;
+        let Some(line) = line else {
             // The token may be no good any more.
-            *self.identity.borrow_mut() = None;
+            *self.bearer.borrow_mut() = None;
             return None;
         };
-        let session = Rc::new(Session {
-            line,
-            frames: RefCell::default(),
-            handlers: RefCell::default(),
-            baseline: RefCell::default(),
-            invalidated: Cell::new(false),
-        });
-        self.shared
-            .connections
-            .borrow_mut()
-            .push(Rc::clone(&session));
+        if condemned {
+            self.shared
+                .broke(format!("(12) {} is up with a token that ended", line.id));
+        }
+        self.shared.count("connections");
+        let session = Rc::new(Session::new(line));
+        let connections = &self.shared.connections;
+        connections.borrow_mut().push(Rc::clone(&session));
         *self.session.borrow_mut() = Some(Rc::clone(&session));
-        self.seen.set(0);
-        for kind in ["list-channels", "list-conversations"] {
-            loop {
-                match self
-                    .request_over(&session, json!({"type": kind, "limit": 100}))
-                    .await
-                {
-                    Answer::Done(frames) if frames.len() > 1 => break,
-                    _ if !self.is_up(&session) => return None,
-                    _ => {}
+        self.looked.set(0);
+        self.return_over(&session).await?;
+        Some(session)
+    }
+
+    /// Learns what was missed: by `resume`, or by the lists and each log's history.
+    async fn return_over(&self, session: &Rc<Session>) -> Option<()> {
+        let known = !self.positions.borrow().is_empty();
+        if known && self.since.get().is_some() && self.random.chance(600) {
+            while !self.resume(session, true).await {
+                if !self.is_up(session) {
+                    return None;
                 }
             }
+        } else {
+            for kind in ["list-channels", "list-conversations"] {
+                self.list(session, kind).await?;
+            }
+            for position in self.positions.borrow_mut().values_mut() {
+                position.fetch = true;
+            }
         }
-        for position in self.positions.borrow_mut().values_mut() {
-            position.fetch = true;
+        self.fetch(session).await;
+        Some(())
+    }
+
+    /// A list, page by page.
+    pub(crate) async fn list(&self, session: &Rc<Session>, kind: &str) -> Option<()> {
+        let limit = 1 + self.random.below(100);
+        let mut after = Value::Null;
+        loop {
+            let mut message = json!({"type": kind, "limit": limit});
+            if !after.is_null() {
+                message["after"] = after.clone();
+            }
+            match self.request_over(session, message).await {
+                Answer::Done(frames) if frames.len() > 1 => match frames[0].get("next") {
+                    Some(next) => after = next.clone(),
+                    None => return Some(()),
+                },
+                _ if !self.is_up(session) => return None,
+                _ => {}
+            }
         }
-        self.fetch(&session).await;
-        Some(session)
     }
 
     /// Sends a request, and waits for its `ack`.
@@ -187,24 +192,111 @@ impl Device {
     pub(crate) fn send(&self, session: &Rc<Session>, mut message: Value) -> String {
         let id = format!("r{}", self.world.fresh());
         message["id"] = json!(id);
-        if let Some(message_id) = message["message-id"].as_str() {
+        if let Some(content) = message["content"].as_str() {
             // Sent again over another connection it may be accepted.
             let mut forbidden = self.shared.forbidden.borrow_mut();
-            if session.invalidated.get() {
-                forbidden.insert(message_id.to_owned());
-            } else {
-                forbidden.remove(message_id);
+            let mut good = self.shared.good.borrow_mut();
+            if !session.is_condemned(&self.shared, self.now()) {
+                good.insert(content.to_owned());
+                forbidden.remove(content);
+            } else if !good.contains(content) {
+                forbidden.insert(content.to_owned());
+                self.shared.count("messages sent too late");
             }
         }
-        let mortality = self.shared.mortality.get();
-        let handler = self.world.send_mortal(&session.line, &message, mortality);
-        session.handlers.borrow_mut().insert(id.clone(), handler);
+        self.deliver(session, &id, message);
         id
     }
 
-    async fn request_over(&self, session: &Rc<Session>, message: Value) -> Answer {
-        let id = self.send(session, message);
-        self.answer(session, &id).await
+    /// What API Gateway makes of a frame: an invocation, perhaps late, perhaps lost.
+    pub(crate) fn deliver(&self, session: &Rc<Session>, id: &str, message: Value) {
+        self.shared.count("messages of clients");
+        let wire = self.shared.wire.get();
+        let lost = self.random.chance(wire / 2);
+        let late = if self.random.chance(wire * 8) {
+            self.random.below(1_500)
+        } else {
+            0
+        };
+        if lost {
+            self.shared.count("invocations lost");
+        } else if late > 0 {
+            self.shared.count("invocations late");
+        }
+        let mortality = self.shared.mortality.get();
+        let send = || {
+            self.world
+                .send_mortal(&session.line, &message, late, mortality)
+        };
+        let request = Request {
+            handler: (!lost).then(send),
+            message: message.clone(),
+            begun: self.now().plus(Duration::from_millis(late)),
+            answered: Cell::new(None),
+        };
+        session.requests.borrow_mut().insert(id.to_owned(), request);
+    }
+
+    pub(crate) async fn request_over(&self, session: &Rc<Session>, message: Value) -> Answer {
+        let before = self.standing(&message);
+        let id = self.send(session, message.clone());
+        let answer = self.answer(session, &id).await;
+        if before == self.standing(&message) {
+            self.has_right(&message, before, &answer);
+        }
+        answer
+    }
+
+    /// The subscriber's row in the channel that a message names, and whether that is open.
+    fn standing(&self, message: &Value) -> (Option<Member>, bool) {
+        let channel = message["channel-id"].as_str();
+        let Some(id) = channel.and_then(|it| ChannelId::parse(it).ok()) else {
+            return (None, false);
+        };
+        let channel = ChannelKey {
+            domain: self.subscriber.domain.clone(),
+            id,
+        };
+        let store = &self.world.service.store;
+        let row = store.row(&channel, &self.subscriber.id);
+        // Rights and horizons may change; whether it is a member, and since when, is what counts.
+        let row = row.map(|it| Member {
+            administrator: false,
+            displayed: 0,
+            read: 0,
+            ..it
+        });
+        let open = store.rows(&channel).is_some()
+            && store
+                .head_now(&channel.log())
+                .is_some_and(|head| head.active);
+        (row, open)
+    }
+
+    /// 10: who was no member all the time gets nothing of a channel, not even that it exists; and who was one is let in.
+    fn has_right(&self, message: &Value, standing: (Option<Member>, bool), answer: &Answer) {
+        let kind = message["type"].as_str().unwrap_or_default();
+        let (Some(channel), false) = (
+            message["channel-id"].as_str(),
+            matches!(kind, "create-channel" | "join-channel" | "leave-channel"),
+        ) else {
+            return;
+        };
+        let (row, open) = standing;
+        let is_member = row.is_some_and(|it| it.is_current());
+        let about_another = message.get("subscriber-id").is_some();
+        let broken = match answer {
+            Answer::Done(_) => !is_member,
+            Answer::Rejected(code) if code == "not-found" => is_member && open && !about_another,
+            Answer::Rejected(code) => !is_member && code != "unavailable",
+            Answer::Lost => false,
+        };
+        if broken {
+            let who = &self.subscriber.id;
+            self.shared.broke(format!(
+                "(10) {who} is a member of {channel}: {is_member}, but {message} was answered {answer:?}"
+            ));
+        }
     }
 
     pub(crate) async fn answer(&self, session: &Rc<Session>, id: &str) -> Answer {
@@ -219,6 +311,9 @@ impl Device {
                 mine.cloned().collect()
             };
             if let Some(ack) = mine.iter().find(|it| it["type"] == "ack") {
+                if let Some(request) = session.requests.borrow().get(id) {
+                    request.answered.set(Some(clock.now()));
+                }
                 return match ack["error"]["code"].as_str() {
                     None => Answer::Done(mine),
                     Some(code) => Answer::Rejected(code.to_owned()),
@@ -236,21 +331,24 @@ impl Device {
         let Some(session) = self.session.borrow().clone() else {
             return;
         };
+        if session.dead.get() {
+            return;
+        }
         let fresh = self.world.take(&session.line);
         session.frames.borrow_mut().extend(fresh);
         loop {
-            let at = self.seen.get();
+            let at = self.looked.get();
             let Some(frame) = session.frames.borrow().get(at).cloned() else {
                 return;
             };
-            self.seen.set(at + 1);
+            self.looked.set(at + 1);
             self.apply(&session, at, &frame);
         }
     }
 
-    fn log_of(&self, frame: &Value) -> Option<LogId> {
+    pub(crate) fn log_of(&self, frame: &Value) -> Option<LogId> {
         let destination = if let Some(id) = frame["channel-id"].as_str() {
-            Destination::Channel(protocol::ChannelId::parse(id).unwrap())
+            Destination::Channel(ChannelId::parse(id).unwrap())
         } else {
             let id = frame["subscriber-id"].as_str()?;
             Destination::Subscriber(protocol::SubscriberId::parse(id).unwrap())
@@ -258,127 +356,14 @@ impl Device {
         Some(LogId::of(&self.subscriber, &destination))
     }
 
-    fn apply(&self, session: &Session, at: usize, frame: &Value) {
-        let kind = frame["type"].as_str().unwrap();
-        if kind == "channels" || kind == "conversations" {
-            let mut positions = self.positions.borrow_mut();
-            for item in frame[kind].as_array().unwrap() {
-                let log = self.log_of(item).unwrap();
-                positions.entry(log).or_default().fetch = true;
-            }
-            return;
-        }
-        let place = if kind == "channel-joined" {
-            &frame["membership"]
-        } else {
-            frame
-        };
-        let Some(log) = self.log_of(place) else {
-            return;
-        };
-        let sequence = frame["sequence"].as_u64();
-        let mut positions = self.positions.borrow_mut();
-        match kind {
-            "history" => {
-                let position = positions.entry(log.clone()).or_default();
-                for event in frame["events"].as_array().unwrap() {
-                    position.told(event["sequence"].as_u64().unwrap());
-                }
-                let end = frame["last-sequence"].as_u64().unwrap();
-                session
-                    .baseline
-                    .borrow_mut()
-                    .entry(log)
-                    .or_insert((at, end));
-            }
-            "delivery" if frame["status"] == "stored" => {
-                positions.entry(log).or_default().told(sequence.unwrap());
-            }
-            "delivery" | "typing" | "presence" => {}
-            "resync" | "channel-joined" | "invitation" | "channel-left" => {
-                if kind == "resync" || frame.get("reply-to").is_some() {
-                    positions.entry(log).or_default().fetch = true;
-                }
-            }
-            _ => {
-                let Some(sequence) = sequence else {
-                    return;
-                };
-                let position = positions.entry(log).or_default();
-                position.told(sequence);
-                // A gap, or the end of our membership.
-                position.fetch |= position.at < sequence && frame.get("reply-to").is_none();
-                position.fetch |= kind == "subscriber-left" || kind == "channel-deleted";
-            }
-        }
-    }
-
-    /// Fetches what is known to be missing.
-    pub(crate) async fn fetch(&self, session: &Rc<Session>) {
-        loop {
-            self.look();
-            let next = {
-                let mut positions = self.positions.borrow_mut();
-                positions
-                    .iter_mut()
-                    .find(|(_, it)| it.fetch)
-                    .map(|(log, it)| {
-                        it.fetch = false;
-                        (log.clone(), it.at)
-                    })
-            };
-            let Some((log, at)) = next else {
-                return;
-            };
-            let mut message = json!({"type": "get-history", "after": at, "limit": 20});
-            name(&mut message, &log, &self.subscriber);
-            let again = match self.request_over(session, message).await {
-                // The post of the response may have been lost, that of the ack not.
-                Answer::Done(frames) => {
-                    let history = frames.iter().find(|it| it["type"] == "history");
-                    history.is_none_or(|it| it["more"] == true)
-                }
-                Answer::Rejected(code) if code == "not-found" => {
-                    self.positions.borrow_mut().remove(&log);
-                    false
-                }
-                _ => true,
-            };
-            if again && let Some(position) = self.positions.borrow_mut().get_mut(&log) {
-                position.fetch = true;
-            }
-            if !self.is_up(session) {
-                return;
-            }
-        }
-    }
-
     /// Keeps the client's rule until the run is over.
     pub(crate) async fn follow(&self) {
         while !self.shared.over.get() {
             let session = self.session().await;
             self.fetch(&session).await;
-            self.world.sim.clock().sleep(LOOK * 5).await;
+            self.world.sim.clock().sleep(LOOK * 15).await;
         }
         self.look();
-    }
-}
-
-impl Position {
-    fn told(&mut self, sequence: u64) {
-        if sequence > self.at {
-            self.ahead.insert(sequence);
-        }
-        while self.ahead.remove(&(self.at + 1)) {
-            self.at += 1;
-        }
-        let at = self.at;
-        self.ahead.retain(|it| *it > at);
-    }
-
-    /// Whether it knows all up to `end`.
-    pub(crate) fn knows(&self, end: u64) -> bool {
-        self.at >= end
     }
 }
 

@@ -4,11 +4,15 @@
 #![cfg(test)]
 #![allow(clippy::as_conversions, reason = "a test may fail")]
 
-mod careless;
+mod acts;
 mod check;
 mod client;
+mod mutations;
+mod position;
 mod run;
 mod scenarios;
 mod script;
 mod seeds;
+mod shared;
+mod tally;
 mod world;

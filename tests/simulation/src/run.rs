@@ -1,15 +1,18 @@
 //! One run of the simulation: people in two domains, each with several devices, and what goes wrong.
 
 use core::time::Duration;
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
+use protocol::{ChannelKey, LogId};
 use testkit::{memory::Rates, sim::Sim};
 
 use crate::{
     check::{Run, check},
-    client::{Device, Shared},
-    script::PEOPLE,
-    world::{World, subscriber},
+    client::Device,
+    script::{CHANNELS, PEOPLE},
+    shared::Shared,
+    tally::Tally,
+    world::{World, channel, subscriber},
 };
 
 /// What goes wrong in a run.
@@ -17,65 +20,67 @@ use crate::{
 pub(crate) struct Profile {
     /// Functions die.
     pub(crate) deaths: bool,
-    /// The store refuses, loses answers, conflicts.
+    /// The store refuses, loses answers, conflicts, gives small pages and a late index.
     pub(crate) store: bool,
     /// Posts are lost, throttled, of unknown outcome.
     pub(crate) posts: bool,
     /// Jobs come twice.
     pub(crate) twice: bool,
+    /// Now and then the store takes longer than a lease holds, and a post as long as it may.
+    pub(crate) slow: bool,
+    /// Invocations are late, or lost.
+    pub(crate) wire: bool,
 }
+
+/// How many profiles there are: a seed's remainder is its profile.
+pub(crate) const PROFILES: u64 = 8;
 
 impl Profile {
     /// Nothing, each alone, everything.
     fn of(seed: u64) -> Self {
-        let none = Self::default();
-        match seed % 6 {
-            0 => none,
-            1 => Self {
-                deaths: true,
-                ..none
-            },
-            2 => Self {
-                store: true,
-                ..none
-            },
-            3 => Self {
-                posts: true,
-                ..none
-            },
-            4 => Self {
-                twice: true,
-                ..none
-            },
-            _ => Self {
-                deaths: true,
-                store: true,
-                posts: true,
-                twice: true,
-            },
+        let is = |profile| [profile, PROFILES - 1].contains(&(seed % PROFILES));
+        Self {
+            deaths: is(1),
+            store: is(2),
+            posts: is(3),
+            twice: is(4),
+            slow: is(5),
+            wire: is(6),
         }
     }
 
     pub(crate) fn is_faulty(self) -> bool {
         self != Self::default()
     }
+
+    /// Whether every call is answered, and soon.
+    pub(crate) fn is_prompt(self) -> bool {
+        !(self.deaths || self.store || self.posts || self.slow)
+    }
 }
 
 /// Devices of each subscriber.
 const DEVICES: usize = 2;
 /// What each device does.
-const ACTIONS: u64 = 12;
+const ACTIONS: u64 = 14;
+/// How often what must hold at any time is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// A log of which somebody should be pushing the rest is not left alone for so long.
+const LEFT_ALONE: u32 = 8;
 
-/// Runs one seed; what does not hold at its end.
-pub(crate) fn run(sim: &Sim, prepare: impl Fn(&World)) -> Result<(), String> {
+/// Runs one seed; what was done, or what does not hold.
+pub(crate) fn run(sim: &Sim, prepare: impl Fn(&World)) -> Result<Tally, String> {
     let profile = Profile::of(sim.seed());
     let world = World::new(sim);
     prepare(&world);
     let shared = Rc::new(Shared::default());
     let mortality = if profile.deaths { 4 } else { 0 };
     shared.mortality.set(mortality);
+    shared.wire.set(if profile.wire { 20 } else { 0 });
     world.work(mortality, if profile.twice { 300 } else { 0 });
     world.make_trouble(profile);
+    world.expire_each_minute(&shared);
+    watch(&world, &shared, profile);
 
     // The second domain is small: it is there to be kept apart.
     let people = [("d", &PEOPLE[..], DEVICES), ("e", &PEOPLE[..2], 1)];
@@ -89,49 +94,135 @@ pub(crate) fn run(sim: &Sim, prepare: impl Fn(&World)) -> Result<(), String> {
             }
         }
     }
+    let outcome = to_the_end(&world, &shared, &devices, profile);
+    let told = shared.connections.borrow();
+    let told = told
+        .iter()
+        .map(|it| it.frames.borrow().len())
+        .sum::<usize>();
+    let mut tally = shared.tally.borrow().clone();
+    for (what, count) in [
+        ("frames to clients", told),
+        ("functions killed", usize::try_from(sim.killed()).unwrap()),
+        (
+            "faults of the store",
+            world.service.store.faults().injected(),
+        ),
+        ("faults of posts", world.sockets().faults().injected()),
+        ("jobs", world.jobs_done().len()),
+    ] {
+        tally.add(what, u64::try_from(count).unwrap());
+    }
+    shared.over.set(true);
+    sim.kill_all();
+    outcome.map(|()| tally)
+}
+
+fn to_the_end(
+    world: &World,
+    shared: &Rc<Shared>,
+    devices: &[Rc<Device>],
+    profile: Profile,
+) -> Result<(), String> {
+    let sim = &world.sim;
     for _ in 0..120 {
         if shared.done.get() == devices.len() {
             break;
         }
         sim.run_for(Duration::from_secs(10));
     }
-    if shared.done.get() < devices.len() {
-        return Err(format!("only {} clients came to an end", shared.done.get()));
-    }
-    world.heal();
-    shared.mortality.set(0);
-    // Leases and gates end, jobs are repeated, the sweep comes by.
-    for _ in 0..3 {
-        sim.run_for(Duration::from_secs(65));
-        world.sweep();
-    }
-    sim.run_for(Duration::from_secs(10));
-    shared.over.set(true);
-    sim.run();
     let run = Run {
-        world: &world,
-        shared: &shared,
-        devices: &devices,
+        world,
+        shared,
+        devices,
         profile,
     };
-    let checked = check(&run);
-    if checked.is_err() && std::env::var("SEED").is_ok() {
-        eprintln!("{}", run.story());
+    let outcome = if shared.done.get() < devices.len() {
+        let broken = shared.broken.borrow().first().cloned();
+        Err(broken.unwrap_or_else(|| "(2) some clients came to no end".to_owned()))
+    } else {
+        world.heal();
+        shared.mortality.set(0);
+        shared.wire.set(0);
+        // Leases and gates end, jobs are repeated, the minute's sweep comes by.
+        sim.run_for(Duration::from_secs(200));
+        shared.over.set(true);
+        sim.run();
+        check(&run)
+    };
+    if outcome.is_err() && std::env::var("SEED").is_ok() {
+        println!("{}", run.story());
     }
-    checked
+    outcome
+}
+
+/// Looks at what must hold at any time.
+fn watch(world: &World, shared: &Rc<Shared>, profile: Profile) {
+    let (world, shared) = (world.clone(), Rc::clone(shared));
+    let sim = world.sim.clone();
+    sim.spawn(async move {
+        let mut lying: BTreeMap<LogId, u32> = BTreeMap::new();
+        let mut closing: BTreeMap<ChannelKey, u32> = BTreeMap::new();
+        while !shared.over.get() {
+            world.sim.clock().sleep(LOOK).await;
+            let store = &world.service.store;
+            for id in CHANNELS {
+                let LogId::Channel(key) = channel("d", id) else {
+                    continue;
+                };
+                let Some((roster, rows)) = store.rows(&key) else {
+                    continue;
+                };
+                let administrators = rows.iter().filter(|it| it.administrator).count();
+                let counts = (roster.members, roster.administrators);
+                let there = (
+                    u64::try_from(rows.len()).unwrap(),
+                    u64::try_from(administrators).unwrap(),
+                );
+                if counts != there || (administrators == 0 && !rows.is_empty()) {
+                    shared.broke(format!("(14) {id} counts {counts:?}, has {rows:?}"));
+                }
+            }
+            if !profile.is_prompt() {
+                continue;
+            }
+            for (log, head) in store.all_heads() {
+                let lies = head.sent < head.sequence && head.lease.is_none();
+                let looks = lying.entry(log.clone()).or_default();
+                *looks = if lies { *looks + 1 } else { 0 };
+                if *looks == LEFT_ALONE {
+                    shared.broke(format!("(9) nobody pushes {log}: {head:?}"));
+                }
+                let LogId::Channel(key) = &log else {
+                    continue;
+                };
+                let looks = closing.entry(key.clone()).or_default();
+                let half = !head.active && store.rows(key).is_some();
+                *looks = if half { *looks + 1 } else { 0 };
+                if *looks == 2 * LEFT_ALONE {
+                    shared.broke(format!("(2) {log} takes nothing and has not ended"));
+                }
+            }
+        }
+    });
 }
 
 impl World {
     fn make_trouble(&self, profile: Profile) {
         let store = self.service.store.faults();
         let posts = self.sockets().faults();
-        if self.sim.seed().is_multiple_of(2) {
+        let variant = self.sim.seed() / PROFILES;
+        if variant.is_multiple_of(2) {
             store.set_latency(Duration::from_millis(30));
             posts.set_latency(Duration::from_millis(50));
         }
-        if self.sim.seed() % 12 == 10 {
+        if profile.slow {
             // So slow that places are closed as holes before their writers come to them.
-            store.set_latency(Duration::from_millis(1_200));
+            if variant % 3 == 1 {
+                store.set_latency(Duration::from_millis(1_200));
+            }
+            store.set_spikes(8, Duration::from_secs(14));
+            posts.set_spikes(20, Duration::from_millis(900));
         }
         if profile.store {
             store.set_rates(Rates {
@@ -141,6 +232,7 @@ impl World {
                 unknown_not_applied: 10,
             });
             self.service.store.cap_pages(Some(3));
+            self.service.store.set_index_lag(Duration::from_secs(2));
         }
         if profile.posts {
             posts.set_rates(Rates {
@@ -155,6 +247,7 @@ impl World {
     fn heal(&self) {
         self.service.store.faults().heal();
         self.service.store.cap_pages(None);
+        self.service.store.set_index_lag(Duration::ZERO);
         self.sockets().faults().heal();
         self.service.workers.faults().heal();
     }

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use protocol::{Destination, LogId};
+use protocol::{ChannelId, Destination, LogId, SubscriberId};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Device, Stored, name};
+use crate::client::{Answer, Device};
 
-/// The channels that everybody meets in.
-pub(crate) const CHANNELS: [&str; 2] = ["c0", "c1"];
+/// The channels that everybody meets in; into the last one only by invitation.
+pub(crate) const CHANNELS: [&str; 3] = ["c0", "c1", "c2"];
 /// The subscribers of each domain.
 pub(crate) const PEOPLE: [&str; 3] = ["anna", "bob", "carl"];
 
@@ -28,112 +28,145 @@ impl Device {
         self.follow().await;
     }
 
-    fn channel(&self) -> &'static str {
-        self.random.choose(&CHANNELS).unwrap()
+    pub(crate) fn channel(&self) -> &'static str {
+        // The first one most of the time, so that they meet.
+        CHANNELS[self.random.index(6).saturating_sub(3)]
     }
 
-    fn anybody(&self) -> &'static str {
+    pub(crate) fn anybody(&self) -> &'static str {
         self.random.choose(&PEOPLE).unwrap()
+    }
+
+    pub(crate) fn channel_log(&self, id: &str) -> LogId {
+        let id = ChannelId::parse(id).unwrap();
+        LogId::of(&self.subscriber, &Destination::Channel(id))
+    }
+
+    /// A conversation, or now and then a channel.
+    pub(crate) fn any_log(&self) -> LogId {
+        let peer = SubscriberId::parse(self.anybody()).unwrap();
+        if peer == self.subscriber.id || self.random.chance(600) {
+            return self.channel_log(self.channel());
+        }
+        LogId::direct(&self.subscriber, &peer)
     }
 
     async fn act(&self) {
         let channel = self.channel();
-        match self.random.below(100) {
-            0..35 => self.say(channel_log(self, channel)).await,
-            35..45 => {
-                let peer = self.anybody();
-                if peer != self.subscriber.id.as_str() {
-                    self.say(direct_log(self, peer)).await;
-                }
+        match self.random.below(200) {
+            0..50 => self.say(self.channel_log(channel)).await,
+            50..64 => self.say(self.any_log()).await,
+            64..70 => self.say_once().await,
+            70..77 => self.burst(channel).await,
+            77..83 => self.repeat().await,
+            83..86 => self.contradict().await,
+            86..98 => self.create(channel).await,
+            98..116 => {
+                let message =
+                    json!({"type": "join-channel", "channel-id": channel, "invite-token": "t"});
+                self.insist(message).await;
             }
-            45..50 => self.burst(channel).await,
-            50..60 => {
-                self.insist(json!({"type": "create-channel", "channel-id": channel, "name": channel, "invite-token": "t"}))
-                    .await;
-            }
-            60..72 => {
-                self.insist(
-                    json!({"type": "join-channel", "channel-id": channel, "invite-token": "t"}),
-                )
-                .await;
-            }
-            72..77 => {
+            116..124 => {
                 self.insist(json!({"type": "leave-channel", "channel-id": channel}))
                     .await;
             }
-            77..84 => {
-                let kind = if self.random.chance(500) {
-                    "list-channels"
-                } else {
-                    "hello"
-                };
-                self.request(json!({"type": kind})).await;
+            124..146 => self.administer(channel).await,
+            146..152 => self.look_around().await,
+            152..157 => self.page().await,
+            157..160 => {
+                let session = self.session().await;
+                let since = self.random.chance(500);
+                self.resume(&session, since).await;
             }
-            84..87 => {
-                let availability = self.random.choose(&["busy", "dnd", "invisible"]).unwrap();
-                self.request(json!({"type": "announce", "availability": availability}))
-                    .await;
-            }
-            87..90 => {
-                let administrator = self.random.chance(600);
-                self.request(json!({"type": "set-administrator", "channel-id": channel, "subscriber-id": self.anybody(), "administrator": administrator}))
-                    .await;
-            }
-            90..92 => {
-                self.request(json!({"type": "remove-subscriber", "channel-id": channel, "subscriber-id": self.anybody()}))
-                    .await;
-            }
-            92..94 => {
-                self.request(
-                    json!({"type": "update-channel", "channel-id": channel, "name": "new"}),
-                )
-                .await;
-            }
-            94..98 => self.vanish().await,
-            98 => self.be_invalidated().await,
+            160..168 => self.read().await,
+            168..171 => self.type_something().await,
+            171..174 => self.mumble().await,
+            174..181 => self.announce().await,
+            181..184 => self.reauthorize().await,
+            184..191 => self.vanish().await,
+            191..194 => self.be_invalidated().await,
+            194..198 => self.back_end(channel).await,
             _ => self.pause(3_000).await,
         }
     }
 
-    /// A message with an id of its own.
-    fn message(&self, log: &LogId) -> Value {
-        let message_id = format!("m{}", self.world.fresh());
-        let kind = match log {
-            LogId::Channel(_) => "channel-message",
-            LogId::Direct { .. } => "direct-message",
+    async fn create(&self, channel: &str) {
+        let mut message = json!({"type": "create-channel", "channel-id": channel, "name": channel});
+        if channel != CHANNELS[2] {
+            message["invite-token"] = json!("t");
+        }
+        self.insist(message).await;
+    }
+
+    /// What only administrators may do, tried by anybody.
+    async fn administer(&self, channel: &str) {
+        let whom = self.anybody();
+        let message = match self.random.below(22) {
+            0..8 => {
+                json!({"type": "invite-subscriber", "channel-id": channel, "subscriber-id": whom})
+            }
+            8..14 => {
+                json!({"type": "set-administrator", "channel-id": channel, "subscriber-id": whom,
+                "administrator": self.random.chance(600)})
+            }
+            14..17 => {
+                json!({"type": "remove-subscriber", "channel-id": channel, "subscriber-id": whom})
+            }
+            17..20 => json!({"type": "update-channel", "channel-id": channel, "name": "new"}),
+            _ => json!({"type": "delete-channel", "channel-id": channel}),
         };
-        let content = format!("{}/{message_id}", self.subscriber.domain);
-        let mut message = json!({"type": kind, "content": content, "message-id": message_id});
-        name(&mut message, log, &self.subscriber);
-        message
+        self.request(message).await;
     }
 
-    /// Says something, again under the same message id until it is acknowledged or refused for good.
-    async fn say(&self, log: LogId) {
-        let message = self.message(&log);
-        self.insist_on(&log, message).await;
-    }
-
-    async fn insist_on(&self, log: &LogId, message: Value) {
-        if let Answer::Done(frames) = self.insist(message.clone()).await {
-            self.note(log, &message, &frames);
+    async fn look_around(&self) {
+        let session = self.session().await;
+        match self.random.below(4) {
+            0 => {
+                self.list(&session, "list-channels").await;
+            }
+            1 => {
+                self.list(&session, "list-conversations").await;
+            }
+            2 => {
+                let limit = 1 + self.random.below(3);
+                self.request_over(
+                    &session,
+                    json!({"type": "list-subscribers", "channel-id": self.channel(), "limit": limit}),
+                )
+                .await;
+            }
+            _ => {
+                self.request_over(&session, json!({"type": "hello"})).await;
+            }
         }
     }
 
-    fn note(&self, log: &LogId, message: &Value, frames: &[Value]) {
-        // The post of the delivery may have been lost, that of the ack not.
-        if let Some(delivery) = frames.iter().find(|it| it["type"] == "delivery") {
-            self.shared.stored.borrow_mut().push(Stored {
-                log: log.clone(),
-                message_id: message["message-id"].as_str().unwrap().to_owned(),
-                content: message["content"].clone(),
-                sequence: delivery["sequence"].as_u64().unwrap(),
-            });
+    async fn type_something(&self) {
+        let mut message = json!({"type": "typing", "active": self.random.chance(500)});
+        crate::client::name(&mut message, &self.any_log(), &self.subscriber);
+        self.request(message).await;
+    }
+
+    async fn announce(&self) {
+        if self.random.chance(300) {
+            self.request(json!({"type": "unannounce"})).await;
+            return;
         }
+        let availability = self
+            .random
+            .choose(&["busy", "dnd", "available", "invisible"]);
+        let availability = *availability.unwrap();
+        if availability != "invisible" {
+            let mut seen = self.shared.seen.borrow_mut();
+            seen.insert(self.subscriber.clone());
+        }
+        let message = json!({"type": "announce", "availability": availability, "status": "s",
+            "attributes": {"a": 1}});
+        self.request(message).await;
     }
 
     /// Sends again until it is answered, by what it asked for or by a refusal.
-    async fn insist(&self, message: Value) -> Answer {
+    pub(crate) async fn insist(&self, message: Value) -> Answer {
         loop {
             match self.request(message.clone()).await {
                 Answer::Lost => {}
@@ -144,61 +177,4 @@ impl Device {
             self.pause(300).await;
         }
     }
-
-    /// Several messages without waiting, one of them twice.
-    async fn burst(&self, channel: &str) {
-        let log = channel_log(self, channel);
-        let session = self.session().await;
-        let messages: Vec<Value> = (0..3).map(|_| self.message(&log)).collect();
-        for message in &messages {
-            self.send(&session, message.clone());
-        }
-        self.send(&session, messages[0].clone());
-        for message in messages {
-            self.insist_on(&log, message).await;
-        }
-    }
-
-    /// The connection ends; API Gateway says so late, or never.
-    async fn vanish(&self) {
-        let session = self.session().await;
-        self.look();
-        self.world.sockets().close(&session.line.id);
-        if self.random.chance(700) {
-            let late = self.random.below(20_000);
-            let mortality = self.shared.mortality.get();
-            self.world.disconnect_late(&session.line, late, mortality);
-        }
-    }
-
-    /// A back end invalidates the token.
-    async fn be_invalidated(&self) {
-        let session = self.session().await;
-        let token = session.line.identity.token.clone();
-        while !matches!(self.world.invalidate(&token).await, Some(Ok(_))) {
-            self.pause(300).await;
-        }
-        for other in self.shared.connections.borrow().iter() {
-            if other.line.identity.token == token {
-                other.invalidated.set(true);
-            }
-        }
-        // What was on the wire.
-        let log = channel_log(self, self.channel());
-        let message = self.message(&log);
-        self.send(&session, message);
-        *self.identity.borrow_mut() = None;
-    }
-}
-
-fn channel_log(device: &Device, id: &str) -> LogId {
-    let id = protocol::ChannelId::parse(id).unwrap();
-    LogId::of(&device.subscriber, &Destination::Channel(id))
-}
-
-fn direct_log(device: &Device, peer: &str) -> LogId {
-    LogId::direct(
-        &device.subscriber,
-        &protocol::SubscriberId::parse(peer).unwrap(),
-    )
 }

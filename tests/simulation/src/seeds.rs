@@ -2,7 +2,7 @@
 
 use testkit::sim::Sim;
 
-use crate::run;
+use crate::{run, tally::Tally};
 
 /// Seeds of a run in the gate; `SIMULATION_SEEDS` says how many else, `SEED` names a single one.
 const SEEDS: u64 = 2_000;
@@ -38,14 +38,17 @@ fn hold(part: u64) {
         Some(seed) => seed..seed + 1,
         None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
     };
-    let mut broken = Vec::new();
-    for seed in range.filter(|it| it % PARTS == part) {
-        if let Err(what) = run::run(&Sim::new(seed), |_| ()) {
-            broken.push(format!(
-                "SEED={seed} cargo nextest run -p simulation seeds::\n{what}"
-            ));
+    let (mut broken, mut tally) = (Vec::new(), Tally::default());
+    for seed in range.filter(|it| it / run::PROFILES % PARTS == part) {
+        tally.add("seeds", 1);
+        match run::run(&Sim::new(seed), |_| ()) {
+            Ok(done) => tally.merge(&done),
+            Err(what) => broken.push(format!(
+                "SEED={seed} cargo nextest run -p simulation seeds:: --no-capture\n{what}"
+            )),
         }
     }
+    println!("simulation | {tally}");
     assert!(
         broken.is_empty(),
         "to repeat what follows:\n{}",

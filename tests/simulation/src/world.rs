@@ -23,6 +23,8 @@ use testkit::{
     sim::{Sim, Task},
 };
 
+use crate::shared::Shared;
+
 /// The service as all functions have it here.
 pub(crate) type Messaging = Service<Memory, Sockets, Jobs, Surroundings>;
 
@@ -37,6 +39,13 @@ pub(crate) struct World {
     pub(crate) service: Messaging,
     next: Rc<Cell<u64>>,
     jobs_done: Rc<RefCell<Vec<Job>>>,
+}
+
+/// A token in clear, and whom it authorises.
+#[derive(Clone)]
+pub(crate) struct Bearer {
+    pub(crate) token: String,
+    pub(crate) identity: Identity,
 }
 
 /// A client's end of a connection.
@@ -190,28 +199,48 @@ impl World {
         ConnectionId(format!("connection-{:04}=", self.fresh()))
     }
 
-    /// The same where the store may fail.
-    pub(crate) async fn try_identity(&self, subscriber: &Subscriber) -> Option<Identity> {
-        let lasting = Duration::from_secs(24 * 60 * 60);
+    /// A token where the store may fail.
+    pub(crate) async fn bearer(
+        &self,
+        subscriber: &Subscriber,
+        lasting: Duration,
+    ) -> Option<Bearer> {
         let minted = self.service.mint(subscriber, lasting).await.ok()?;
         let framings = [Framing::Raw, Framing::Sockjs];
-        Some(Identity {
-            subscriber: subscriber.clone(),
-            token: TokenHash::of(&minted.token),
-            token_expires: minted.expires,
-            jti: None,
-            framing: framings[usize::from(self.fresh().is_multiple_of(2))],
+        Some(Bearer {
+            identity: Identity {
+                subscriber: subscriber.clone(),
+                token: TokenHash::of(&minted.token),
+                token_expires: minted.expires,
+                jti: None,
+                framing: framings[usize::from(self.fresh().is_multiple_of(2))],
+            },
+            token: minted.token,
         })
     }
 
-    /// Connects; the function may die, and API Gateway then refuses the connection.
-    pub(crate) async fn connect_mortal(&self, identity: Identity, mortality: u32) -> Option<Line> {
+    /// Connects; a function may die, and API Gateway then refuses the connection. Whether the authorizer is `asked`, or the
+    /// token held when it was.
+    pub(crate) async fn connect_mortal(
+        &self,
+        bearer: &Bearer,
+        asked: bool,
+        mortality: u32,
+    ) -> Option<Line> {
         let line = Line {
             id: self.connection_id(),
-            identity,
+            identity: bearer.identity.clone(),
         };
-        let (service, connecting) = (self.service.clone(), incoming(&line));
+        let (service, connecting, token) =
+            (self.service.clone(), incoming(&line), bearer.token.clone());
+        let framing = line.identity.framing;
         let task = self.sim.spawn_mortal(mortality, async move {
+            if asked {
+                let found = service.authenticate(&token, framing).await;
+                if !matches!(found, Ok(Some(_))) {
+                    return false;
+                }
+            }
             service.connect(&connecting).await.is_ok()
         });
         (task.await == Some(true)).then(|| {
@@ -220,16 +249,40 @@ impl World {
         })
     }
 
-    /// Sends a message; its handler may die at an await.
+    /// Sends a message whose invocation is `late`; its handler may die at an await.
     pub(crate) fn send_mortal(
         &self,
         line: &Line,
         message: &Value,
+        late: u64,
         mortality: u32,
     ) -> Task<Result<(), Fault>> {
         let (service, incoming) = (self.service.clone(), self.invocation(line, message));
-        self.sim
-            .spawn_mortal(mortality, async move { service.receive(&incoming).await })
+        let clock = self.sim.clock();
+        self.sim.spawn_mortal(mortality, async move {
+            if late > 0 {
+                clock.sleep(Duration::from_millis(late)).await;
+            }
+            service.receive(&incoming).await
+        })
+    }
+
+    /// What the schedule starts each minute; a run may die, and the next one goes on.
+    pub(crate) fn expire_each_minute(&self, shared: &Rc<Shared>) {
+        let (world, shared) = (self.clone(), Rc::clone(shared));
+        let first = self.sim.random().below(60_000);
+        self.sim.spawn(async move {
+            let clock = world.sim.clock();
+            clock.sleep(Duration::from_millis(first)).await;
+            while !shared.over.get() {
+                let service = world.service.clone();
+                world.sim.spawn_mortal(
+                    shared.mortality.get(),
+                    async move { service.expire().await },
+                );
+                clock.sleep(Duration::from_secs(60)).await;
+            }
+        });
     }
 
     /// API Gateway's `$disconnect`, late.
@@ -242,14 +295,6 @@ impl World {
                 service.disconnect(line.subscriber(), &line.id).await
             });
         });
-    }
-
-    /// Invalidates a token; none if the function died.
-    pub(crate) async fn invalidate(&self, token: &TokenHash) -> Option<Result<bool, Fault>> {
-        let (service, token) = (self.service.clone(), token.clone());
-        self.sim
-            .spawn_mortal(0, async move { service.invalidate(&token).await })
-            .await
     }
 
     /// Connects with a token: API Gateway lets the connection come up once `$connect` has said yes.
@@ -282,7 +327,10 @@ impl World {
 
     /// The invocation for one message.
     pub(crate) fn invocation(&self, line: &Line, message: &Value) -> IncomingMessage {
-        let message = message.to_string();
+        // A string is a text as it is: what is no JSON is said in one.
+        let message = message
+            .as_str()
+            .map_or_else(|| message.to_string(), str::to_owned);
         let body = match line.identity.framing {
             Framing::Sockjs => json!([message]).to_string(),
             Framing::Raw | Framing::Session => message,

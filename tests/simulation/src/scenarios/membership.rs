@@ -280,3 +280,59 @@ fn equal_names_in_two_domains_never_meet() {
         0
     );
 }
+
+/// The row of who was a member is what lets it read, and counts towards its channels.
+#[test]
+fn a_channel_whose_deleter_dies_right_after_it_keeps_nobody_s_row() {
+    let world = world(12);
+    let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+    world.channel_of("c", &[&anna, &bob]);
+    let protocol::LogId::Channel(key) = channel("d", "c") else {
+        return;
+    };
+    let mut handler = world.hold(&anna, &json!({"type": "delete-channel", "channel-id": "c"}));
+    handler.until(|| world.service.store.rows(&key).is_none());
+    drop(handler);
+    world.settle();
+    for line in [&anna, &bob] {
+        let row = world.service.store.row(&key, &line.subscriber().id);
+        assert!(row.is_some_and(|it| !it.is_current()));
+    }
+    let listed = world.ask(&bob, json!({"type": "list-channels"}));
+    assert_eq!(of_type(&listed, "channels")[0]["channels"], json!([]));
+}
+
+/// Two administrators: one deletes the channel, the other takes its right, whose place in the log is before the end's.
+#[test]
+fn a_deletion_that_has_begun_goes_on_although_the_right_to_it_is_lost() {
+    let world = world(13);
+    let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+    world.channel_of("c", &[&anna, &bob]);
+    let right = |who: &str, administrator: bool| json!({"type": "set-administrator", "channel-id": "c", "subscriber-id": who, "administrator": administrator});
+    world.ask(&anna, right("bob", true));
+    let (places, looks) = (|| world.calls("allocate"), || world.calls("head"));
+    let before = (places(), looks());
+    let mut deleting = world.hold(&anna, &json!({"type": "delete-channel", "channel-id": "c"}));
+    deleting.until(|| looks() > before.1);
+    let mut demoting = world.hold(&bob, &right("anna", false));
+    demoting.until(|| places() > before.0);
+    deleting.until(|| places() > before.0 + 1);
+    demoting.finish().unwrap();
+    deleting.finish().unwrap();
+    world.settle();
+    let frames = world.take(&anna);
+    assert_eq!(of_type(&frames, "channel-deleted").len(), 1, "{frames:?}");
+    // The place of the end may have been closed as a hole meanwhile.
+    let frames = world.take(&bob);
+    let last = frames.last().unwrap();
+    assert!(
+        last["type"] == "channel-deleted" || last["type"] == "resync",
+        "{frames:?}"
+    );
+    let log = channel("d", "c");
+    assert!(!world.head(&log).active);
+    let protocol::LogId::Channel(key) = log else {
+        return;
+    };
+    assert!(world.service.store.rows(&key).is_none(), "it is open");
+}

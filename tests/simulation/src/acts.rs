@@ -1,0 +1,4 @@
+//! What clients do, whose parts are: [`messages`], [`life`].
+
+mod life;
+mod messages;

@@ -1,0 +1,157 @@
+//! What is stored: logs, rosters, messages, horizons.
+
+use std::collections::BTreeMap;
+
+use protocol::{EventBody, LogId, SubscriberId, change::LogEntry};
+use service::ports::Channels as _;
+
+use super::{Broken, Log, Run, ensure};
+
+impl Run<'_> {
+    /// Everything about what is stored.
+    pub(super) fn is_stored_well(&self, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
+        for (id, log) in logs {
+            self.log_is_whole(id, log)?;
+            if let LogId::Channel(_) = id {
+                self.roster_agrees(id, log)?;
+            }
+        }
+        self.messages_are_one_event(logs)?;
+        self.horizons_stay()
+    }
+
+    /// 5: places from 1 without gap, all pushed, nobody holds the lease.
+    fn log_is_whole(&self, id: &LogId, log: &Log) -> Result<(), Broken> {
+        let sequences: Vec<u64> = log.entries.iter().map(|it| it.event.sequence).collect();
+        let expected: Vec<u64> = (1..=log.end()).collect();
+        ensure(sequences == expected, || {
+            format!("(5) {id} has {sequences:?}")
+        })?;
+        let Some(head) = self.world.find_head(id) else {
+            return ensure(log.entries.is_empty(), || format!("(5) {id} has no head"));
+        };
+        let reads = head.horizons.values().map(|it| it.read.max(it.displayed));
+        ensure(reads.max().unwrap_or(0) <= log.end(), || {
+            format!("(7) somebody read beyond the end of {id}: {head:?}")
+        })?;
+        ensure(
+            head.sequence == log.end() && head.sent == head.sequence && head.lease.is_none(),
+            || format!("(5) {id} ends at {}, its head is {head:?}", log.end()),
+        )
+    }
+
+    /// 14, and the log tells the same story as the rows.
+    fn roster_agrees(&self, id: &LogId, log: &Log) -> Result<(), Broken> {
+        let LogId::Channel(key) = id.clone() else {
+            return Ok(());
+        };
+        let service = self.world.service.clone();
+        let (rows, roster) = self.world.run(async move {
+            let rows = service.store.members(&key, None, 1_000).await;
+            (
+                rows.unwrap().items,
+                service.store.roster(&key).await.unwrap(),
+            )
+        });
+        let rows: BTreeMap<SubscriberId, bool> = rows
+            .into_iter()
+            .filter(|it| it.is_current())
+            .map(|it| (it.subscriber, it.administrator))
+            .collect();
+        let administrators = rows.values().filter(|it| **it).count();
+        ensure(rows.is_empty() || administrators > 0, || {
+            format!("(14) nobody administers {id}: {rows:?}")
+        })?;
+        let counted = roster.map_or((0, 0), |it| (it.members, it.administrators));
+        let there = (
+            u64::try_from(rows.len()).unwrap(),
+            u64::try_from(administrators).unwrap(),
+        );
+        ensure(counted == there, || {
+            format!("(14) {id} counts {counted:?}, has {there:?}")
+        })?;
+        // Its last event may have become a hole; it has ended all the same.
+        if !roster.is_some_and(|it| it.open) {
+            return ensure(rows.is_empty(), || {
+                format!("(14) {id} has ended with {rows:?}")
+            });
+        }
+        let mut replayed = BTreeMap::new();
+        for entry in &log.entries {
+            match &entry.event.body {
+                EventBody::SubscriberJoined {
+                    subscriber_id,
+                    administrator,
+                }
+                | EventBody::AdministratorChanged {
+                    subscriber_id,
+                    administrator,
+                } => {
+                    replayed.insert(subscriber_id.clone(), *administrator);
+                }
+                EventBody::SubscriberLeft { subscriber_id, .. } => {
+                    replayed.remove(subscriber_id);
+                }
+                _ => {}
+            }
+        }
+        ensure(replayed == rows, || {
+            format!("(5) {id}'s log ends with {replayed:?}, its rows are {rows:?}")
+        })
+    }
+
+    /// 7, 8, 11, 12: what was acknowledged stands at its place, once; what was sent too late nowhere.
+    fn messages_are_one_event(&self, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
+        let mut places: BTreeMap<&str, Vec<(&LogId, &LogEntry)>> = BTreeMap::new();
+        for (id, log) in logs {
+            for entry in &log.entries {
+                let EventBody::Message { content, .. } = &entry.event.body else {
+                    continue;
+                };
+                let said = content.as_str().trim_matches('"');
+                places.entry(said).or_default().push((id, entry));
+                ensure(said.starts_with(&format!("{}/", id.domain())), || {
+                    format!("(11) {id} has {content:?}")
+                })?;
+                ensure(!self.shared.forbidden.borrow().contains(said), || {
+                    format!("(12) {said} was accepted although the token did not hold")
+                })?;
+            }
+        }
+        for (said, entries) in &places {
+            ensure(entries.len() == 1, || {
+                format!("(8) {said} is more than one event: {entries:?}")
+            })?;
+        }
+        for stored in self.shared.stored.borrow().iter() {
+            if self.shared.erased.borrow().contains(&stored.from) {
+                continue;
+            }
+            let said = stored.message["content"].as_str().unwrap();
+            let (log, entry) = places
+                .get(said)
+                .and_then(|it| it.first())
+                .ok_or_else(|| format!("(7) {stored:?} is in no log"))?;
+            ensure(
+                **log == stored.log && entry.event.sequence == stored.sequence,
+                || format!("(8) {stored:?} is stored as {entry:?} of {log}"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged as read stays read.
+    fn horizons_stay(&self) -> Result<(), Broken> {
+        for ((log, who), read) in self.shared.read.borrow().iter() {
+            let LogId::Direct { .. } = log else {
+                continue;
+            };
+            let head = self.world.find_head(log);
+            let stands = head.and_then(|it| it.horizons.get(who).map(|it| it.read));
+            ensure(stands >= Some(*read), || {
+                format!("(7) {who} has read {log} up to {read}, stored is {stands:?}")
+            })?;
+        }
+        Ok(())
+    }
+}
