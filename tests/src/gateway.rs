@@ -126,8 +126,9 @@ fn build() -> Result<PathBuf> {
         .current_dir(root())
         .args(["build", "--quiet", "--workspace", "--bins", "--locked"])
         .env("CARGO_TARGET_DIR", folder.parent().unwrap_or(folder));
-    if folder.ends_with("release") {
-        cargo.arg("--release");
+    let profile = folder.file_name().unwrap_or_default();
+    if profile != "debug" {
+        cargo.arg("--profile").arg(profile);
     }
     let status = cargo.status().context("cargo cannot be run")?;
     ensure!(status.success(), "the functions do not build");

@@ -6,6 +6,7 @@ mod gateway;
 mod moves;
 mod requests;
 mod site;
+pub mod soak;
 
 pub use client::{Answer, Client, Frame};
 pub use gateway::Gateway;

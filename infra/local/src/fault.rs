@@ -1,8 +1,10 @@
 //! Faults on request: what happens on AWS now and then, made to happen here, from a seed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -151,7 +153,7 @@ impl FromStr for Fault {
 }
 
 /// Decides when faults strike; cheap to clone, all clones share the dice.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Faults {
     dice: Arc<[Die]>,
 }
@@ -159,57 +161,90 @@ pub struct Faults {
 /// Each kind throws a die of its own.
 #[derive(Debug)]
 struct Die {
-    fault: Fault,
+    kind: Kind,
+    /// The rate's bits: it may be changed while the gateway runs.
+    rate: AtomicU64,
+    struck: AtomicU64,
     rng: Mutex<StdRng>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::new(&[], 0)
+    }
 }
 
 impl Faults {
     /// The faults of the command line; the same seed gives the same throws. Of two rates of a kind the last holds.
     #[must_use]
     pub fn new(faults: &[Fault], seed: u64) -> Self {
-        let rate = |kind| faults.iter().rev().find(|fault| fault.kind == kind);
         let dice = Kind::ALL
             .into_iter()
             .zip(0..)
-            .filter_map(|(kind, number)| Some((*rate(kind)?, number)))
-            .map(|(fault, number)| Die {
-                fault,
+            .map(|(kind, number)| Die {
+                kind,
+                rate: AtomicU64::new(0),
+                struck: AtomicU64::new(0),
                 // By the kind, so that another fault beside does not change what this one does.
                 rng: Mutex::new(StdRng::seed_from_u64(seed ^ (number << 32))),
             })
             .collect();
-        Self { dice }
+        let all = Self { dice };
+        for fault in faults {
+            all.set(*fault);
+        }
+        all
+    }
+
+    /// From now on this fault strikes at this rate.
+    pub fn set(&self, fault: Fault) {
+        if let Some(die) = self.die(fault.kind) {
+            die.rate.store(fault.rate.to_bits(), Ordering::Relaxed);
+        }
     }
 
     /// Throws the die of `kind`.
     #[must_use]
     pub fn strikes(&self, kind: Kind) -> bool {
         self.die(kind).is_some_and(|die| {
-            let mut rng = die.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            rng.random_bool(die.fault.rate)
+            let rate = f64::from_bits(die.rate.load(Ordering::Relaxed));
+            let struck = rate > 0.0 && die.rng().random_bool(rate);
+            if struck {
+                die.struck.fetch_add(1, Ordering::Relaxed);
+            }
+            struck
         })
+    }
+
+    /// How often each kind has struck.
+    #[must_use]
+    pub fn struck(&self) -> BTreeMap<&'static str, u64> {
+        let count = |die: &Die| (die.kind.name(), die.struck.load(Ordering::Relaxed));
+        self.dice.iter().map(count).collect()
     }
 
     /// How long a fault of `kind` that struck lasts: anything below `most`.
     #[must_use]
     pub fn delay(&self, kind: Kind, most: Duration) -> Duration {
         self.die(kind).map_or(Duration::ZERO, |die| {
-            let mut rng = die.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            most.mul_f64(rng.random_range(0.0..1.0))
+            most.mul_f64(die.rng().random_range(0.0..1.0))
         })
     }
 
     /// Which of two equal ways a fault of `kind` that struck takes.
     #[must_use]
     pub fn heads(&self, kind: Kind) -> bool {
-        self.die(kind).is_some_and(|die| {
-            let mut rng = die.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            rng.random_bool(0.5)
-        })
+        self.die(kind).is_some_and(|die| die.rng().random_bool(0.5))
     }
 
     fn die(&self, kind: Kind) -> Option<&Die> {
-        self.dice.iter().find(|die| die.fault.kind == kind)
+        self.dice.iter().find(|die| die.kind == kind)
+    }
+}
+
+impl Die {
+    fn rng(&self) -> MutexGuard<'_, StdRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -247,6 +282,18 @@ mod tests {
         assert_eq!(struck("hang-post=1"), 1000);
         assert!((200..300).contains(&struck("hang-post=0.25")));
         assert_eq!(struck("throttle-post=1"), 0, "another kind");
+    }
+
+    #[test]
+    fn a_rate_can_be_changed_and_what_struck_is_counted() {
+        let faults = Faults::default();
+        assert!(!faults.strikes(Kind::HangPost));
+        faults.set("hang-post=1".parse().unwrap());
+        assert!(faults.strikes(Kind::HangPost) && faults.strikes(Kind::HangPost));
+        faults.set("hang-post=0".parse().unwrap());
+        assert!(!faults.strikes(Kind::HangPost));
+        assert_eq!(faults.struck()["hang-post"], 2);
+        assert_eq!(faults.struck()["kill-instance"], 0);
     }
 
     #[test]

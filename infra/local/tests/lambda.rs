@@ -349,7 +349,7 @@ async fn a_function_finds_lambda_s_variables_and_not_the_gateway_s() {
 }
 
 #[tokio::test]
-async fn the_kill_fault_loses_the_answer() {
+async fn the_kill_fault_loses_the_answer_and_can_be_switched_off() {
     within(async {
         let setup = setup(|options| {
             let fault: Fault = "kill-instance=1".parse().unwrap();
@@ -361,6 +361,13 @@ async fn the_kill_fault_loses_the_answer() {
             error["errorMessage"],
             "Runtime exited with error: signal: killed"
         );
+        let url = format!("{}/_local/faults", setup.lambda.url());
+        let (status, ..) = request(Method::PUT, &url, None, "kill-instance=2").await;
+        assert_eq!(status, 400);
+        let (status, _, body) = request(Method::PUT, &url, None, "kill-instance=0").await;
+        assert_eq!(status, 200);
+        assert_eq!(parse(&body)["kill-instance"], 1, "struck once");
+        setup.answer(json!({})).await;
         setup.end().await;
     })
     .await;

@@ -1,4 +1,4 @@
-//! The Invoke API, and a look at the instances for tests and the curious.
+//! The Invoke API, and a look at instances and faults for tests and the curious.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -9,12 +9,15 @@ use serde::de::IgnoredAny;
 
 use super::pool::{error_json, request_id};
 use super::{Invocation, Lambda};
+use crate::fault::FaultError;
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer};
 
 /// 6 MB synchronous, 1 MB asynchronous (Lambda quotas, 2026).
 const LARGEST_REQUEST: usize = 6 * 1024 * 1024;
 const LARGEST_EVENT: usize = 1024 * 1024;
+/// More than any `KIND=RATE`.
+const LONGEST_FAULT: usize = 1024;
 
 /// Answers one request; Lambda is gone when the gateway is on its way out.
 pub(super) async fn handle(lambda: Option<Lambda>, request: Request<Incoming>) -> Answer {
@@ -48,6 +51,9 @@ async fn route(lambda: &Lambda, request: Request<Incoming>) -> Answer {
     }
     if path == "/_local/rights" && request.method() == Method::GET {
         return listing(&lambda.inner.rights.used());
+    }
+    if path == "/_local/faults" {
+        return faults(lambda, request).await;
     }
     let name = path
         .strip_prefix("/2015-03-31/functions/")
@@ -168,6 +174,21 @@ fn instances(lambda: &Lambda) -> Answer {
         .flat_map(|pool| pool.instances())
         .collect();
     listing(&all)
+}
+
+/// How often each fault has struck; with a body such as `hang-post=1` by PUT that fault's rate is changed first.
+async fn faults(lambda: &Lambda, request: Request<Incoming>) -> Answer {
+    let faults = &lambda.inner.faults;
+    if request.method() == Method::PUT {
+        let Ok(body) = listen::body(request.into_body(), LONGEST_FAULT).await else {
+            return invalid("the body is too long or was cut off");
+        };
+        match String::from_utf8_lossy(&body).parse() {
+            Ok(fault) => faults.set(fault),
+            Err(error) => return invalid(&FaultError::to_string(&error)),
+        }
+    }
+    listing(&faults.struck())
 }
 
 fn listing(all: &impl Serialize) -> Answer {

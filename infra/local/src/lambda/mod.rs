@@ -87,6 +87,7 @@ struct Inner {
     census: Arc<Census>,
     retry_delay: Duration,
     rights: Rights,
+    faults: Faults,
     server: std::sync::Mutex<Option<AbortHandle>>,
 }
 
@@ -115,6 +116,7 @@ impl Lambda {
                 census,
                 retry_delay: options.retry_delay,
                 rights: options.rights,
+                faults: options.faults,
                 server: std::sync::Mutex::new(None),
             }),
         };
