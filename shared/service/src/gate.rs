@@ -7,6 +7,7 @@
 //! If the owner dies, the gate ends by itself. What is parked then is taken over by whoever meets it, and becomes a
 //! `resync` for each log, because nobody knows how much of it was posted.
 
+use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
 use protocol::{
@@ -27,6 +28,9 @@ use crate::{
 
 /// References at most that wait for one connection; beyond that one `resync` for each log.
 const PARKED: usize = 200;
+/// How long what is parked is posted one by one: where more comes all the time, this would not end before its function
+/// does. After that one `resync` for each log stands for all that waits.
+const ONE_BY_ONE: Duration = Duration::from_secs(3);
 /// How often a throttled post is tried again before the rest is left to the worker.
 const THROTTLED: u32 = 5;
 
@@ -143,7 +147,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 
     /// Posts what is parked behind the own gate, in order, until nothing is, and lowers the gate. The first `late`
-    /// references were taken over: they become a `resync` for each log. While another gate stands, its owner goes on.
+    /// references were taken over: they become a `resync` for each log, and so does everything once this takes too long.
+    /// While another gate stands, its owner goes on.
     ///
     /// If this dies, the gate ends by itself and is taken over; what was posted and not yet removed is then told again.
     pub(crate) async fn release(
@@ -154,6 +159,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         mut connection: Connection,
         mut late: usize,
     ) -> Result<(), Fault> {
+        let impatient = self.environment.now().plus(ONE_BY_ONE);
         loop {
             let now = self.environment.now();
             let other = connection.standing_gate(now, Some(gate));
@@ -200,6 +206,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     },
                 }
                 continue;
+            }
+            if impatient <= now {
+                late = connection.parked.len();
             }
             let target = Target {
                 subscriber: subscriber.clone(),

@@ -1,6 +1,6 @@
 //! After the last message: everybody is told of everything by itself, and what everybody saw is the history.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -102,9 +102,8 @@ pub(super) async fn compare(
                 }
                 Place::Subscriber(_) => {
                     let key = (subscriber.clone(), place.clone());
-                    if !conversations.contains_key(&key) {
-                        let history = history(device, &place, tally).await?;
-                        conversations.insert(key, history);
+                    if let Entry::Vacant(unread) = conversations.entry(key) {
+                        unread.insert(history(device, &place, tally).await?);
                     }
                 }
                 Place::Channel(_) => {}

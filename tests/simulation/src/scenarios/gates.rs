@@ -161,6 +161,48 @@ fn nothing_is_posted_before_a_connection_is_up_and_nothing_is_lost_then() {
     assert_eq!(sequences(&world.take(&bob)), [3]);
 }
 
+/// A handler that posted one by one for as long as something waits would not end while others write all the time.
+#[test]
+fn what_takes_too_long_to_let_go_becomes_a_resync_and_keeps_nobody() {
+    let world = world(11);
+    let (anna, bob) = two(&world);
+    let young = Line {
+        id: world.connection_id(),
+        identity: bob.identity.clone(),
+    };
+    let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
+    world.run(async move { service.connect(&incoming).await.unwrap() });
+    for number in 0..100 {
+        world.ask_briefly(&anna, say(&number.to_string()));
+    }
+    world
+        .service
+        .store
+        .faults()
+        .set_latency(Duration::from_millis(500));
+    world.sockets().open(&young.id);
+    world.sim.run_for(Duration::from_secs(12));
+    world.service.store.faults().heal();
+    let connection = world.run({
+        let (service, young) = (world.service.clone(), young.clone());
+        async move {
+            let connections = service.store.connections(young.subscriber()).await;
+            connections.unwrap()[&young.id].clone()
+        }
+    });
+    assert!(
+        connection.parked.is_empty() && connection.gates.is_empty(),
+        "{connection:?}"
+    );
+    let frames = world.take(&young);
+    let told = of_type(&frames, "channel-message").len();
+    assert!((1..100).contains(&told), "{told} one by one");
+    assert_eq!(frames[told]["type"], "resync");
+    assert_eq!(frames[told]["last-sequence"], 102);
+    assert_eq!(frames.len(), told + 1);
+    world.settle();
+}
+
 /// The job that waits for a connection is carried out at least once: twice at once must not lose what was parked.
 #[test]
 fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
