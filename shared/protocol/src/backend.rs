@@ -6,7 +6,7 @@ use crate::{
     ChannelKey, Destination, Json, LeaveReason, LogId, MessageId, Rejection, Subscriber,
     SubscriberId,
     change::{Profile, Replace, Roster},
-    decide::{Draft, Known, Range},
+    decide::{Draft, History, Known, Range},
     digest::sha256_hex,
     error::Code,
     messages::{
@@ -97,6 +97,14 @@ pub fn range(
     limit: Option<&str>,
 ) -> Result<Range, Rejection> {
     get_history::range_of(after, before, limit)
+}
+
+/// Checks a page that was read: as for a client, there is never a gap that nobody sees.
+///
+/// # Errors
+/// `gone`, if what follows the position that was asked for is no longer kept.
+pub fn retained(range: Range, history: &History) -> Result<(), Rejection> {
+    get_history::retained(range, history)
 }
 
 /// Makes the channel as given, or changes it to that; none if it is so already. A new one has no members; the first to

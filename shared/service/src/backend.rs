@@ -208,7 +208,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// A page of a channel's log.
     ///
     /// # Errors
-    /// `not-found`, or a fault.
+    /// `not-found`, `gone`, or a fault.
     pub async fn channel_events(
         &self,
         channel: &ChannelKey,
@@ -216,7 +216,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<History, Refused> {
         self.channel(channel).await?;
         let history = self.history(&channel.log(), range).await?;
-        Ok(history.ok_or_else(Rejection::no_channel)?)
+        let history = history.ok_or_else(Rejection::no_channel)?;
+        backend::retained(range, &history)?;
+        Ok(history)
     }
 
     /// Sends a message in the name of a subscriber: to a channel that it is a member of, or to a peer.

@@ -7,7 +7,7 @@ use alloc::{vec, vec::Vec};
 use super::{Fields, Number, Refusal, direct_message::to_oneself, page_limit};
 use crate::{
     Destination, LogId, ServerMessage, Subscriber,
-    decide::{Context, Decision, Known, Needs, Range, Then},
+    decide::{Context, Decision, History, Known, Needs, Range, Then},
     error::{Code, Rejection},
     frame, limits, rights,
 };
@@ -57,15 +57,7 @@ impl GetHistory {
             Destination::Subscriber(_) => {}
         }
         let history = known.history.as_ref().ok_or_else(Rejection::busy)?;
-        if let Range::After { sequence, .. } = self.range
-            && sequence > 0
-            && sequence + 1 < history.first_sequence
-        {
-            return Err(Rejection::new(
-                Code::Gone,
-                "what follows `after` is older than the history that is kept",
-            ));
-        }
+        retained(self.range, history)?;
         let reply_to = context.reply_to.as_deref();
         let events = &history.events;
         // The page is cut at its far end, so that what is nearest to the position always comes.
@@ -93,6 +85,19 @@ impl GetHistory {
                 events,
             })
         })
+    }
+}
+
+/// Refuses what would leave a gap that nobody sees: a page after a position whose next event is no longer kept.
+pub(crate) fn retained(range: Range, history: &History) -> Result<(), Rejection> {
+    match range {
+        Range::After { sequence, .. } if sequence > 0 && sequence + 1 < history.first_sequence => {
+            Err(Rejection::new(
+                Code::Gone,
+                "what follows `after` is older than the history that is kept",
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -131,10 +136,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        decide::{
-            History,
-            tests::{check, context, event, member, respond},
-        },
+        decide::tests::{check, context, event, member, respond},
         messages::tests::{ignored, parsed, rejected},
     };
 
