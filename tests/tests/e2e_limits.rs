@@ -4,7 +4,7 @@
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
-use tests::{Client, DEADLINE, Site};
+use tests::{Client, DEADLINE, Site, dynamodb};
 
 #[tokio::test]
 async fn content_is_at_most_16_kib() -> Result<()> {
@@ -219,6 +219,133 @@ async fn a_21st_connection_replaces_the_oldest() -> Result<()> {
         ensure!(event["type"] == "direct-message", "{}", event.text);
         client.request(json!({ "type": "ping" })).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_subscriber_is_in_1000_channels_at_most() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = site.connect("alice").await?;
+    let mut bob = site.connect("bob").await?;
+    let joined = bob.create().await?;
+    let also_joined = bob.create().await?;
+    let key = format!("{}#alice", site.domain);
+    let rows: Vec<Value> = (0..998)
+        .map(|number| {
+            let item = json!({
+                "subscriber": { "S": key }, "item": { "S": format!("channel#x-{number}") },
+                "joined": { "N": "1" },
+            });
+            json!({ "PutRequest": { "Item": item } })
+        })
+        .collect();
+    // BatchWriteItem takes 25.
+    for some in rows.chunks(25) {
+        let body = json!({ "RequestItems": { "messaging-Subscribers": some } });
+        dynamodb(&site.urls, "BatchWriteItem", &body).await?;
+    }
+    alice.create().await?;
+    alice.join(&joined).await?;
+    let create = json!({ "type": "create-channel", "name": "Team" });
+    ensure!(alice.refused(create.clone()).await? == "limit-exceeded");
+    let join =
+        json!({ "type": "join-channel", "channel-id": also_joined, "invite-token": "s3cret" });
+    ensure!(alice.refused(join.clone()).await? == "limit-exceeded");
+    // One less, and there is room again.
+    alice.leave(&joined).await?;
+    alice.request(join).await?;
+    ensure!(alice.refused(create).await? == "limit-exceeded");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_has_100000_members_at_most() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = site.connect("alice").await?;
+    let channel = alice.create().await?;
+    set_members(&site, &channel, 99_999).await?;
+    let mut bob = site.connect("bob").await?;
+    bob.join(&channel).await?;
+    let mut carl = site.connect("carl").await?;
+    let join = json!({ "type": "join-channel", "channel-id": channel, "invite-token": "s3cret" });
+    ensure!(carl.refused(join.clone()).await? == "limit-exceeded");
+    // Who is in it already is answered as ever.
+    bob.join(&channel).await?;
+    bob.leave(&channel).await?;
+    carl.request(join).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn presence_is_told_in_channels_of_100_members_at_most() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = site.connect("alice").await?;
+    let mut bob = site.connect("bob").await?;
+    let channel = alice.create().await?;
+    bob.join(&channel).await?;
+    // Told whatever happens: the two have a conversation.
+    let mut carl = site.connect("carl").await?;
+    carl.tell("alice", &json!(1)).await?;
+    for (members, availability) in [(100, "busy"), (101, "dnd"), (100, "available")] {
+        set_members(&site, &channel, members).await?;
+        alice
+            .request(json!({ "type": "announce", "availability": availability }))
+            .await?;
+        let told_to = if members == 100 {
+            vec![&mut carl, &mut bob]
+        } else {
+            vec![&mut carl]
+        };
+        for client in told_to {
+            let presence = client.push_of("presence").await?;
+            // What Bob was told although he should not have been would come before.
+            ensure!(
+                presence["subscriber"]["availability"] == availability,
+                "{}",
+                presence.text
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_resumes_at_most_100_destinations_at_once() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = site.connect("alice").await?;
+    both_sides(&mut alice, 100, "invalid-value", |length| {
+        let position = |it: usize| json!({ "subscriber-id": format!("s-{it}"), "sequence": 0 });
+        let positions: Vec<Value> = (0..length).map(position).collect();
+        json!({ "type": "resume", "positions": positions })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_id_is_at_most_12_kib() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = site.connect("alice").await?;
+    let longest = "x".repeat(12 * 1024);
+    let answer = alice.ask(json!({ "type": "ping", "id": longest })).await?;
+    answer.honoured()?;
+    // One more is malformed, and so ignored.
+    let text = json!({ "type": "ping", "id": format!("{longest}x") }).to_string();
+    alice.send_text(&text).await?;
+    alice.request(json!({ "type": "ping" })).await?;
+    Ok(())
+}
+
+/// Writes into a channel's roster that it has so many members.
+async fn set_members(site: &Site, channel: &str, members: u64) -> Result<()> {
+    let body = json!({
+        "TableName": "messaging-Channels",
+        "Key": { "channel": { "S": format!("{}#{channel}", site.domain) }, "item": { "S": "roster" } },
+        "UpdateExpression": "SET #members = :members",
+        "ConditionExpression": "attribute_exists(#members)",
+        "ExpressionAttributeNames": { "#members": "members" },
+        "ExpressionAttributeValues": { ":members": { "N": members.to_string() } },
+    });
+    dynamodb(&site.urls, "UpdateItem", &body).await?;
     Ok(())
 }
 
