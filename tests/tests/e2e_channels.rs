@@ -362,6 +362,46 @@ async fn who_joins_under_load_gets_the_answer_first_and_then_every_later_event()
     Ok(())
 }
 
+/// Events from before the leave may still be on their way; none from after it is.
+#[tokio::test]
+async fn who_leaves_under_load_gets_nothing_that_came_after() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = site.connect("alice").await?;
+    let mut bob = site.connect("bob").await?;
+    let channel = alice.create().await?;
+    bob.join(&channel).await?;
+    let writer = {
+        let channel = channel.clone();
+        tokio::spawn(async move {
+            for number in 0..40 {
+                alice.say(&channel, &json!(number)).await?;
+            }
+            anyhow::Ok(alice)
+        })
+    };
+    bob.push_of("channel-message").await?;
+    bob.leave(&channel).await?;
+    let mut alice = writer.await??;
+    let history = alice
+        .whole_history(&json!({ "channel-id": channel }))
+        .await?;
+    let left = history.iter().find(|it| it["kind"] == "subscriber-left");
+    let left = left.and_then(|it| it["sequence"].as_u64());
+    // What is pushed to him last is not from the channel.
+    alice.tell("bob", &json!("direct")).await?;
+    let direct = bob.push_of("direct-message").await?;
+    bob.request(json!({ "type": "ping" })).await?;
+    for event in bob.kept() {
+        ensure!(
+            event["sequence"].as_u64() < left,
+            "{} after he left at {left:?}",
+            event.text
+        );
+    }
+    ensure!(left.is_some() && direct["content"] == "direct");
+    Ok(())
+}
+
 async fn members(client: &mut Client, channel: &str) -> Result<Vec<(String, bool)>> {
     let message = json!({ "type": "list-subscribers", "channel-id": channel });
     let answer = client.request(message).await?;

@@ -1,4 +1,5 @@
-//! What was acknowledged survives: functions killed at work, and the whole machine gone.
+//! What was acknowledged survives, and nothing is missing without a word: each fault by itself, functions killed at work, and
+//! the whole machine gone.
 
 #![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
 
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tests::{Client, DEADLINE, Gateway, Site, eventually, get};
+use tests::{Client, DEADLINE, Gateway, Site, eventually, get, soak};
 use tokio::sync::watch;
 
 /// Functions that are killed while they work.
@@ -205,4 +206,69 @@ async fn kept_data_survives_the_gateway_s_sudden_end() -> Result<()> {
         next.text
     );
     Ok(())
+}
+
+/// Devices write, leave and come back while this fault strikes, more often than it ever would.
+async fn everything_holds_under(faults: &[&str]) -> Result<()> {
+    let summary = soak::run(&soak::Options {
+        messages: 120,
+        subscribers: 4,
+        channels: 2,
+        seed: 7,
+        faults: faults.iter().map(|it| (*it).to_owned()).collect(),
+        limit: Duration::from_secs(40),
+        progress: None,
+    })
+    .await?;
+    summary.verdict()?;
+    for fault in faults {
+        let name = fault.split('=').next().unwrap_or_default();
+        ensure!(summary.struck(name) > 0, "{fault} never struck\n{summary}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn everything_holds_while_instances_are_killed_mid_invocation() -> Result<()> {
+    everything_holds_under(&["kill-instance=0.03"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_while_dynamodb_is_slow() -> Result<()> {
+    everything_holds_under(&["delay-dynamodb=0.2"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_while_dynamodb_fails_and_conflicts() -> Result<()> {
+    everything_holds_under(&["fail-dynamodb=0.03", "conflict-dynamodb=0.03"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_while_dynamodb_s_replies_are_lost() -> Result<()> {
+    everything_holds_under(&["lose-dynamodb-reply=0.03"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_without_any_disconnect() -> Result<()> {
+    everything_holds_under(&["drop-disconnect=1"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_while_posts_are_throttled() -> Result<()> {
+    everything_holds_under(&["throttle-post=0.1"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_while_posts_hang() -> Result<()> {
+    everything_holds_under(&["hang-post=0.01"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_while_nobody_knows_what_became_of_posts() -> Result<()> {
+    everything_holds_under(&["lose-post-reply=0.05"]).await
+}
+
+#[tokio::test]
+async fn everything_holds_while_connections_come_up_late_in_a_flood() -> Result<()> {
+    everything_holds_under(&["delay-upgrade=1"]).await
 }
