@@ -152,6 +152,7 @@ fn spoilt(specimen: &Value, required: &[&str]) -> Vec<String> {
             .step_by(2)
             .map(|end| whole[..end].to_owned()),
     );
+    texts.extend((1..4).map(|start| whole[start..].to_owned()));
     texts
 }
 
