@@ -1,6 +1,7 @@
 //! A local gateway on free ports, with functions that are built already; it ends with its test, however that ends.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -28,6 +29,18 @@ impl Gateway {
     /// # Errors
     /// When the binaries do not build, or it does not become ready.
     pub fn start<A: AsRef<OsStr>>(arguments: &[A]) -> Result<Self> {
+        Self::start_with(arguments, Stdio::inherit())
+    }
+
+    /// The same, and everything that it and its functions say goes to a file.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_logging<A: AsRef<OsStr>>(arguments: &[A], log: &Path) -> Result<Self> {
+        Self::start_with(arguments, File::create(log)?.into())
+    }
+
+    fn start_with<A: AsRef<OsStr>>(arguments: &[A], log: Stdio) -> Result<Self> {
         let binaries = binaries()?;
         let folder = tempfile::tempdir()?;
         let ready = folder.path().join("ready.json");
@@ -40,6 +53,7 @@ impl Gateway {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(log)
             .spawn()
             .context("the local gateway does not start")?;
         let mut gateway = Self {

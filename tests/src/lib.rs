@@ -10,7 +10,7 @@ pub mod soak;
 
 pub use client::{Answer, Client, Frame};
 pub use gateway::Gateway;
-pub use requests::{dynamodb, get, post, send};
+pub use requests::{dynamodb, get, post, send, text};
 pub use site::{Refused, Site, Urls};
 
 use std::time::Duration;

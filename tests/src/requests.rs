@@ -1,19 +1,48 @@
 //! Requests to the service's own HTTP API, and to the local gateway's.
 
 use anyhow::{Context, Result, ensure};
+use aws_credential_types::Credentials;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
+use signing::{Call, SigningClient};
 
-use crate::{DEADLINE, Urls};
+use crate::{DEADLINE, Site, Urls};
 
 /// Sends a request; gives the answer's status and its JSON, null if it has none.
 ///
 /// # Errors
 /// When there is no answer.
 pub async fn send(method: Method, url: &str, body: &str) -> Result<(StatusCode, Value)> {
+    let (status, body) = ask(method, url, body).await?;
+    Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+}
+
+/// The text at `url`.
+///
+/// # Errors
+/// When that cannot be had.
+pub async fn text(url: &str) -> Result<String> {
+    let (status, body) = ask(Method::GET, url, "").await?;
+    ensure!(status.is_success(), "GET {url}: {status}");
+    Ok(String::from_utf8(body.into())?)
+}
+
+/// Sends a request, signed if it is to a deployment; gives the answer's status and its body.
+async fn ask(method: Method, url: &str, body: &str) -> Result<(StatusCode, Bytes)> {
+    if let Some(client) = signer(url)? {
+        let call = Call {
+            service: "execute-api",
+            method,
+            url,
+            headers: &[("content-type", "application/json")],
+            body: Bytes::from(body.to_owned()),
+            limit: DEADLINE,
+        };
+        return client.send(call).await.with_context(|| url.to_owned());
+    }
     let request = Request::builder()
         .method(method)
         .uri(url)
@@ -22,13 +51,12 @@ pub async fn send(method: Method, url: &str, body: &str) -> Result<(StatusCode, 
     exchange(url, request).await
 }
 
-async fn exchange(url: &str, request: Request<Full<Bytes>>) -> Result<(StatusCode, Value)> {
+async fn exchange(url: &str, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
     let exchange = async {
         let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
         let response = client.request(request).await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+        Ok((status, response.into_body().collect().await?.to_bytes()))
     };
     tokio::time::timeout(DEADLINE, exchange)
         .await
@@ -51,6 +79,7 @@ pub async fn dynamodb(urls: &Urls, operation: &str, body: &Value) -> Result<Valu
         )
         .body(Full::new(Bytes::from(body.to_string())))?;
     let (status, answer) = exchange(url, request).await?;
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
     ensure!(status.is_success(), "{operation}: {status} {answer}");
     Ok(answer)
 }
@@ -73,4 +102,19 @@ pub async fn post(url: &str, body: &Value) -> Result<Value> {
     let (status, answer) = send(Method::POST, url, &body.to_string()).await?;
     ensure!(status.is_success(), "POST {url}: {status} {answer}");
     Ok(answer)
+}
+
+/// Signs requests to a deployment that somebody named with that one's credentials, if the environment has some, as the
+/// AWS CLI reads them. A local gateway asks for no signature.
+fn signer(url: &str) -> Result<Option<SigningClient>> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+    let keys = variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY"));
+    let Some((id, secret)) = keys.filter(|_| Site::is_deployed()) else {
+        return Ok(None);
+    };
+    let token = variable("AWS_SESSION_TOKEN");
+    let credentials = Credentials::new(id, secret, token, None, "environment");
+    let region = variable("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
+    let plain = url.starts_with("http://");
+    Ok(Some(SigningClient::new(credentials, region, plain)?))
 }

@@ -18,6 +18,9 @@ const DEPLOYMENT: &str = "MESSAGING_DEPLOYMENT";
 /// Where a deployment is.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Urls {
+    /// The public port, if it is a local gateway's.
+    #[serde(default)]
+    pub edge: Option<String>,
     /// The raw WebSocket.
     pub websocket: String,
     /// The base URL for SockJS clients, if they are served.

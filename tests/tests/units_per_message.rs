@@ -294,3 +294,31 @@ async fn measured(site: &Site) -> Result<Vec<(&'static str, Units)>> {
     meter.end("leave-channel, 1 receiver").await?;
     Ok(meter.rows)
 }
+
+/// What bills are computed from is what is asserted here.
+#[test]
+fn bills_are_computed_from_these_units() -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/costs/units.json");
+    let units: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+    let of = |name: &str, kind: &str| units[name][kind].as_f64().context(name.to_owned());
+    let expected = |name: &str| {
+        let row = EXPECTED.iter().find(|row| row.0 == name);
+        row.map(|row| (row.1, row.2)).context(name.to_owned())
+    };
+    for (bill, row) in [
+        ("connect", "connect"),
+        ("disconnect", "disconnect"),
+        ("ping", "ping"),
+        ("direct-message", "direct-message, 1 receiver"),
+    ] {
+        ensure!(
+            (of(bill, "read")?, of(bill, "write")?) == expected(row)?,
+            "{bill}"
+        );
+    }
+    let each = "channel-message, each receiver";
+    let sum = |kind| anyhow::Ok(of("channel-message", kind)? + of(each, kind)?);
+    let one = expected("channel-message, 1 receiver")?;
+    ensure!((sum("read")?, sum("write")?) == one, "channel-message");
+    Ok(())
+}

@@ -5,7 +5,7 @@ mod routes;
 
 use gateway::Management;
 use jwt::WithIssuer;
-use lambda::{Config, HttpEvent, System, Worker, init_logs};
+use lambda::{Config, HttpEvent, System, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use service::Service;
@@ -33,8 +33,8 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };
-    run(service_fn(|event: LambdaEvent<HttpEvent>| {
-        answer(&service, event.payload)
+    run(service_fn(|event: LambdaEvent<_>| {
+        measured(event, |it: HttpEvent| answer(&service, it))
     }))
     .await
 }

@@ -1,7 +1,7 @@
 //! The `$connect` authorizer: a bearer token in, who it is out, or `Unauthorized`.
 
 use jwt::WithIssuer;
-use lambda::{AuthorizerEvent, Config, System, allow, init_logs, unauthorized};
+use lambda::{AuthorizerEvent, Config, System, allow, init_logs, measured, unauthorized};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use service::Service;
@@ -25,8 +25,8 @@ async fn main() -> Result<(), Error> {
         workers: (),
         environment: WithIssuer::from_env(System)?,
     };
-    run(service_fn(|event: LambdaEvent<AuthorizerEvent>| {
-        authorize(&service, event.payload)
+    run(service_fn(|event: LambdaEvent<_>| {
+        measured(event, |it: AuthorizerEvent| authorize(&service, it))
     }))
     .await
 }

@@ -1,10 +1,11 @@
 //! `$connect`: registers the connection. It cannot post, because the connection is up only once this has returned.
 
-use lambda::{Config, System, WebSocketEvent, Worker, init_logs};
+use lambda::{Config, System, WebSocketEvent, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
 use service::{ConnectError, IncomingConnection, Service};
 use store::{DynamoStore, Tables, client};
+use tracing::Instrument as _;
 
 type Connect = Service<DynamoStore, (), Worker, System>;
 
@@ -25,8 +26,11 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: System,
     };
-    run(service_fn(|event: LambdaEvent<WebSocketEvent>| {
-        connect(&service, event.payload)
+    run(service_fn(|event: LambdaEvent<_>| {
+        measured(event, |it: WebSocketEvent| {
+            let span = it.span();
+            connect(&service, it).instrument(span)
+        })
     }))
     .await
 }

@@ -1,7 +1,7 @@
 //! Each minute: what ends is ended, who ends soon is told, and what lies unpushed is handed to the worker.
 
 use gateway::Management;
-use lambda::{Config, System, Worker, init_logs};
+use lambda::{Config, System, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde::de::IgnoredAny;
 use service::Service;
@@ -30,7 +30,10 @@ async fn main() -> Result<(), Error> {
         environment: System,
     };
     // What EventBridge tells does not matter: the clock and the checkpoint say what is due.
-    run(service_fn(|_: LambdaEvent<IgnoredAny>| expire(&service))).await
+    run(service_fn(|event: LambdaEvent<_>| {
+        measured(event, |_: IgnoredAny| expire(&service))
+    }))
+    .await
 }
 
 async fn expire(service: &Expire) -> Result<(), Diagnostic> {

@@ -1,10 +1,11 @@
 //! The asynchronous worker: what nobody should wait for. An error makes Lambda repeat the job.
 
 use gateway::Management;
-use lambda::{Config, System, Worker, init_logs};
+use lambda::{Config, System, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use service::{Service, ports::Job};
 use store::{DynamoStore, Tables, client};
+use tracing::Instrument as _;
 
 type Fanout = Service<DynamoStore, Management, Worker, System>;
 
@@ -28,8 +29,12 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: System,
     };
-    run(service_fn(|event: LambdaEvent<Job>| {
-        work(&service, event.payload)
+    run(service_fn(|event: LambdaEvent<_>| {
+        measured(event, |it: Job| {
+            // A job is ids and numbers.
+            let span = tracing::info_span!("job", job = ?it);
+            work(&service, it).instrument(span)
+        })
     }))
     .await
 }

@@ -3,11 +3,12 @@
 
 use gateway::Management;
 use jwt::WithIssuer;
-use lambda::{Config, System, WebSocketEvent, Worker, init_logs};
+use lambda::{Config, System, WebSocketEvent, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
 use service::{IncomingMessage, Service};
 use store::{DynamoStore, Tables, client};
+use tracing::Instrument as _;
 
 type Message = Service<DynamoStore, Management, Worker, WithIssuer<System>>;
 
@@ -31,8 +32,11 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };
-    run(service_fn(|event: LambdaEvent<WebSocketEvent>| {
-        message(&service, event.payload)
+    run(service_fn(|event: LambdaEvent<_>| {
+        measured(event, |it: WebSocketEvent| {
+            let span = it.span();
+            message(&service, it).instrument(span)
+        })
     }))
     .await
 }

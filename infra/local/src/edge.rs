@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 
 use crate::distribution::Distribution;
 use crate::http_api::HttpApi;
+use crate::metrics::Metrics;
 use crate::server::{self, Answer};
 use crate::websocket::WebSockets;
 
@@ -27,6 +28,8 @@ pub struct Edge {
     pub sockets: Option<WebSockets>,
     /// The HTTP API.
     pub api: HttpApi,
+    /// What the functions measured.
+    pub metrics: Metrics,
     /// Whether only this machine can connect. Then pages of other sites are kept out, since the API is open.
     pub loopback: bool,
 }
@@ -50,6 +53,12 @@ impl Edge {
             ("/app.js", ..) if reads => asset("text/javascript; charset=utf-8", SCRIPT),
             ("/protocol.js", ..) if reads => asset("text/javascript; charset=utf-8", PROTOCOL),
             ("/style.css", ..) if reads => asset("text/css; charset=utf-8", STYLE),
+            // The type is Prometheus's text format.
+            ("/metrics", ..) if reads => server::with_type(
+                StatusCode::OK,
+                "text/plain; version=0.0.4",
+                self.metrics.text(),
+            ),
             (_, Some(distribution), _) => distribution.answer(request, source).await,
             ("/messaging/websocket", None, Some(sockets)) => sockets.upgrade(request, source).await,
             ("/messaging" | "/messaging/", None, _) if reads => {

@@ -20,6 +20,7 @@ use crate::function_url::FunctionUrls;
 use crate::http_api::HttpApi;
 use crate::lambda::{Lambda, LambdaOptions};
 use crate::management;
+use crate::metrics::Metrics;
 use crate::ready::Urls;
 use crate::rights::Rights;
 use crate::schedule::{ScheduleError, Schedules};
@@ -88,6 +89,7 @@ impl Gateway {
         let template = Template::read(&template_path, &parameters)?;
         let faults = Faults::new(&options.faults, options.seed);
         let rights = Rights::new(&template);
+        let metrics = Metrics::default();
 
         // All ports first: a port that is taken should not cost a build to find out.
         let ports = Ports::listen(options).await?;
@@ -119,6 +121,7 @@ impl Gateway {
                 tells_leaving: options.tells_leaving(),
                 faults: faults.clone(),
                 rights: rights.clone(),
+                metrics: metrics.clone(),
             },
         )
         .await
@@ -138,6 +141,7 @@ impl Gateway {
             distribution: Distribution::new(&template, sockets.as_ref(), &api, &lambda)?,
             sockets: sockets.clone(),
             api,
+            metrics,
             loopback: options.host.is_loopback(),
         };
         fronts.push(server::serve(ports.edge, move |request, source| {

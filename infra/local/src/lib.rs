@@ -14,6 +14,7 @@ pub mod ids;
 pub mod lambda;
 mod listen;
 pub mod management;
+pub mod metrics;
 pub mod query;
 pub mod ready;
 pub mod rights;

@@ -20,6 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use local_gateway::fault::{Fault, Faults};
 use local_gateway::lambda::{Invocation, Lambda, LambdaOptions};
+use local_gateway::metrics::Metrics;
 use local_gateway::rights::Rights;
 use local_gateway::template::Function;
 use serde_json::{Value, json};
@@ -492,6 +493,7 @@ async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
         verbose: false,
         faults: Faults::default(),
         rights: Rights::default(),
+        metrics: Metrics::default(),
     };
     change(&mut options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use protocol::Timestamp;
-use service::ports::{Credential, Environment, Fault, Jti, SignedToken, TokenHash};
+use service::ports::{Credential, Environment, Fault, Jti, Measure, SignedToken, TokenHash};
 
 use crate::{
     Settings, SettingsError, claims,
@@ -73,6 +73,10 @@ impl<E: Environment> Environment for WithIssuer<E> {
 
     fn fresh_token(&self) -> String {
         self.inner.fresh_token()
+    }
+
+    fn measure(&self, measure: Measure) {
+        self.inner.measure(measure);
     }
 
     async fn credential(&self, token: &str) -> Result<Credential, Fault> {

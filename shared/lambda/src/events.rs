@@ -159,6 +159,15 @@ impl WebSocketEvent {
         &self.request_context.request_id
     }
 
+    /// Around what is logged of this event: the connection and the domain, and nothing of what was said.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        let context = &self.request_context;
+        let domain = context.authorizer.as_ref().map(|it| it.domain.as_str());
+        let (connection, request) = (context.connection_id.as_str(), context.request_id.as_str());
+        tracing::info_span!("event", connection, request, domain)
+    }
+
     /// Who the authorizer found.
     ///
     /// # Errors

@@ -2,12 +2,14 @@
 
 mod config;
 mod events;
+mod metrics;
 mod origins;
 mod system;
 mod worker;
 
 pub use config::{Config, ConfigError};
 pub use events::{AuthorizerEvent, Bearer, HttpEvent, WebSocketEvent, allow, unauthorized};
+pub use metrics::measured;
 pub use origins::Origins;
 pub use system::System;
 pub use worker::Worker;

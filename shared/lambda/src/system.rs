@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol::Timestamp;
-use service::ports::Environment;
+use service::ports::{Environment, Measure};
+
+use crate::metrics;
 
 /// The system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +29,10 @@ impl Environment for System {
         uuid::Builder::from_random_bytes(random())
             .into_uuid()
             .to_string()
+    }
+
+    fn measure(&self, measure: Measure) {
+        metrics::note(measure);
     }
 
     fn fresh_token(&self) -> String {

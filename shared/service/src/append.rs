@@ -13,7 +13,7 @@ use protocol::{
 
 use crate::{
     ATTEMPTS, Service, Store, backoff,
-    ports::{AllocateError, Allocation, Environment, Fault, Head, Marker, Workers},
+    ports::{AllocateError, Allocation, Environment, Fault, Head, Marker, Measure, Workers},
 };
 
 /// A message in its log.
@@ -129,6 +129,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                 return Ok(appended(&message_id, &entry, false));
             }
             // We were so slow that the place was closed as a hole.
+            self.environment.measure(Measure::Conflict);
             standing = draft.message_id.is_some().then_some(marker);
             self.environment.sleep(backoff(attempt, &nonce)).await;
         }

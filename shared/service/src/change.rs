@@ -19,7 +19,7 @@ use protocol::{
 use crate::{
     Service, Store,
     append::Allocated,
-    ports::{AllocateError, Allocation, Environment, Fault, Workers},
+    ports::{AllocateError, Allocation, Environment, Fault, Measure, Workers},
 };
 
 /// How long the end of a channel may be on its way.
@@ -232,7 +232,10 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         loop {
             match self.store.change(change).await {
                 Ok(()) => return Ok(true),
-                Err(Fault::Conflict) if attempt == 0 => return Ok(false),
+                Err(Fault::Conflict) if attempt == 0 => {
+                    self.environment.measure(Measure::Conflict);
+                    return Ok(false);
+                }
                 Err(Fault::Conflict) => {
                     let Some(first) = change.entries.first() else {
                         return Ok(false);

@@ -10,7 +10,7 @@ use protocol::{LogId, Timestamp, change::LogEntry};
 
 use crate::{
     HOLE, LEASE, LEASE_GRACE, LEASE_LEFT, Service, Store,
-    ports::{Environment, Fault, Head, Job, Lease, Pushes, Workers},
+    ports::{Environment, Fault, Head, Job, Lease, Measure, Pushes, Workers},
 };
 
 /// Events of one batch.
@@ -195,6 +195,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             if let Some(last) = batch.last().map(|it| it.event.sequence) {
                 if !Box::pin(self.send(log, &mut holding, &batch)).await? {
                     return Ok(());
+                }
+                if let Some(oldest) = batch.first() {
+                    let age = self.since(oldest.event.timestamp);
+                    self.environment.measure(Measure::DrainAge(age));
                 }
                 holding.sent = last;
             }

@@ -14,7 +14,7 @@ use protocol::{
 use crate::{
     Service, Store,
     drain::Holding,
-    ports::{Environment, Fault, Page, Pushes, Reference, Workers},
+    ports::{Environment, Fault, Measure, Page, Pushes, Reference, Workers},
     push::{Item, Pushed, Target},
 };
 
@@ -38,10 +38,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let frames = self.frames(log, holding, batch).await?;
         let mut after = None;
         let mut delivered = BTreeMap::new();
+        let begun = self.environment.now();
+        let mut connections = 0;
         loop {
             let (members, next) = self.recipients(log, batch, after.as_ref()).await?;
             if !self
-                .send_to(log, holding, &frames, &members, &mut delivered)
+                .send_to(
+                    log,
+                    holding,
+                    &frames,
+                    &members,
+                    &mut delivered,
+                    &mut connections,
+                )
                 .await?
             {
                 return Ok(false);
@@ -51,6 +60,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 break;
             }
         }
+        let took = self.since(begun);
+        self.environment
+            .measure(Measure::Fanout { connections, took });
         for (recipient, sequence) in delivered {
             self.received(log, &recipient, sequence).await?;
         }
@@ -96,6 +108,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         frames: &[Frame],
         members: &[Member],
         delivered: &mut BTreeMap<SubscriberId, u64>,
+        reached: &mut usize,
     ) -> Result<bool, Fault> {
         let subscribers: Vec<Subscriber> = members
             .iter()
@@ -119,6 +132,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 waiting.push((target, items));
             }
         }
+        *reached += waiting.len();
         // Once around, unless the lease runs short: then it is renewed and those that are left come next.
         while !waiting.is_empty() {
             let until = holding.no_post_after();

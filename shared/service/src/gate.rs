@@ -20,8 +20,8 @@ use protocol::{
 use crate::{
     GATE, POST, Service, Store,
     ports::{
-        Connection, Environment, Fault, Framing, Job, Outcome, Parked, ParkedOutcome, Posted,
-        Pushes, Reference, Workers, is_first_gate,
+        Connection, Environment, Fault, Framing, Job, Measure, Outcome, Parked, ParkedOutcome,
+        Posted, Pushes, Reference, Workers, is_first_gate,
     },
     push::{Item, Target, loud},
 };
@@ -84,6 +84,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .store
             .park(subscriber, id, Some(saw), &references)
             .await;
+        self.environment.measure(Measure::Parked);
         // A young connection's worker sees to it anyway, and is tried again if it dies.
         if !is_first_gate(saw) {
             self.see_to(subscriber, id, &parked).await?;

@@ -94,6 +94,14 @@ pub(crate) const HOLE: Duration = Duration::from_secs(1);
 /// How often a conflict is decided again.
 pub(crate) const ATTEMPTS: u32 = 8;
 
+impl<S, G, W, E: ports::Environment> Service<S, G, W, E> {
+    /// How long ago a moment was; nothing if the clock that told it is ahead.
+    pub(crate) fn since(&self, moment: Timestamp) -> Duration {
+        let millis = self.environment.now().millis() - moment.millis();
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
 /// The pause before attempt `attempt`, from 5 ms up; `salt` keeps two that collided from doing so again.
 pub(crate) fn backoff(attempt: u32, salt: &str) -> Duration {
     let spread = salt

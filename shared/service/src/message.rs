@@ -16,7 +16,7 @@ use crate::{
     append::{Allocated, NotAppended},
     backoff,
     change::{Changed, Held, go_on_deleting},
-    ports::{Connection, Environment, Fault, Job, Marker, Outcome, Pushes, Workers},
+    ports::{Connection, Environment, Fault, Job, Marker, Measure, Outcome, Pushes, Workers},
     push::Target,
 };
 
@@ -72,12 +72,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// A fault of the store after the answer. Before it, the client is told `unavailable`.
     pub async fn message(&self, incoming: &Incoming) -> Result<(), Fault> {
         let (id, decoded) = match protocol::decode(&incoming.body) {
-            Decoded::Ignored => return Ok(()),
+            Decoded::Ignored => {
+                self.environment.measure(Measure::Message("ignored"));
+                return Ok(());
+            }
             Decoded::Rejected { id, rejection } => (id, Err(rejection)),
             Decoded::Message { id, message } => (id, Ok(message)),
         };
         match decoded {
             Err(rejection) => {
+                self.environment.measure(Measure::Message("rejected"));
                 let Some(target) = self.admit(incoming).await? else {
                     return Ok(());
                 };
@@ -94,6 +98,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         id: Option<String>,
         message: &ClientMessage,
     ) -> Result<(), Fault> {
+        let kind = Measure::Message(message.message_type());
+        self.environment.measure(kind);
         let subscriber = &incoming.identity.subscriber;
         let needs = message.needs(subscriber);
         let gate = needs.response.then(|| incoming.request.as_str());
@@ -337,6 +343,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let Some(gate) = gate else {
             return Ok(());
         };
+        let raised = target.read_at;
         let mut target = target.clone();
         // What was parked when the gate was raised may be gone by now, and others may stand behind gates of their own.
         if !target.connection.parked.is_empty() && !self.refresh(&mut target).await? {
@@ -348,7 +355,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             connection,
             ..
         } = target;
-        self.release(&subscriber, &id, gate, connection, 0).await
+        let released = self.release(&subscriber, &id, gate, connection, 0).await;
+        self.environment.measure(Measure::Gate(self.since(raised)));
+        released
     }
 
     /// Posts the response and then the `ack`, together if they fit.

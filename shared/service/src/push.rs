@@ -7,7 +7,9 @@ use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
 use crate::{
     GATE, POST, Service, Store,
     gate::Parking,
-    ports::{Connection, Environment, Fault, Job, Outcome, Posted, Pushes, Reference, Workers},
+    ports::{
+        Connection, Environment, Fault, Job, Measure, Outcome, Posted, Pushes, Reference, Workers,
+    },
 };
 
 /// A connection as it was read.
@@ -115,9 +117,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// Hands messages to a connection, as many of the first ones as go together.
     pub(crate) async fn post(&self, target: &Target, messages: &[&str]) -> Posted {
-        self.gateway
-            .post(&target.id, target.connection.framing, messages)
-            .await
+        let framing = target.connection.framing;
+        let posted = self.gateway.post(&target.id, framing, messages).await;
+        self.environment.measure(Measure::Post(posted.outcome));
+        posted
     }
 
     /// Reads the connection again; whether it is still there.

@@ -96,6 +96,7 @@ mod tests {
             tells_leaving: false,
             faults: Faults::default(),
             rights: rights::Rights::default(),
+            metrics: crate::metrics::Metrics::default(),
         };
         let variables: BTreeMap<_, _> = variables(&function, &options, "http://127.0.0.1:3002")
             .into_iter()

@@ -28,6 +28,7 @@ pub(crate) use self::pool::request_id;
 pub(crate) use self::streaming::Streamed;
 use crate::fault::Faults;
 use crate::listen;
+use crate::metrics::Metrics;
 use crate::rights::Rights;
 use crate::template::Function;
 
@@ -63,6 +64,8 @@ pub struct LambdaOptions {
     pub faults: Faults,
     /// What the functions may do.
     pub rights: Rights,
+    /// Where what they measure is added up.
+    pub metrics: Metrics,
 }
 
 /// How a synchronous invocation ended.

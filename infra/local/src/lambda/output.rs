@@ -1,9 +1,11 @@
-//! What functions write: shown as it comes, and kept for the day an instance dies.
+//! What functions write: shown as it comes, and kept for the day an instance dies. Metrics are added up, and shown short.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+use crate::metrics::Metrics;
 
 /// Lines kept for the report of a crash.
 const KEPT: usize = 40;
@@ -13,14 +15,16 @@ const KEPT: usize = 40;
 pub(super) struct Output {
     label: String,
     verbose: bool,
+    metrics: Metrics,
     last: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Output {
-    pub(super) fn new(label: &str, verbose: bool) -> Self {
+    pub(super) fn new(label: &str, verbose: bool, metrics: Metrics) -> Self {
         Self {
             label: label.to_owned(),
             verbose,
+            metrics,
             last: Arc::default(),
         }
     }
@@ -32,6 +36,12 @@ impl Output {
         while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             line.clear();
+            if let Some(measured) = self.metrics.take(&text) {
+                if self.verbose {
+                    note(&self.label, &measured);
+                }
+                continue;
+            }
             if self.verbose || is_alarming(&text) {
                 note(&self.label, &text);
             }

@@ -12,6 +12,7 @@ use super::instance::{Instance, Outcome};
 use super::streaming::Sink;
 use super::{Invocation, LambdaOptions, output, process};
 use crate::fault::Faults;
+use crate::metrics::Metrics;
 use crate::template::Function;
 
 /// One function with its instances.
@@ -21,6 +22,7 @@ pub(super) struct Pool {
     executable: Option<PathBuf>,
     variables: Vec<(String, String)>,
     verbose: bool,
+    metrics: Metrics,
     tells_leaving: bool,
     faults: Faults,
     /// Permits are for invocations; an instance starts only with a permit and no idle one, so they bound both.
@@ -52,6 +54,7 @@ impl Pool {
             function: Arc::new(function.clone()),
             variables,
             verbose: options.verbose,
+            metrics: options.metrics.clone(),
             tells_leaving: options.tells_leaving,
             faults: options.faults.clone(),
             permits: Semaphore::new(
@@ -164,6 +167,7 @@ impl Pool {
             executable,
             &self.variables,
             self.verbose,
+            self.metrics.clone(),
             self.tells_leaving,
         )
         .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;

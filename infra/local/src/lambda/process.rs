@@ -16,6 +16,7 @@ use super::instance::{Instance, Link, State};
 use super::output::Output;
 use super::pool::error_json;
 use super::runtime_api;
+use crate::metrics::Metrics;
 use crate::template::Function;
 
 /// After the end of a process its output may still be held open by a child of its own.
@@ -39,6 +40,7 @@ pub(super) fn start(
     executable: &Path,
     variables: &[(String, String)],
     verbose: bool,
+    metrics: Metrics,
     tells_leaving: bool,
 ) -> std::io::Result<(Arc<Instance>, Life)> {
     static LAST_ID: AtomicU64 = AtomicU64::new(0);
@@ -68,7 +70,7 @@ pub(super) fn start(
         child,
         listener,
         arn: function.arn.clone(),
-        output: Output::new(&function.binary, verbose),
+        output: Output::new(&function.binary, verbose, metrics),
     };
     Ok((instance, life))
 }

@@ -10,13 +10,14 @@ use super::policies;
 use super::resources::Resource;
 use super::{ACCOUNT, Function, HttpRoute, InvokeMode, Schedule, Template};
 
-const HONOURED: [&str; 11] = [
+const HONOURED: [&str; 12] = [
     "Environment",
     "EventInvokeConfig",
     "Events",
     "FunctionName",
     "FunctionUrlConfig",
     "Handler",
+    "LoggingConfig",
     "MemorySize",
     "Policies",
     "ReservedConcurrentExecutions",
@@ -25,7 +26,7 @@ const HONOURED: [&str; 11] = [
 ];
 
 /// Packaging and observation.
-const WITHOUT_EFFECT: [&str; 14] = [
+const WITHOUT_EFFECT: [&str; 13] = [
     "Architectures",
     "AutoPublishAlias",
     "CodeUri",
@@ -33,7 +34,6 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "DeploymentPreference",
     "Description",
     "EphemeralStorage",
-    "LoggingConfig",
     "PermissionsBoundary",
     "ProvisionedConcurrencyConfig",
     "Role",
@@ -90,16 +90,21 @@ fn binary(resource: &Resource<'_>) -> String {
 }
 
 fn environment(resource: &Resource<'_>) -> Result<BTreeMap<String, String>, String> {
-    let Some(environment) = resource.get("Environment")? else {
-        return Ok(BTreeMap::new());
-    };
+    let environment = resource.get("Environment")?.unwrap_or_default();
     let variables = environment.get("Variables").and_then(Value::as_object);
+    // Lambda sets this one itself. The level is left to the developer's RUST_LOG.
+    let logging = resource.get("LoggingConfig")?.unwrap_or_default();
+    let format = logging
+        .get("LogFormat")
+        .map(|it| ("AWS_LAMBDA_LOG_FORMAT".to_owned(), it.clone()));
     variables
+        .cloned()
         .into_iter()
         .flatten()
+        .chain(format)
         .map(|(name, value)| {
-            let value = scalar(value).ok_or_else(|| format!("its variable {name} is no text"))?;
-            Ok((name.clone(), value))
+            let value = scalar(&value).ok_or_else(|| format!("its variable {name} is no text"))?;
+            Ok((name, value))
         })
         .collect()
 }

@@ -66,6 +66,30 @@ pub trait Pushes {
     ) -> bool;
 }
 
+/// Something worth a metric: names and numbers only, never an id, a token or content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// A client message was handled; which type, or what it was instead.
+    Message(&'static str),
+    /// Another writer was first, and it was decided again.
+    Conflict,
+    /// A batch of a log went to so many connections, in that time.
+    Fanout {
+        /// How many, also those that were parked or gone.
+        connections: usize,
+        /// How long.
+        took: Duration,
+    },
+    /// What became of a post.
+    Post(Outcome),
+    /// A gate stood so long: what was caused by a request waited for its answer.
+    Gate(Duration),
+    /// Something was parked behind a gate.
+    Parked,
+    /// The oldest event of a batch had been stored so long before it was pushed.
+    DrainAge(Duration),
+}
+
 /// Work that nobody should wait for. Carried out at least once, so every job is safe twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "kebab-case")]
@@ -148,6 +172,11 @@ pub trait Environment {
 
     /// A fresh bearer token: 256 bits of the system's generator, base64url.
     fn fresh_token(&self) -> String;
+
+    /// Notes something for the metrics. Nobody does unless it is told to.
+    fn measure(&self, measure: Measure) {
+        let _ = measure;
+    }
 
     /// What a bearer token is. Without an issuer whose signatures are accepted every one is [`Credential::Opaque`].
     ///

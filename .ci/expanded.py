@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Expands template.yaml as CloudFormation would, and holds what comes of it to what a deployment must be.
 
-    .ci/template.py [TEMPLATE]
+    .ci/expanded.py [TEMPLATE]
 
 Needs aws-sam-translator, nothing else, no network and no account. Each rule is first tried on a template that breaks it.
 """

@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Deploys template.yaml through CloudFormation on an emulator of AWS, updates and deletes the stack, and asks it for the
+rights of its functions.
+
+    stack.py create ZIPS READY   the stack from the zips of a folder; its URLs go to the file READY
+    stack.py statements COMMAND…  takes each statement of each function's policy away in turn and runs the command, which
+                                  has to fail; and once with all of them, when it has to succeed
+    stack.py update ZIPS         another memory size, in place; the stack's ids stay
+    stack.py delete              nothing is left of it but what is kept on purpose
+
+AWS_ENDPOINT_URL names the emulator. What differs from an account, each because the emulator lacks it:
+
+- alarms by metric math are left out
+- the HTTP API, which SAM writes as an OpenAPI document, is written as a route and its integration
+- an authorizer that names no identity source names none, rather than the Authorization header
+- @connections is at the emulator's own path, so CONNECTIONS_ENDPOINT is that
+- the times to live, which it ignores in a template, are switched on by a call
+"""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+
+import boto3
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import expanded  # noqa: E402  pylint: disable=wrong-import-position
+
+STACK = "messaging"
+BUCKET = "messaging-code"
+ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
+TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "template.yaml")
+PARAMETERS = {"Architecture": "x86_64", "DeletionProtection": "false"}
+
+
+def client(service):
+    """A client of the emulator, which takes any key that is no function's for an administrator's."""
+    return boto3.client(
+        service,
+        endpoint_url=ENDPOINT,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
+def document(more):
+    """The template, expanded and fitted to the emulator."""
+    template = expanded.read(TEMPLATE)
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            binary = resource["Metadata"]["BuildProperties"]["Binary"]
+            resource["Properties"]["CodeUri"] = f"s3://{BUCKET}/{binary}.zip"
+    variables = template["Globals"]["Function"]["Environment"]["Variables"]
+    variables["CONNECTIONS_ENDPOINT"] = {
+        "Fn::Sub": ENDPOINT + "/_aws/execute-api/${WebSocketApi}/${StageName}"
+    }
+    result = expanded.expand(template, {**PARAMETERS, **more})
+    resources = result["Resources"]
+    for name, it in list(resources.items()):
+        if it["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in it["Properties"]:
+            print(f"left out: {name}, an alarm by metric math")
+            del resources[name]
+        if it["Type"] == "AWS::ApiGatewayV2::Api" and "Body" in it["Properties"]:
+            routes(resources, name, it["Properties"])
+        if it["Type"] == "AWS::ApiGatewayV2::Authorizer":
+            it["Properties"].setdefault("IdentitySource", [])
+    return json.dumps(result)
+
+
+def routes(resources, name, api):
+    """Writes an OpenAPI document as the resources that stand for it."""
+    body = api.pop("Body")
+    api.update({"Name": {"Ref": "AWS::StackName"}, "ProtocolType": "HTTP"})
+    for number, (path, methods) in enumerate(body["paths"].items()):
+        integration = methods["x-amazon-apigateway-any-method"]["x-amazon-apigateway-integration"]
+        resources[f"{name}Integration{number}"] = {
+            "Type": "AWS::ApiGatewayV2::Integration",
+            "Properties": {
+                "ApiId": {"Ref": name},
+                "IntegrationType": "AWS_PROXY",
+                "IntegrationUri": integration["uri"],
+                "PayloadFormatVersion": integration["payloadFormatVersion"],
+            },
+        }
+        resources[f"{name}Route{number}"] = {
+            "Type": "AWS::ApiGatewayV2::Route",
+            "Properties": {
+                "ApiId": {"Ref": name},
+                "RouteKey": f"ANY {path}",
+                "AuthorizationType": "AWS_IAM",
+                "Target": {"Fn::Sub": f"integrations/${{{name}Integration{number}}}"},
+            },
+        }
+
+
+def upload(zips):
+    """The functions' code, where the template says it is."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    for name in os.listdir(zips):
+        if name.endswith(".zip"):
+            s3.upload_file(os.path.join(zips, name), BUCKET, name)
+
+
+def settled(cloudformation, wanted):
+    """Waits until the stack is done with what it does, and says why if that is not what was wanted."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
+        if not stack["StackStatus"].endswith("IN_PROGRESS"):
+            break
+        time.sleep(0.3)
+    if stack["StackStatus"] != wanted:
+        for event in cloudformation.describe_stack_events(StackName=STACK)["StackEvents"]:
+            if "FAILED" in event["ResourceStatus"]:
+                print(event["LogicalResourceId"], event.get("ResourceStatusReason"))
+        sys.exit(f"the stack is {stack['StackStatus']} and not {wanted}")
+    return {it["OutputKey"]: it["OutputValue"] for it in stack["Outputs"]}
+
+
+def resources_of(kind):
+    """Physical ids by logical ids."""
+    listed = client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+    return {it["LogicalResourceId"]: it["PhysicalResourceId"] for it in listed if it["ResourceType"] == kind}
+
+
+def parameters(more):
+    """As CloudFormation takes them."""
+    return [{"ParameterKey": key, "ParameterValue": value} for key, value in {**PARAMETERS, **more}.items()]
+
+
+def create(zips, ready):
+    """Deploys the stack."""
+    upload(zips)
+    cloudformation = client("cloudformation")
+    begun = time.monotonic()
+    cloudformation.create_stack(
+        StackName=STACK, TemplateBody=document({}), Parameters=parameters({}), Capabilities=["CAPABILITY_IAM"]
+    )
+    outputs = settled(cloudformation, "CREATE_COMPLETE")
+    print(f"created in {time.monotonic() - begun:.1f} s")
+    dynamodb = client("dynamodb")
+    for table in resources_of("AWS::DynamoDB::Table").values():
+        dynamodb.update_time_to_live(
+            TableName=table, TimeToLiveSpecification={"AttributeName": "ttl", "Enabled": True}
+        )
+    ids = resources_of("AWS::ApiGatewayV2::Api")
+    stage = outputs["WebSocketUrl"].rsplit("/", 1)[1]
+    urls = {
+        "websocket": f"{ENDPOINT.replace('http', 'ws', 1)}/_aws/execute-api/{ids['WebSocketApi']}/{stage}",
+        "api": f"{ENDPOINT}/_aws/execute-api/{ids['HttpApi']}/v1",
+    }
+    with open(ready, "w", encoding="utf-8") as file:
+        json.dump(urls, file)
+    print(json.dumps(urls))
+
+
+def update(zips):
+    """Changes the stack in place: another memory size reaches the functions, and no id changes."""
+    upload(zips)
+    cloudformation = client("cloudformation")
+    before = {kind: resources_of(kind) for kind in ("AWS::ApiGatewayV2::Api", "AWS::DynamoDB::Table")}
+    more = {"MessageMemory": "384"}
+    cloudformation.update_stack(
+        StackName=STACK, TemplateBody=document(more), Parameters=parameters(more), Capabilities=["CAPABILITY_IAM"]
+    )
+    settled(cloudformation, "UPDATE_COMPLETE")
+    for kind, ids in before.items():
+        assert resources_of(kind) == ids, f"{kind} was replaced"
+    function = resources_of("AWS::Lambda::Function")["MessageFunction"]
+    memory = client("lambda").get_function_configuration(FunctionName=function)["MemorySize"]
+    assert memory == 384, f"the function has {memory} MB"
+    print("updated in place")
+
+
+def delete():
+    """Deletes the stack. The tables are kept, as the template says."""
+    tables = resources_of("AWS::DynamoDB::Table").values()
+    functions = resources_of("AWS::Lambda::Function").values()
+    cloudformation = client("cloudformation")
+    cloudformation.delete_stack(StackName=STACK)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        try:
+            stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
+        except cloudformation.exceptions.ClientError:
+            break
+        if stack["StackStatus"] == "DELETE_COMPLETE":
+            break
+        assert not stack["StackStatus"].endswith("FAILED"), stack
+        time.sleep(0.3)
+    kept = client("dynamodb").list_tables()["TableNames"]
+    assert all(table in kept for table in tables), "a table went with the stack"
+    left = {it["FunctionName"] for it in client("lambda").list_functions()["Functions"]}
+    assert not left.intersection(functions), "a function outlived the stack"
+    print("deleted, with the tables kept")
+
+
+def statements(command):
+    """Takes each statement away in turn, and has the command find that out."""
+    iam = client("iam")
+    if subprocess.run(command, check=False).returncode:
+        sys.exit("it fails with every statement in place")
+    unnoticed, tried = [], 0
+    for name, role in sorted(resources_of("AWS::IAM::Role").items()):
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            whole = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            for left_out in whole["Statement"]:
+                sid = left_out.get("Sid")
+                if not sid:
+                    continue
+                rest = copy.deepcopy(whole)
+                rest["Statement"] = [it for it in whole["Statement"] if it.get("Sid") != sid]
+                put(iam, role, policy, rest)
+                noticed = subprocess.run(command, check=False, capture_output=True).returncode != 0
+                put(iam, role, policy, whole)
+                tried += 1
+                print(f"{'noticed' if noticed else 'UNNOTICED'}: {name} without {sid}", flush=True)
+                if not noticed:
+                    unnoticed.append(f"{name} without {sid}")
+    if unnoticed:
+        sys.exit(f"nobody noticed {unnoticed}")
+    print(f"each of {tried} statements is needed")
+
+
+def put(iam, role, policy, statements_left):
+    """Sets a policy; one without statements is none."""
+    if statements_left["Statement"]:
+        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(statements_left))
+    else:
+        iam.delete_role_policy(RoleName=role, PolicyName=policy)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["create", zips_folder, ready_file]:
+            create(zips_folder, ready_file)
+        case ["statements", *check] if check:
+            statements(check)
+        case ["update", zips_folder]:
+            update(zips_folder)
+        case ["delete"]:
+            delete()
+        case _:
+            sys.exit(__doc__)

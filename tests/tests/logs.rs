@@ -1,0 +1,124 @@
+//! What is logged and measured: ids and numbers, never a token and never what was said.
+
+#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use serde_json::{Value, json};
+use tests::{Gateway, Site, eventually, send, text};
+
+/// In everything that is said here, and nowhere else.
+const SECRET: &str = "kumquat";
+
+#[tokio::test]
+async fn no_token_and_no_content_is_logged_also_when_things_go_wrong() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let trouble = [
+        "--verbose",
+        "--fault",
+        "fail-dynamodb=0.1",
+        "--fault",
+        "lose-post-reply=0.1",
+        "--fault",
+        "throttle-post=0.1",
+    ];
+    let gateway = Gateway::start_logging(&trouble, &log)?;
+    let site = Site::at(gateway.urls().clone());
+    let mut tokens = Vec::new();
+    for subscriber in ["alice", "bob"] {
+        let token = eventually("a token is minted", async || {
+            Ok(site.token(subscriber).await.ok())
+        })
+        .await?;
+        tokens.push(token);
+    }
+    let channel = json!({ "name": SECRET, "attributes": { SECRET: SECRET } }).to_string();
+    let url = format!("{}/domains/{}/channels/c", site.urls.api, site.domain);
+    send(Method::PUT, &url, &channel).await?;
+    for token in &tokens {
+        // Under faults a handshake may fail; what it logs counts.
+        let Ok(mut client) = site.connect_with(token).await else {
+            continue;
+        };
+        for n in 0..15 {
+            let said = json!({ "text": SECRET, "n": n });
+            for message in [
+                json!({ "type": "channel-message", "channel-id": "c", "content": said }),
+                json!({ "type": "direct-message", "subscriber-id": "carol", "content": said }),
+                json!({ "type": "announce", "availability": "busy", "status": SECRET }),
+                json!({ "type": "join-channel", "channel-id": "c", "invite-token": SECRET }),
+                json!({ "type": "authorize", "token": tokens[1] }),
+                json!({ "type": SECRET, "content": SECRET }),
+            ] {
+                client.send_text(&message.to_string()).await?;
+            }
+        }
+    }
+    let told = eventually("it is logged", async || {
+        let told = std::fs::read_to_string(&log)?;
+        let done = told.contains("Messages{type=\"announce\"}") && told.contains("ERROR");
+        Ok(done.then_some(told))
+    })
+    .await?;
+    drop(gateway);
+    let told = format!("{told}{}", std::fs::read_to_string(&log)?);
+    ensure!(!told.contains(SECRET), "content is logged");
+    for token in &tokens {
+        ensure!(!told.contains(token.as_str()), "a token is logged");
+    }
+    // Each line of a function's is JSON, and says of which connection and domain it is.
+    let lines = told.lines().filter_map(|line| {
+        let line = line.strip_prefix("[message] ")?;
+        serde_json::from_str::<Value>(line).ok()
+    });
+    let of_events: Vec<_> = lines.filter(|line| line["level"] == "ERROR").collect();
+    for line in &of_events {
+        let spans = line["spans"].to_string();
+        ensure!(spans.contains("\"connection\""), "{line}");
+        ensure!(spans.contains(&site.domain), "{line}");
+        ensure!(spans.contains("requestId"), "{line}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_functions_measure_is_shown_for_prometheus() -> Result<()> {
+    let gateway = Gateway::start::<&str>(&[])?;
+    let site = Site::at(gateway.urls().clone());
+    let mut alice = site.connect("alice").await?;
+    let mut bob = site.connect("bob").await?;
+    let channel = alice.create().await?;
+    bob.join(&channel).await?;
+    for n in 0..3 {
+        alice.say(&channel, &json!(n)).await?;
+        bob.push_of("channel-message").await?;
+    }
+    let edge = site.urls.edge.as_deref().context("it has no edge")?;
+    let metrics = eventually("it is measured", async || {
+        let metrics = text(&format!("{edge}/metrics")).await?;
+        let said = "messaging_messages_sum{type=\"channel-message\"} 3\n";
+        Ok(metrics.contains(said).then_some(metrics))
+    })
+    .await?;
+    let value = |name: &str| -> Result<f64> {
+        let line = metrics.lines().find_map(|it| it.strip_prefix(name));
+        Ok(line
+            .with_context(|| format!("no {name} in {metrics}"))?
+            .trim()
+            .parse()?)
+    };
+    // Each time a delivery, an ack and a push, beside what joining took.
+    ensure!(value("messaging_posts_delivered_sum")? >= 9.0, "{metrics}");
+    ensure!(value("messaging_fanout_size_sum")? >= 3.0, "{metrics}");
+    ensure!(
+        value("messaging_drain_age_milliseconds_count")? >= 3.0,
+        "{metrics}"
+    );
+    ensure!(
+        value("messaging_gate_wait_milliseconds_count")? >= 2.0,
+        "{metrics}"
+    );
+    ensure!(value("messaging_cold_starts_sum")? >= 4.0, "{metrics}");
+    Ok(())
+}
