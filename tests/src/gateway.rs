@@ -65,6 +65,17 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// Starts one that runs nothing by itself each minute, so that what is counted is what the test does.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn without_schedules() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let template = folder.path().join("template.yaml");
+        std::fs::write(&template, quiet()?)?;
+        Self::start(&[OsStr::new("--template"), template.as_os_str()])
+    }
+
     fn until_ready(&mut self, ready: &Path) -> Result<Urls> {
         let begun = Instant::now();
         while begun.elapsed() < DEADLINE {
@@ -115,6 +126,30 @@ impl Drop for Gateway {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The template with its schedules off, at home in any folder.
+fn quiet() -> Result<String> {
+    let mut quiet = String::new();
+    for line in std::fs::read_to_string(root().join("template.yaml"))?.lines() {
+        match line.split_once("TemplateURL: ") {
+            Some((indentation, nested)) => {
+                let nested = root().join(nested);
+                let nested = nested.canonicalize().with_context(|| line.to_owned())?;
+                quiet.push_str(&format!("{indentation}TemplateURL: {}\n", nested.display()));
+            }
+            None => {
+                quiet.push_str(line);
+                quiet.push('\n');
+            }
+        }
+        if let Some((indentation, _)) = line.split_once("Schedule: rate(")
+            && indentation.trim().is_empty()
+        {
+            quiet.push_str(&format!("{indentation}Enabled: false\n"));
+        }
+    }
+    Ok(quiet)
 }
 
 fn root() -> PathBuf {

@@ -7,6 +7,7 @@ mod moves;
 mod requests;
 mod site;
 pub mod soak;
+pub mod sockjs;
 
 pub use client::{Answer, Client, Frame};
 pub use gateway::Gateway;

@@ -6,7 +6,6 @@
     reason = "a test fails where it stands, and prints its table"
 )]
 
-use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -20,10 +19,7 @@ const ELSEWHERE: usize = 100;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_message_costs_what_the_table_says_however_many_are_connected_elsewhere() -> Result<()>
 {
-    let folder = tempfile::tempdir()?;
-    let template = folder.path().join("template.yaml");
-    std::fs::write(&template, without_schedules()?)?;
-    let gateway = Gateway::start(&[OsStr::new("--template"), template.as_os_str()])?;
+    let gateway = Gateway::without_schedules()?;
     let site = Site::at(gateway.urls().clone());
     let alone = measured(&site).await?;
     let site = site.neighbour();
@@ -58,24 +54,6 @@ async fn every_message_costs_what_the_table_says_however_many_are_connected_else
     ensure!(changed.is_empty(), "found, and expected: {changed:#?}");
     ensure!(table.len() == EXPECTED.len(), "{} rows", table.len());
     Ok(())
-}
-
-/// The template with its timers switched off: what they cost belongs to no message.
-fn without_schedules() -> Result<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
-    let mut template = String::new();
-    for line in std::fs::read_to_string(path)?.lines() {
-        template.push_str(line);
-        template.push('\n');
-        if let Some((indentation, "")) = line
-            .split_once("Schedule: rate(")
-            .map(|(before, _)| (before, before.trim()))
-        {
-            template.push_str(indentation);
-            template.push_str("Enabled: false\n");
-        }
-    }
-    Ok(template)
 }
 
 /// Small items: reads of at most 4 KiB, writes of at most 1 KiB. Name, read units, write units, requests.

@@ -3,7 +3,7 @@
 mod problem;
 mod routes;
 
-use gateway::Management;
+use gateway::{Clients, Management};
 use jwt::WithIssuer;
 use lambda::{Config, HttpEvent, System, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use service::Service;
 use store::{DynamoStore, Tables, client};
 
-type Api = Service<DynamoStore, Management, Worker, WithIssuer<System>>;
+type Api = Service<DynamoStore, Clients<DynamoStore, System>, Worker, WithIssuer<System>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -27,9 +27,11 @@ async fn main() -> Result<(), Error> {
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
     let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let store = DynamoStore::new(client, tables);
+    let sockets = Management::new(config.signing_client(&connections)?, &connections);
     let service = Service {
-        store: DynamoStore::new(client, tables),
-        gateway: Management::new(config.signing_client(&connections)?, &connections),
+        store: store.clone(),
+        gateway: Clients::new(sockets, store, System),
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };

@@ -1,7 +1,7 @@
 //! The `$connect` authorizer: a bearer token in, who it is out, or `Unauthorized`.
 
 use jwt::WithIssuer;
-use lambda::{AuthorizerEvent, Config, System, allow, init_logs, measured, unauthorized};
+use lambda::{AuthorizerEvent, Config, Origins, System, allow, init_logs, measured, unauthorized};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use service::Service;
@@ -25,14 +25,25 @@ async fn main() -> Result<(), Error> {
         workers: (),
         environment: WithIssuer::from_env(System)?,
     };
+    let origins = Origins::from_env();
     run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |it: AuthorizerEvent| authorize(&service, it))
+        measured(event, |it: AuthorizerEvent| {
+            authorize(&service, &origins, it)
+        })
     }))
     .await
 }
 
 /// Every refusal is the same error, so nobody learns whether a token is unknown, expired or invalidated.
-async fn authorize(service: &Authorizer, event: AuthorizerEvent) -> Result<Value, Diagnostic> {
+async fn authorize(
+    service: &Authorizer,
+    origins: &Origins,
+    event: AuthorizerEvent,
+) -> Result<Value, Diagnostic> {
+    // A page that may not connect would do so in the name of whoever looks at it.
+    if !origins.allow(event.origin()) {
+        return Err(unauthorized());
+    }
     let bearer = event.bearer().ok_or_else(unauthorized)?;
     let identity = service
         .authenticate(bearer.expose(), event.framing())

@@ -16,6 +16,7 @@ async fn main() -> Result<(), Error> {
     let tables = Tables {
         tokens: Config::required("TOKENS_TABLE")?,
         subscribers: Config::required("SUBSCRIBERS_TABLE")?,
+        sessions: Config::required("SESSIONS_TABLE")?,
         ..Tables::default()
     };
     let endpoint = config.dynamodb_endpoint();
@@ -37,6 +38,9 @@ async fn main() -> Result<(), Error> {
 
 /// The status that this answers with is the status of the handshake.
 async fn connect(service: &Connect, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+    if event.is_doorbell() {
+        return hang_doorbell(service, &event).await;
+    }
     let incoming = IncomingConnection {
         identity: event.identity()?,
         connection: event.connection().clone(),
@@ -46,6 +50,25 @@ async fn connect(service: &Connect, event: WebSocketEvent) -> Result<Value, Diag
         Err(ConnectError::Token) => Ok(json!({"statusCode": 401})),
         Err(ConnectError::Fault(fault)) => {
             tracing::error!(%fault, "not registered");
+            Ok(json!({"statusCode": 503}))
+        }
+    }
+}
+
+/// A doorbell is no connection of its subscriber: it is only noted with the session whose receiver it is for.
+async fn hang_doorbell(service: &Connect, event: &WebSocketEvent) -> Result<Value, Diagnostic> {
+    let Some(of) = event.doorbell() else {
+        return Ok(json!({"statusCode": 400}));
+    };
+    let identity = event.identity()?;
+    match service
+        .hang_doorbell(&identity, &of, event.connection())
+        .await
+    {
+        Ok(true) => Ok(event.accept()),
+        Ok(false) => Ok(json!({"statusCode": 410})),
+        Err(fault) => {
+            tracing::error!(%fault, "no doorbell");
             Ok(json!({"statusCode": 503}))
         }
     }

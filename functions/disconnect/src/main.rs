@@ -36,6 +36,9 @@ async fn main() -> Result<(), Error> {
 }
 
 async fn disconnect(service: &Disconnect, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+    if event.is_doorbell() {
+        return Ok(json!({"statusCode": 200}));
+    }
     let subscriber = event.identity()?.subscriber;
     service
         .disconnect(&subscriber, event.connection())

@@ -1,13 +1,13 @@
 //! The asynchronous worker: what nobody should wait for. An error makes Lambda repeat the job.
 
-use gateway::Management;
+use gateway::{Clients, Management};
 use lambda::{Config, System, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use service::{Service, ports::Job};
 use store::{DynamoStore, Tables, client};
 use tracing::Instrument as _;
 
-type Fanout = Service<DynamoStore, Management, Worker, System>;
+type Fanout = Service<DynamoStore, Clients<DynamoStore, System>, Worker, System>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -23,9 +23,11 @@ async fn main() -> Result<(), Error> {
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
     let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let store = DynamoStore::new(client, tables);
+    let sockets = Management::new(config.signing_client(&connections)?, &connections);
     let service = Service {
-        store: DynamoStore::new(client, tables),
-        gateway: Management::new(config.signing_client(&connections)?, &connections),
+        store: store.clone(),
+        gateway: Clients::new(sockets, store, System),
         workers: Worker::from_env(&config)?,
         environment: System,
     };

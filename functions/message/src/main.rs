@@ -1,7 +1,7 @@
 //! `$default`: one client message in, one decision carried out. Everything that is said goes out through the gateway; what
 //! this returns reaches nobody.
 
-use gateway::Management;
+use gateway::{Clients, Management};
 use jwt::WithIssuer;
 use lambda::{Config, System, WebSocketEvent, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
@@ -10,7 +10,7 @@ use service::{IncomingMessage, Service};
 use store::{DynamoStore, Tables, client};
 use tracing::Instrument as _;
 
-type Message = Service<DynamoStore, Management, Worker, WithIssuer<System>>;
+type Message = Service<DynamoStore, Clients<DynamoStore, System>, Worker, WithIssuer<System>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -26,9 +26,11 @@ async fn main() -> Result<(), Error> {
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
     let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let store = DynamoStore::new(client, tables);
+    let sockets = Management::new(config.signing_client(&connections)?, &connections);
     let service = Service {
-        store: DynamoStore::new(client, tables),
-        gateway: Management::new(config.signing_client(&connections)?, &connections),
+        store: store.clone(),
+        gateway: Clients::new(sockets, store, System),
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };
@@ -42,6 +44,9 @@ async fn main() -> Result<(), Error> {
 }
 
 async fn message(service: &Message, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+    if event.is_doorbell() {
+        return Ok(json!({"statusCode": 200}));
+    }
     let identity = event.identity()?;
     let connection = event.connection().clone();
     let request = event.request().clone();

@@ -3,6 +3,8 @@
 //! `POST`, `GET` and `DELETE /@connections/{id}` as in
 //! docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html (2026-08).
 
+mod clients;
+
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use protocol::ConnectionId;
 use service::ports::{Framing, Outcome, Posted, Probe, Pushes};
 use signing::{Call, SendError, SigningClient};
 use sockjs::{Close, frame};
+
+pub use clients::Clients;
 
 /// A post that takes longer is one of unknown outcome; leases and gates count on it.
 const LIMIT: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use protocol::{ConnectionId, Domain, RequestId, Subscriber, SubscriberId, Timest
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use service::{
-    Identity,
+    DoorbellOf, Identity,
     ports::{Framing, Jti, TokenHash},
 };
 
@@ -76,6 +76,20 @@ impl AuthorizerEvent {
     }
 }
 
+impl AuthorizerEvent {
+    /// The page that asks; none if it is none.
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        header(&self.headers, "origin")
+    }
+
+    /// Whose doorbell the connection is to be, as it stands in the URL.
+    fn doorbell(&self) -> Option<&str> {
+        let of = self.query_string_parameters.get("doorbell");
+        of.map(String::as_str)
+    }
+}
+
 /// The answer of an authorizer that lets somebody in. Its context comes with every later event of the connection.
 #[must_use]
 pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
@@ -88,6 +102,9 @@ pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
     });
     if let (Some(jti), Some(context)) = (&identity.jti, context.as_object_mut()) {
         context.insert("jti".to_owned(), jti.as_str().into());
+    }
+    if let (Some(doorbell), Some(context)) = (event.doorbell(), context.as_object_mut()) {
+        context.insert("doorbell".to_owned(), doorbell.into());
     }
     json!({
         "principalId": identity.subscriber.id,
@@ -144,6 +161,8 @@ struct Authorizer {
     #[serde(default)]
     jti: Option<Jti>,
     framing: Framing,
+    #[serde(default)]
+    doorbell: Option<String>,
 }
 
 impl WebSocketEvent {
@@ -195,6 +214,20 @@ impl WebSocketEvent {
             jti: authorizer.jti.clone(),
             framing: authorizer.framing,
         })
+    }
+
+    /// Whether the connection is a doorbell: nothing is said over it but that something is new.
+    #[must_use]
+    pub fn is_doorbell(&self) -> bool {
+        let authorizer = self.request_context.authorizer.as_ref();
+        authorizer.is_some_and(|it| it.doorbell.is_some())
+    }
+
+    /// Whose doorbell the connection is; none if it is no doorbell or names nobody.
+    #[must_use]
+    pub fn doorbell(&self) -> Option<DoorbellOf> {
+        let authorizer = self.request_context.authorizer.as_ref()?;
+        DoorbellOf::parse(authorizer.doorbell.as_deref()?)
     }
 
     /// The text of a message; none if it was not text.

@@ -120,6 +120,14 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     async fn end_minute(&self, minute: Minute, moment: Moment) -> Result<(), Fault> {
         let mut after: Option<Ending> = None;
         let mut failed = None;
+        // Their index moves on as they live, so what is not due yet stands in a later minute.
+        if minute <= Minute::of(moment.now) {
+            failed = worse(
+                failed,
+                self.end_sessions(minute).await,
+                "sessions not ended",
+            );
+        }
         loop {
             let Page { items, more } = self
                 .store

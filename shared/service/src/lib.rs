@@ -28,6 +28,7 @@ mod push;
 mod received;
 mod resume;
 mod revoke;
+mod sessions;
 mod signed;
 mod tell;
 
@@ -39,15 +40,19 @@ pub use backend::{ChannelView, Refused, Stored, SubscriberView};
 pub use connect::{ConnectError, Incoming as IncomingConnection};
 pub use message::Incoming as IncomingMessage;
 pub use mint::Minted;
+pub use sessions::DoorbellOf;
 
 use ports::{
-    Channels, Connections, Framing, Jti, Logs, Presences, SignedTokens, TokenHash, Tokens,
+    Channels, Connections, Framing, Jti, Logs, Presences, Sessions, SignedTokens, TokenHash, Tokens,
 };
 
 /// Everything that is stored.
-pub trait Store: Tokens + SignedTokens + Connections + Presences + Logs + Channels {}
+pub trait Store:
+    Tokens + SignedTokens + Connections + Presences + Logs + Channels + Sessions
+{
+}
 
-impl<T: Tokens + SignedTokens + Connections + Presences + Logs + Channels> Store for T {}
+impl<T: Tokens + SignedTokens + Connections + Presences + Logs + Channels + Sessions> Store for T {}
 
 /// Who a connection speaks for, as the authorizer found it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::time::Duration;
 
-use crate::{codes, frame, transport::Receiver};
+use crate::{frame, transport::Receiver};
 
 /// A session as the request finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,10 @@ pub struct Standing<'a> {
 pub enum Arrival {
     /// It begins a session.
     Begins,
+    /// Somebody else is the receiver, and is left undisturbed: it is told [`codes::ANOTHER`](crate::codes::ANOTHER).
+    Busy,
     /// It is told this, the last frame, and no more.
-    Told(String),
+    Ended(String),
 }
 
 /// What becomes of a request that could not become the receiver of the session that stands there, if one does.
@@ -30,9 +32,8 @@ pub fn arrival(standing: Option<Standing<'_>>) -> Arrival {
         Some(Standing {
             alive: true,
             closing: Some((code, reason)),
-        }) => Arrival::Told(frame::close(code, reason)),
-        // Somebody else is: it is left undisturbed.
-        Some(Standing { alive: true, .. }) => Arrival::Told(codes::ANOTHER.frame()),
+        }) => Arrival::Ended(frame::close(code, reason)),
+        Some(Standing { alive: true, .. }) => Arrival::Busy,
         Some(Standing { alive: false, .. }) | None => Arrival::Begins,
     }
 }
@@ -105,16 +106,14 @@ mod tests {
     #[test]
     fn who_comes_second_is_told_and_who_comes_to_nothing_begins() {
         let standing = |alive, closing| Some(Standing { alive, closing });
-        let told = |frame: &str| Arrival::Told(frame.into());
-        let another = "c[2010,\"Another connection still open\"]";
         for (standing, expected) in [
             (None, Arrival::Begins),
             (standing(false, None), Arrival::Begins),
             (standing(false, Some((3000, "Go away!"))), Arrival::Begins),
-            (standing(true, None), told(another)),
+            (standing(true, None), Arrival::Busy),
             (
                 standing(true, Some((3000, "Go away!"))),
-                told("c[3000,\"Go away!\"]"),
+                Arrival::Ended("c[3000,\"Go away!\"]".into()),
             ),
         ] {
             assert_eq!(arrival(standing), expected);

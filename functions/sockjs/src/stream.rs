@@ -1,0 +1,357 @@
+//! A receiver at work: it writes what waits, waits for more, and gives the session up before its response ends.
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use lambda::Bearer;
+use service::ports::{Environment, Fault, Hold, LINGER, Session, Sessions};
+use sockjs::{
+    frame,
+    session::{Allowance, Next, next, pause},
+    transport::Receiver,
+};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    app::App,
+    bell::{Bell, Ring},
+    output::{Left, Output},
+    receive::{Attachment, LEASE},
+    serve::Transports,
+};
+
+/// How often a receiver says that it is still there, and looks on the occasion: what rang and was not heard is found then.
+const RENEWAL: Duration = Duration::from_secs(12);
+/// A client hears something at least so often; an old one gives a poll up after 35 seconds (sockjs-client 1.6).
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// How long a response lasts at most. It is paid for by its time, also when its client left unnoticed, and a client asks
+/// again by itself.
+const SLICE: Duration = Duration::from_secs(60);
+/// A connection may not be posted to at once when its handshake is over, so who rings then is not heard.
+const YOUNG: Duration = Duration::from_secs(1);
+/// A poll looks so many times before a doorbell is worth its price.
+const LOOKS: u32 = 4;
+/// Bytes of messages in one frame, about: an old client parses it at once.
+const FRAME: usize = 128 * 1024;
+/// How often a session is tried to be given up; the next request waits for it.
+const ATTEMPTS: u32 = 4;
+
+/// Why the receiver stopped waiting.
+enum Woken {
+    Look,
+    Renew,
+    Heartbeat,
+    Enough,
+    Left,
+}
+
+/// A receiver.
+pub(crate) struct Stream<A, S, E> {
+    transports: Rc<Transports<A, S, E>>,
+    token: Option<Bearer>,
+    receiver: Receiver,
+    attachment: Attachment,
+    output: Output,
+    allowance: Allowance,
+    /// Messages that were written and still stand in the outbox, and their bytes.
+    written: usize,
+    bytes: usize,
+    bell: Bell,
+    looks: u32,
+    look_at: Option<Instant>,
+    renew_at: Instant,
+    heartbeat_at: Instant,
+    ends_at: Instant,
+}
+
+/// What ends a receiver's work.
+enum End {
+    /// The response is full, or has lasted long enough, or its session is at its end.
+    Done,
+    /// The client is not there any more.
+    Left,
+    /// Somebody else has the session.
+    Lost,
+    /// Nobody knows what became of what was asked of the store.
+    Fault(Fault),
+}
+
+impl From<Left> for End {
+    fn from(_: Left) -> Self {
+        Self::Left
+    }
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A, S, E> {
+    pub(crate) fn new(
+        transports: Rc<Transports<A, S, E>>,
+        limit: usize,
+        token: Option<Bearer>,
+        receiver: Receiver,
+        attachment: Attachment,
+        output: Output,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            transports,
+            token,
+            allowance: Allowance::new(&receiver, limit),
+            receiver,
+            attachment,
+            output,
+            written: 0,
+            bytes: 0,
+            bell: Bell::None,
+            looks: 0,
+            look_at: None,
+            renew_at: now + RENEWAL,
+            heartbeat_at: now + HEARTBEAT,
+            ends_at: now + SLICE,
+        }
+    }
+
+    /// Writes the whole response.
+    pub(crate) async fn run(mut self) {
+        let end = match self.work().await {
+            Ok(()) => End::Done,
+            Err(end) => end,
+        };
+        match end {
+            End::Done => self.give_up(LINGER).await,
+            End::Left => {
+                // Nobody can say what the client has of what was written last: its session is over.
+                self.give_up(Duration::ZERO).await;
+                let Attachment { id, session, .. } = &self.attachment;
+                if let Err(fault) = self.transports.app.close(id, &session.identity).await {
+                    tracing::error!(%fault, "not closed");
+                }
+            }
+            End::Lost => tracing::warn!("another receiver took over"),
+            End::Fault(fault) => {
+                tracing::error!(%fault, "the response ends early");
+                self.give_up(LINGER).await;
+            }
+        }
+        // The body ends here, with `self`: after the session was given up, or the client's next request would meet it.
+    }
+
+    async fn work(&mut self) -> Result<(), End> {
+        if let Some(prelude) = self.receiver.prelude() {
+            self.output.send(prelude).await?;
+        }
+        if self.attachment.begins {
+            if !self.write(frame::OPEN).await? {
+                return Ok(());
+            }
+            // The app may have said something, or ended it, while it let the session in.
+            self.look().await?;
+        }
+        if self.receiver.is_streaming() {
+            self.hang_bell();
+        }
+        self.schedule();
+        loop {
+            if !self.write_waiting().await? {
+                return Ok(());
+            }
+            if self.written > 0 {
+                self.renew().await?;
+                self.looks = 0;
+                self.schedule();
+                continue;
+            }
+            match self.wait().await {
+                Woken::Look => self.look().await?,
+                Woken::Renew => self.renew().await?,
+                Woken::Heartbeat => {
+                    if !self.write(frame::HEARTBEAT).await? {
+                        return Ok(());
+                    }
+                }
+                Woken::Enough => return Ok(()),
+                Woken::Left => return Err(End::Left),
+            }
+        }
+    }
+
+    /// Writes what waits; whether the response goes on.
+    async fn write_waiting(&mut self) -> Result<bool, End> {
+        loop {
+            let session = &self.attachment.session;
+            let closing = session.closing.as_ref();
+            let closing = closing.map(|it| (it.code, it.reason.as_str()));
+            let waiting = session.outbox.get(self.written..).unwrap_or_default();
+            match next(waiting, closing, FRAME) {
+                Next::Wait => return Ok(true),
+                Next::Close(frame) => {
+                    self.write(&frame).await?;
+                    return Ok(false);
+                }
+                Next::Messages { frame, count } => {
+                    let bytes: usize = waiting.iter().take(count).map(String::len).sum();
+                    let goes_on = self.write(&frame).await?;
+                    self.written += count;
+                    self.bytes += bytes;
+                    if !goes_on {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes a frame as a chunk of its own; whether the response goes on.
+    async fn write(&mut self, frame: &str) -> Result<bool, Left> {
+        let piece = self.receiver.wrap(frame);
+        let bytes = piece.len();
+        self.output.send(piece).await?;
+        self.heartbeat_at = Instant::now() + HEARTBEAT;
+        Ok(self.allowance.spend(bytes))
+    }
+
+    /// Reads the session anew.
+    async fn look(&mut self) -> Result<(), End> {
+        let key = &self.attachment.id.key;
+        let read = self.transports.sessions.session(key).await?;
+        let held = read.filter(|it| {
+            let lease = it.lease.as_ref();
+            lease.is_some_and(|it| it.holder == self.attachment.holder)
+        });
+        self.attachment.session = held.ok_or(End::Lost)?;
+        Ok(())
+    }
+
+    /// Removes what was written, and says that this receiver is still there; the session as it is then.
+    async fn renew(&mut self) -> Result<(), End> {
+        let hold = self.hold(LEASE);
+        let key = &self.attachment.id.key;
+        let held = self.transports.sessions.hold_session(key, &hold).await?;
+        self.took(held.ok_or(End::Lost)?);
+        Ok(())
+    }
+
+    fn took(&mut self, session: Session) {
+        self.attachment.session = session;
+        self.written = 0;
+        self.bytes = 0;
+        self.renew_at = Instant::now() + RENEWAL;
+    }
+
+    fn hold(&self, lasting: Duration) -> Hold {
+        Hold {
+            holder: self.attachment.holder.clone(),
+            seen: self.attachment.session.removed,
+            written: self.written,
+            bytes: self.bytes,
+            until: self.transports.environment.now().plus(lasting),
+        }
+    }
+
+    /// Removes what was written and gives the session up, in one step.
+    async fn give_up(&self, lingers: Duration) {
+        let hold = self.hold(lingers);
+        self.transports.release(&self.attachment, &hold).await;
+    }
+
+    /// Waits for something to do.
+    async fn wait(&mut self) -> Woken {
+        let never = self.ends_at + SLICE;
+        let look_at = self.look_at.unwrap_or(never);
+        let watch = self.transports.site.watch;
+        loop {
+            let watch_at = watch.map_or(never, |it| Instant::now() + it);
+            tokio::select! {
+                biased;
+                () = sleep_until(self.ends_at) => return Woken::Enough,
+                ring = self.bell.ring() => {
+                    self.rang(ring);
+                    return Woken::Look;
+                }
+                () = sleep_until(look_at) => {
+                    self.looked();
+                    return Woken::Look;
+                }
+                () = sleep_until(self.renew_at) => return Woken::Renew,
+                () = sleep_until(self.heartbeat_at) => return Woken::Heartbeat,
+                () = sleep_until(watch_at) => {
+                    if self.output.check().await.is_err() {
+                        return Woken::Left;
+                    }
+                }
+            }
+        }
+    }
+
+    fn rang(&mut self, ring: Ring) {
+        match ring {
+            Ring::Hangs => self.look_at = Some(Instant::now() + YOUNG),
+            Ring::New => {}
+            Ring::Broke => {
+                self.looks = 0;
+                self.schedule();
+            }
+        }
+    }
+
+    /// A look is due, and found its time.
+    fn looked(&mut self) {
+        self.looks += 1;
+        if self.looks == LOOKS && !self.receiver.is_streaming() {
+            self.hang_bell();
+        }
+        self.schedule();
+    }
+
+    /// The next look: none while a doorbell rings, and not soon if there will be one.
+    fn schedule(&mut self) {
+        let looks = match self.bell {
+            Bell::Open(_) => {
+                self.look_at = None;
+                return;
+            }
+            Bell::Opening(_) => self.looks.saturating_add(2),
+            Bell::None => self.looks,
+        };
+        self.look_at = Some(Instant::now() + pause(looks));
+    }
+
+    fn hang_bell(&mut self) {
+        let Attachment { id, holder, .. } = &self.attachment;
+        if let (Some(url), Some(token)) = (&self.transports.site.doorbell, &self.token) {
+            self.bell = Bell::open(url, token, &id.key, holder);
+        }
+    }
+}
+
+impl<A, S: Sessions, E: Environment> Transports<A, S, E> {
+    /// Ends a session whose client never knew of it.
+    pub(crate) async fn abandon(&self, attachment: &Attachment) {
+        let hold = Hold {
+            holder: attachment.holder.clone(),
+            seen: attachment.session.removed,
+            written: 0,
+            bytes: 0,
+            until: self.environment.now(),
+        };
+        self.release(attachment, &hold).await;
+    }
+
+    /// Gives a session up. If it cannot be, it is dead when its lease ends.
+    async fn release(&self, attachment: &Attachment, hold: &Hold) {
+        for attempt in 0..ATTEMPTS {
+            let key = &attachment.id.key;
+            match self.sessions.release_session(key, hold).await {
+                Ok(true) => return,
+                Ok(false) => return tracing::warn!("another receiver took over"),
+                Err(fault) => tracing::error!(%fault, "not given up"),
+            }
+            self.environment.sleep(pause(attempt)).await;
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Every way to a client: a socket's is API Gateway, a session's over HTTP is its outbox.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use protocol::ConnectionId;
+use service::ports::{
+    Closing, Environment, Fault, Framing, OUTBOX_BYTES, OUTBOX_MESSAGES, Outcome, Posted, Probe,
+    Pushed, Pushes, SessionId, Sessions,
+};
+use sockjs::Close;
+use tokio::time::timeout;
+
+use crate::{LIMIT, Management};
+
+/// What a doorbell says: anything would do.
+const RING: &str = "ring";
+
+/// The clients of all kinds of connections.
+#[derive(Clone, Debug)]
+pub struct Clients<S, E> {
+    sockets: Management,
+    sessions: S,
+    environment: E,
+}
+
+impl<S: Sessions, E: Environment> Clients<S, E> {
+    /// Sockets behind `sockets`, and `sessions`.
+    #[must_use]
+    pub const fn new(sockets: Management, sessions: S, environment: E) -> Self {
+        Self {
+            sockets,
+            sessions,
+            environment,
+        }
+    }
+
+    async fn push(&self, id: &SessionId, messages: &[&str]) -> Outcome {
+        let begun = Instant::now();
+        let now = self.environment.now();
+        let push = self.sessions.push_to_session(id, messages, now);
+        match timeout(LIMIT, push).await {
+            Ok(Ok(Pushed::Waiting(doorbell))) => {
+                self.ring(doorbell, LIMIT.saturating_sub(begun.elapsed()))
+                    .await;
+                Outcome::Delivered
+            }
+            Ok(Ok(Pushed::Full)) if messages.iter().any(|it| it.len() > OUTBOX_BYTES) => {
+                Outcome::TooLarge
+            }
+            Ok(Ok(Pushed::Full) | Err(Fault::Refused(_) | Fault::Conflict)) => Outcome::Throttled,
+            Ok(Ok(Pushed::Gone)) => Outcome::Gone,
+            Ok(Err(Fault::Unknown(_) | Fault::Corrupt(_))) | Err(_) => Outcome::Unknown,
+        }
+    }
+
+    /// Tells a receiver that there is something new. One that is not told finds it when it looks the next time.
+    async fn ring(&self, doorbell: Option<ConnectionId>, within: Duration) {
+        if let Some(doorbell) = doorbell {
+            let ring = self.sockets.post(&doorbell, Framing::Raw, &[RING]);
+            let _ = timeout(within, ring).await;
+        }
+    }
+
+    async fn probe_session(&self, id: &SessionId) -> Probe {
+        let now = self.environment.now();
+        match timeout(LIMIT, self.sessions.session(&id.key)).await {
+            Ok(Ok(session)) => {
+                let open = session.filter(|it| it.incarnation == id.incarnation);
+                if open.is_some_and(|it| it.is_open(now)) {
+                    Probe::Up
+                } else {
+                    Probe::Gone
+                }
+            }
+            _ => Probe::Unknown,
+        }
+    }
+
+    /// A session ends with what its client is told last.
+    async fn close_session(&self, id: &SessionId, close: Close) -> bool {
+        let begun = Instant::now();
+        let closing = Closing {
+            code: close.code,
+            reason: close.reason.to_owned(),
+        };
+        let now = self.environment.now();
+        let closed = self.sessions.close_session(id, &closing, now);
+        match timeout(LIMIT, closed).await {
+            Ok(Ok(doorbell)) => {
+                self.ring(doorbell, LIMIT.saturating_sub(begun.elapsed()))
+                    .await;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// How many of the first messages go in one step, at least one. Half an outbox, so that an empty one always has room.
+fn together(messages: &[&str]) -> usize {
+    let mut bytes = 0;
+    let fitting = messages.iter().take(OUTBOX_MESSAGES / 2).take_while(|it| {
+        bytes += it.len();
+        bytes <= OUTBOX_BYTES / 2
+    });
+    fitting.count().max(1).min(messages.len())
+}
+
+impl<S: Sessions, E: Environment> Pushes for Clients<S, E> {
+    async fn open_session(&self, connection: &ConnectionId) -> Outcome {
+        self.sockets.open_session(connection).await
+    }
+
+    async fn post(&self, connection: &ConnectionId, framing: Framing, messages: &[&str]) -> Posted {
+        let Some(id) = SessionId::of(connection) else {
+            return self.sockets.post(connection, framing, messages).await;
+        };
+        let count = together(messages);
+        let outcome = match messages.get(..count) {
+            Some(first @ [_, ..]) => self.push(&id, first).await,
+            _ => Outcome::Delivered,
+        };
+        Posted { count, outcome }
+    }
+
+    async fn probe(&self, connection: &ConnectionId) -> Probe {
+        match SessionId::of(connection) {
+            Some(id) => self.probe_session(&id).await,
+            None => self.sockets.probe(connection).await,
+        }
+    }
+
+    async fn drop_connection(
+        &self,
+        connection: &ConnectionId,
+        framing: Framing,
+        close: Close,
+    ) -> bool {
+        match SessionId::of(connection) {
+            Some(id) => self.close_session(&id, close).await,
+            None => {
+                self.sockets
+                    .drop_connection(connection, framing, close)
+                    .await
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_together_has_room_in_an_empty_outbox() {
+        let half = "x".repeat(OUTBOX_BYTES / 2);
+        for (messages, expected) in [
+            (vec![], 0),
+            (vec!["a"; 3], 3),
+            (vec!["a"; OUTBOX_MESSAGES], OUTBOX_MESSAGES / 2),
+            (vec![half.as_str(), "a"], 1),
+            (vec!["a", half.as_str()], 1),
+        ] {
+            assert_eq!(together(&messages), expected);
+        }
+        let whole = "x".repeat(OUTBOX_BYTES);
+        assert_eq!(together(&[&whole, "a"]), 1, "never none");
+    }
+}

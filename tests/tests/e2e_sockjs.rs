@@ -1,0 +1,445 @@
+//! SockJS over HTTP: the protocol's rules, and the service's messages over each transport.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails where it stands, and prints its figure"
+)]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::{
+    Gateway, Site, eventually, get,
+    sockjs::{Session, Stream, exchange},
+};
+
+/// The transports that stream, with what stands before and after a frame.
+const STREAMS: [(&str, &str, &str); 2] = [
+    ("xhr_streaming", "", "\n"),
+    ("eventsource", "data: ", "\r\n\r\n"),
+];
+
+fn base(site: &Site) -> Result<String> {
+    let url = site.urls.sockjs.clone();
+    url.context("the deployment serves no SockJS")
+}
+
+/// The messages of an `a[…]`.
+fn messages(frame: &str) -> Result<Vec<Value>> {
+    let array = frame.strip_prefix('a').context(frame.to_owned())?;
+    let texts: Vec<String> = serde_json::from_str(array)?;
+    let parsed = texts.iter().map(|it| serde_json::from_str(it));
+    Ok(parsed.collect::<Result<_, _>>()?)
+}
+
+/// A client that polls, or streams, until it has a message of a type.
+enum Line {
+    Polling(Session),
+    Streaming(Session, Stream, &'static str, &'static str),
+}
+
+impl Line {
+    async fn polling(session: Session) -> Result<Self> {
+        ensure!(session.frame().await? == "o");
+        Ok(Self::Polling(session))
+    }
+
+    async fn streaming(
+        session: Session,
+        (transport, before, after): (&str, &'static str, &'static str),
+    ) -> Result<Self> {
+        let mut stream = session.stream(transport).await?;
+        ensure!(stream.status == StatusCode::OK);
+        // What comes first is the transport's own.
+        stream.next().await?;
+        ensure!(stream.next().await? == format!("{before}o{after}"));
+        Ok(Self::Streaming(session, stream, before, after))
+    }
+
+    fn session(&self) -> &Session {
+        match self {
+            Self::Polling(session) | Self::Streaming(session, ..) => session,
+        }
+    }
+
+    async fn frame(&mut self) -> Result<String> {
+        match self {
+            Self::Polling(session) => session.frame().await,
+            Self::Streaming(_, stream, before, after) => {
+                let chunk = stream.next().await?;
+                let frame = chunk
+                    .strip_prefix(*before)
+                    .and_then(|it| it.strip_suffix(*after));
+                let frame = frame.with_context(|| format!("no frame, or several: {chunk:?}"))?;
+                // No message of these tests has a percent sign.
+                Ok(frame.to_owned())
+            }
+        }
+    }
+
+    /// Everything until a message of this type, and that one last.
+    async fn until(&mut self, kind: &str) -> Result<Value> {
+        loop {
+            let frame = self.frame().await?;
+            if frame == "h" {
+                continue;
+            }
+            let messages = messages(&frame)?;
+            if let Some(found) = messages.into_iter().find(|it| it["type"] == kind) {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn say(&self, message: Value) -> Result<()> {
+        let answer = self.session().send(&[message]).await?;
+        ensure!(answer.status == StatusCode::NO_CONTENT, "{answer:?}");
+        ensure!(answer.body.is_empty());
+        Ok(())
+    }
+}
+
+/// Says hello, makes a channel, and talks to who has a WebSocket, both ways.
+async fn talks(site: &Site, line: &mut Line) -> Result<()> {
+    line.say(json!({"type": "hello", "id": "1"})).await?;
+    let welcome = line.until("welcome").await?;
+    ensure!(welcome["subscriber-id"] == "alice" && welcome["reply-to"] == "1");
+    line.say(json!({"type": "create-channel", "id": "2", "name": "talk"}))
+        .await?;
+    let channel = line.until("invitation").await?["channel-id"].clone();
+    line.say(json!({"type": "invite-subscriber", "id": "3", "channel-id": channel, "subscriber-id": "bob"}))
+        .await?;
+    let mut bob = site.connect("bob").await?;
+    bob.join(channel.as_str().context("an id")?).await?;
+    line.until("subscriber-joined").await?;
+    let text = "\"\\ é \u{2028}\u{200c}😀";
+    line.say(json!({"type": "channel-message", "id": "4", "channel-id": channel, "content": text}))
+        .await?;
+    let delivery = line.until("delivery").await?;
+    ensure!(delivery["status"] == "stored");
+    let heard = bob.push_of("channel-message").await?;
+    ensure!(heard["content"] == text, "{heard:?}");
+    bob.request(json!({"type": "channel-message", "channel-id": channel, "content": text}))
+        .await?;
+    let heard = line.until("channel-message").await?;
+    ensure!(
+        heard["from"] == "bob" && heard["content"] == text,
+        "{heard}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_polls_talks_to_one_with_a_websocket() -> Result<()> {
+    let site = Site::new()?;
+    let token = site.token("alice").await?;
+    let mut line = Line::polling(Session::new(&base(&site)?, Some(&token))).await?;
+    talks(&site, &mut line).await
+}
+
+#[tokio::test]
+async fn a_client_that_streams_talks_to_one_with_a_websocket_and_has_each_frame_as_a_chunk()
+-> Result<()> {
+    for transport in STREAMS {
+        let site = Site::new()?;
+        let token = site.token("alice").await?;
+        let session = Session::new(&base(&site)?, Some(&token));
+        let mut line = Line::streaming(session, transport).await?;
+        talks(&site, &mut line).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_good_token_nothing_is_told() -> Result<()> {
+    let site = Site::new()?;
+    let base = base(&site)?;
+    let token = site.token("alice").await?;
+    site.invalidate(&token).await?;
+    for bad in [None, Some("garbage"), Some(token.as_str())] {
+        let session = Session::new(&base, bad);
+        let info = bad.map_or(format!("{base}/info"), |it| {
+            format!("{base}/info?access_token={it}")
+        });
+        let origin = [("origin", "http://page.example")];
+        for (method, url) in [
+            (Method::GET, info),
+            (Method::POST, session.url("xhr")),
+            (Method::POST, session.url("xhr_streaming")),
+            (Method::GET, session.url("eventsource")),
+            (Method::POST, session.url("xhr_send")),
+        ] {
+            let answer = exchange(method, &url, &origin, "[\"x\"]").await?;
+            ensure!(
+                answer.status == StatusCode::UNAUTHORIZED,
+                "{url}: {answer:?}"
+            );
+            let readable = &answer.headers["access-control-allow-origin"];
+            ensure!(readable == "http://page.example", "a page can read why");
+        }
+    }
+    let greeting = exchange(Method::GET, &base, &[], "").await?;
+    ensure!(greeting.body == "Welcome to SockJS!\n", "that needs none");
+    Ok(())
+}
+
+#[tokio::test]
+async fn info_tells_what_there_is_and_is_never_kept() -> Result<()> {
+    let site = Site::new()?;
+    let token = site.token("alice").await?;
+    let url = format!("{}/info?access_token={token}", base(&site)?);
+    let (one, other) = (
+        exchange(Method::GET, &url, &[], "").await?,
+        exchange(Method::GET, &url, &[("origin", "null")], "").await?,
+    );
+    let (first, second): (Value, Value) = (
+        serde_json::from_str(&one.body)?,
+        serde_json::from_str(&other.body)?,
+    );
+    ensure!(first["websocket"] == true && first["cookie_needed"] == false);
+    ensure!(first["origins"] == json!(["*:*"]));
+    ensure!(first["entropy"].is_u64() && first["entropy"] != second["entropy"]);
+    ensure!(one.headers["content-type"] == "application/json; charset=UTF-8");
+    ensure!(
+        one.headers["cache-control"]
+            == "no-store, no-cache, no-transform, must-revalidate, max-age=0"
+    );
+    ensure!(one.headers["access-control-allow-origin"] == "*");
+    ensure!(other.headers["access-control-allow-origin"] == "null");
+    ensure!(other.headers["access-control-allow-credentials"] == "true");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_is_its_token_s_and_nobody_else_s() -> Result<()> {
+    let site = Site::new()?;
+    let (alice, bob) = (site.token("alice").await?, site.token("bob").await?);
+    let mine = Session::new(&base(&site)?, Some(&alice));
+    ensure!(mine.frame().await? == "o");
+    // With the same id and another token: another session, and nothing to send to.
+    let theirs = mine.with_token(&bob);
+    let sent = theirs.send(&[json!({"type": "ping"})]).await?;
+    ensure!(sent.status == StatusCode::NOT_FOUND, "{sent:?}");
+    ensure!(theirs.frame().await? == "o");
+    for (session, who) in [(&mine, "alice"), (&theirs, "bob")] {
+        session.send(&[json!({"type": "hello"})]).await?;
+        let welcome = messages(&session.frame().await?)?;
+        ensure!(welcome[0]["subscriber-id"] == who);
+    }
+    // Another token of the same subscriber does not open it either.
+    let again = mine.with_token(&site.token("alice").await?);
+    ensure!(again.frame().await? == "o");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_array_is_told_and_harms_nothing() -> Result<()> {
+    let site = Site::new()?;
+    let token = site.token("alice").await?;
+    let session = Session::new(&base(&site)?, Some(&token));
+    ensure!(session.frame().await? == "o");
+    let send = async |body: &str, kind: &str| {
+        let kind = [("content-type", kind)];
+        exchange(Method::POST, &session.url("xhr_send"), &kind, body).await
+    };
+    for (body, expected) in [
+        ("", "Payload expected."),
+        ("[\"x", "Broken JSON encoding."),
+        ("{}", "Payload expected."),
+        ("\"x\"", "Payload expected."),
+    ] {
+        let answer = send(body, "text/plain").await?;
+        ensure!(answer.status == StatusCode::INTERNAL_SERVER_ERROR);
+        ensure!(answer.body == expected, "{body}: {}", answer.body);
+    }
+    for kind in ["text/plain", "T", "application/json", "application/xml", ""] {
+        let answer = send(
+            "[\"{\\\"type\\\":\\\"ping\\\",\\\"id\\\":\\\"p\\\"}\"]",
+            kind,
+        )
+        .await?;
+        ensure!(answer.status == StatusCode::NO_CONTENT, "{answer:?}");
+        let acked = messages(&session.frame().await?)?;
+        ensure!(acked == [json!({"type": "ack", "id": "p", "reply-to": "p", "status": true})]);
+    }
+    ensure!(send("[]", "text/plain").await?.status == StatusCode::NO_CONTENT);
+    Ok(())
+}
+
+#[tokio::test]
+async fn messages_of_one_batch_are_answered_in_their_order_as_one_frame() -> Result<()> {
+    let site = Site::new()?;
+    let token = site.token("alice").await?;
+    let session = Session::new(&base(&site)?, Some(&token));
+    ensure!(session.frame().await? == "o");
+    let pings: Vec<Value> = (0..5)
+        .map(|n| json!({"type": "ping", "id": n.to_string()}))
+        .collect();
+    ensure!(session.send(&pings).await?.status == StatusCode::NO_CONTENT);
+    let acks = messages(&session.frame().await?)?;
+    let ids: Vec<&Value> = acks.iter().map(|it| &it["reply-to"]).collect();
+    ensure!(ids == ["0", "1", "2", "3", "4"], "{acks:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_receiver_is_told_and_the_first_goes_on() -> Result<()> {
+    let site = Site::new()?;
+    let token = site.token("alice").await?;
+    let session = Session::new(&base(&site)?, Some(&token));
+    let mut line = Line::streaming(session.clone(), STREAMS[0]).await?;
+    ensure!(session.frame().await? == "c[2010,\"Another connection still open\"]");
+    let mut second = session.stream("eventsource").await?;
+    let mut told = String::new();
+    while let Some(chunk) = second.chunk().await? {
+        told.push_str(&chunk);
+    }
+    ensure!(told == "\r\ndata: c[2010,\"Another connection still open\"]\r\n\r\n");
+    line.say(json!({"type": "ping", "id": "1"})).await?;
+    line.until("ack").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_without_a_receiver_is_over_soon_and_its_subscriber_gone() -> Result<()> {
+    let site = Site::new()?;
+    let token = site.token("alice").await?;
+    let session = Session::new(&base(&site)?, Some(&token));
+    ensure!(session.frame().await? == "o");
+    session
+        .send(&[json!({"type": "announce", "availability": "available"})])
+        .await?;
+    session.frame().await?;
+    let status = async || {
+        let sent = session.send(&[]).await?;
+        anyhow::Ok(sent.status)
+    };
+    ensure!(status().await? == StatusCode::NO_CONTENT, "it lives");
+    eventually("the session is over", async || {
+        Ok((status().await? == StatusCode::NOT_FOUND).then_some(()))
+    })
+    .await?;
+    // The same id begins another life, and whoever was there before is not any more.
+    ensure!(session.frame().await? == "o");
+    let about = get(site.about("alice", "").trim_end_matches('/')).await?;
+    ensure!(
+        about["connections"].as_array().map(Vec::len) == Some(1),
+        "{about}"
+    );
+    Ok(())
+}
+
+/// Invalidates while `line` waits, and gives the last frame.
+async fn ends(site: &Site, token: &str, line: &mut Line) -> Result<()> {
+    line.say(json!({"type": "hello"})).await?;
+    line.until("ack").await?;
+    let invalidated = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        site.invalidate(token).await
+    };
+    let told = async {
+        let mut before = Vec::new();
+        loop {
+            let frame = line.frame().await?;
+            if frame.starts_with('c') {
+                return anyhow::Ok((before, frame));
+            }
+            before.extend(messages(&frame)?);
+        }
+    };
+    let (invalidated, told) = tokio::join!(invalidated, told);
+    invalidated?;
+    let (before, last) = told?;
+    let words = before.last().context("it is told why before")?;
+    ensure!(words["type"] == "disconnect" && words["code"] == "token-invalidated");
+    ensure!(last == "c[4401,\"token-invalidated\"]", "{last}");
+    // Whoever comes again is told the same, and sending is refused at once.
+    let sent = line.session().send(&[json!({"type": "ping"})]).await?;
+    ensure!(sent.status == StatusCode::UNAUTHORIZED, "{sent:?}");
+    ensure!(line.session().frame().await? == last);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_invalidated_token_ends_a_poll_and_a_stream_that_wait() -> Result<()> {
+    let site = Site::new()?;
+    let base = base(&site)?;
+    let token = site.token("alice").await?;
+    let session = Session::new(&base, Some(&token));
+    let mut polling = Line::polling(session).await?;
+    let other = site.token("bob").await?;
+    let session = Session::new(&base, Some(&other));
+    let mut streaming = Line::streaming(session, STREAMS[0]).await?;
+    let (one, two) = tokio::join!(
+        ends(&site, &token, &mut polling),
+        ends(&site, &other, &mut streaming)
+    );
+    one?;
+    two
+}
+
+#[tokio::test]
+async fn a_session_that_has_another_token_goes_on_by_the_one_in_its_url() -> Result<()> {
+    let site = Site::new()?;
+    let (old, fresh) = (site.token("alice").await?, site.token("alice").await?);
+    let session = Session::new(&base(&site)?, Some(&old));
+    let mut line = Line::polling(session).await?;
+    line.say(json!({"type": "authorize", "id": "1", "token": fresh}))
+        .await?;
+    line.until("authorized").await?;
+    site.invalidate(&old).await?;
+    line.say(json!({"type": "ping", "id": "2"})).await?;
+    line.until("ack").await?;
+    site.invalidate(&fresh).await?;
+    let last = loop {
+        let frame = line.frame().await?;
+        if frame.starts_with('c') {
+            break frame;
+        }
+    };
+    ensure!(last == "c[4401,\"token-invalidated\"]", "{last}");
+    Ok(())
+}
+
+/// A stream that lasts a minute may ask the database twelve times: a fifth of a time a second.
+const REQUESTS_OF_A_STREAM: u64 = 12;
+
+#[tokio::test]
+async fn an_idle_stream_leaves_the_database_alone() -> Result<()> {
+    if Site::is_deployed() {
+        return Ok(());
+    }
+    let gateway = Gateway::without_schedules()?;
+    let site = Site::at(gateway.urls().clone());
+    let token = site.token("alice").await?;
+    let session = Session::new(&base(&site)?, Some(&token));
+    let units = format!(
+        "{}/_local/units",
+        site.urls
+            .dynamodb
+            .as_deref()
+            .context("it has no DynamoDB")?
+    );
+    let requests = async || {
+        let requests = get(&units).await?["requests"].as_u64();
+        requests.context("they are counted")
+    };
+    ensure!(session.frame().await? == "o");
+    let quiet = session.frame();
+    // What follows a connection is done by the time that a poll has heard nothing for so long.
+    ensure!(quiet.await? == "h");
+    let before = requests().await?;
+    let mut stream = session.stream("xhr_streaming").await?;
+    let mut heard = Vec::new();
+    while let Some(chunk) = stream.chunk().await? {
+        heard.push(chunk);
+    }
+    let asked = requests().await? - before;
+    ensure!(heard[1..] == ["h\n", "h\n"], "{heard:?}");
+    println!("an idle stream of a minute: {asked} requests");
+    ensure!(asked <= REQUESTS_OF_A_STREAM, "{asked} requests");
+    Ok(())
+}
