@@ -1,0 +1,225 @@
+//! SockJS's frames over a WebSocket: what a client with them sees, byte for byte.
+
+#![allow(clippy::print_stdout, reason = "a test may say what it measured")]
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tests::{DEADLINE, Site, post};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// Text that is written in another way somewhere on the way.
+const TEXT: &str = "100% \"\\ é \u{2028} \u{200c} \u{fffe} \0 😀 </script>\r\n";
+
+/// A framed connection.
+struct Framed(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Framed {
+    /// Connects to the WebSocket API itself, as the edge does for a SockJS URL.
+    async fn connect(site: &Site, token: &str) -> Result<Self> {
+        let stage = site.urls.stage.as_deref().unwrap_or(&site.urls.websocket);
+        let url = format!("{stage}?framing=sockjs&access_token={token}");
+        Ok(Self(connect_async(url).await?.0))
+    }
+
+    /// Connects, and is told that the session is open.
+    async fn open(site: &Site, subscriber: &str) -> Result<Self> {
+        let mut framed = Self::connect(site, &site.token(subscriber).await?).await?;
+        let first = framed.frame().await?;
+        ensure!(first.as_deref() == Some("o"), "{first:?} before `o`");
+        Ok(framed)
+    }
+
+    async fn send(&mut self, text: &str) -> Result<()> {
+        Ok(self.0.send(Message::text(text)).await?)
+    }
+
+    /// Sends messages in one frame.
+    async fn say(&mut self, messages: &[Value]) -> Result<()> {
+        let messages: Vec<String> = messages.iter().map(Value::to_string).collect();
+        self.send(&json!(messages).to_string()).await
+    }
+
+    /// The next frame, or none if the connection was closed.
+    async fn frame(&mut self) -> Result<Option<String>> {
+        loop {
+            let next = tokio::time::timeout(DEADLINE, self.0.next()).await;
+            match next.context("nothing comes")? {
+                Some(Ok(Message::Text(text))) => return Ok(Some(text.to_string())),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Binary(_))) => bail!("a binary frame"),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+
+    /// The messages of the next frame, and the frame.
+    async fn messages(&mut self) -> Result<(Vec<Value>, String)> {
+        let frame = self.frame().await?.context("closed")?;
+        let array = frame.strip_prefix('a').context(frame.clone())?;
+        let texts: Vec<String> = serde_json::from_str(array)?;
+        let messages = texts.iter().map(|it| serde_json::from_str(it));
+        Ok((messages.collect::<Result<_, _>>()?, frame))
+    }
+
+    /// The same of the next frame that holds a message of this type; how far messages got may be told before.
+    async fn messages_with(&mut self, kind: &str) -> Result<(Vec<Value>, String)> {
+        loop {
+            let (messages, frame) = self.messages().await?;
+            if types(&messages).contains(&kind) {
+                return Ok((messages, frame));
+            }
+        }
+    }
+
+    /// Reads on until it was closed: the frames that came.
+    async fn rest(&mut self) -> Result<Vec<String>> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.frame().await? {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+}
+
+fn types(messages: &[Value]) -> Vec<&str> {
+    let kinds = messages.iter().map(|it| it.get("type"));
+    kinds.filter_map(|it| it.and_then(Value::as_str)).collect()
+}
+
+#[tokio::test]
+async fn a_session_opens_and_what_is_said_together_is_one_frame() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = Framed::open(&site, "alice").await?;
+    alice.say(&[json!({"type": "hello", "id": "1"})]).await?;
+    let (messages, _) = alice.messages().await?;
+    ensure!(types(&messages) == ["welcome", "ack"], "{messages:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn text_survives_frames_both_ways_and_is_escaped_as_old_clients_need_it() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = Framed::open(&site, "alice").await?;
+    let mut bob = site.connect("bob").await?;
+    let said = |to: &str| json!({"type": "direct-message", "subscriber-id": to, "content": TEXT});
+    alice.say(&[said("bob")]).await?;
+    ensure!(bob.push_of("direct-message").await?["content"] == TEXT);
+    let (answer, _) = alice.messages_with("ack").await?;
+    ensure!(types(&answer) == ["delivery", "ack"], "{answer:?}");
+    bob.request(said("alice")).await?;
+    let (pushed, frame) = alice.messages_with("direct-message").await?;
+    let content = pushed.first().and_then(|it| it.get("content"));
+    ensure!(content.is_some_and(|it| it == TEXT), "{frame}");
+    for escape in [r"\u2028", r"\u200c", r"\ufffe", r"\ud83d\ude00"] {
+        ensure!(frame.contains(escape), "{escape} is not in {frame}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn several_messages_of_a_frame_are_answered_in_order() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = Framed::open(&site, "alice").await?;
+    let pings: Vec<Value> = (0..10)
+        .map(|it| json!({"type": "ping", "id": it.to_string()}))
+        .collect();
+    alice.say(&pings).await?;
+    for ping in &pings {
+        let (answer, frame) = alice.messages().await?;
+        ensure!(types(&answer) == ["ack"], "{frame}");
+        ensure!(
+            answer.first().and_then(|it| it.get("id")) == ping.get("id"),
+            "{frame}"
+        );
+    }
+    // No message, one without an array, and one that is no string.
+    for text in [
+        "[]",
+        r#""{\"type\":\"ping\",\"id\":\"a\"}""#,
+        r#"[{"type": "ping", "id": "b"}]"#,
+    ] {
+        alice.send(text).await?;
+    }
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (answer, _) = alice.messages().await?;
+        ids.extend(answer.iter().map(|it| it.get("id").cloned()));
+    }
+    // Pipelined: in any order.
+    ids.sort_by_key(|it| format!("{it:?}"));
+    ensure!(ids == [Some(json!("a")), Some(json!("b"))], "{ids:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_frame_ends_the_session() -> Result<()> {
+    let site = Site::new()?;
+    let mut alice = Framed::open(&site, "alice").await?;
+    alice.send(r#"["{"#).await?;
+    let rest = alice.rest().await?;
+    ensure!(rest == [r#"c[3000,"Broken framing."]"#], "{rest:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn why_a_session_ends_is_told_in_its_last_frame() -> Result<()> {
+    let site = Site::new()?;
+    let mut dropped = Framed::open(&site, "alice").await?;
+    post(&site.about("alice", "disconnect"), &json!({})).await?;
+    let token = site.token("alice").await?;
+    let mut invalidated = Framed::connect(&site, &token).await?;
+    ensure!(invalidated.frame().await?.as_deref() == Some("o"));
+    site.invalidate(&token).await?;
+    for (session, code, close) in [
+        (&mut dropped, "shutdown", r#"c[3001,"shutdown"]"#),
+        (
+            &mut invalidated,
+            "token-invalidated",
+            r#"c[4401,"token-invalidated"]"#,
+        ),
+    ] {
+        let (last, frame) = session.messages().await?;
+        ensure!(types(&last) == ["disconnect"], "{frame}");
+        ensure!(
+            last.first()
+                .is_some_and(|it| it.get("code") == Some(&json!(code))),
+            "{frame}"
+        );
+        let rest = session.rest().await?;
+        ensure!(rest == [close], "{rest:?}");
+    }
+    ensure!(
+        Framed::connect(&site, &token).await.is_err(),
+        "its token holds no longer"
+    );
+    Ok(())
+}
+
+/// Nothing is asserted of the figures: `--no-capture` shows them.
+#[tokio::test]
+async fn how_soon_a_session_opens() -> Result<()> {
+    let site = Site::new()?;
+    let token = site.token("alice").await?;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let mut framed = Framed::connect(&site, &token).await?;
+        let shaken = begun.elapsed();
+        ensure!(framed.frame().await?.as_deref() == Some("o"));
+        times.push((begun.elapsed().saturating_sub(shaken), shaken));
+        framed.0.close(None).await?;
+    }
+    times.sort();
+    let middle = times.get(times.len() / 2).context("there are some")?;
+    println!(
+        "`o` after the handshake: median {:?}, of {:?} in all",
+        middle.0,
+        middle.0 + middle.1
+    );
+    Ok(())
+}
