@@ -18,6 +18,21 @@ async fn over_websocket_everything_arrives_and_the_reason_of_a_close_does_too() 
     over("websocket").await
 }
 
+#[tokio::test]
+async fn over_xhr_streaming_it_does_as_well() -> Result<()> {
+    over("xhr-streaming").await
+}
+
+#[tokio::test]
+async fn over_eventsource_it_does_as_well() -> Result<()> {
+    over("eventsource").await
+}
+
+#[tokio::test]
+async fn over_xhr_polling_it_does_as_well() -> Result<()> {
+    over("xhr-polling").await
+}
+
 /// Runs the client over one transport and does what it asks of the back end.
 async fn over(transport: &str) -> Result<()> {
     let site = Site::new()?;
