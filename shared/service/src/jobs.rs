@@ -117,9 +117,24 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         self.push_to_all(subscriber, &frame, &reference, None).await
     }
 
-    /// Something was parked: waits for the gates' ends and takes over what is left then.
-    /// A client that takes nothing for so long that the same reference is still the first to go is dropped.
+    /// Something was parked: waits for the gates' ends and takes over what is left then. What passes is tried again here: if the
+    /// job is given up, what is parked waits until somebody is to push to this connection again.
     async fn release_late(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<(), Fault> {
+        let mut attempt = 0;
+        loop {
+            match Box::pin(self.try_release_late(subscriber, id)).await {
+                Err(fault) => self.again(&mut attempt, id.as_str(), fault).await?,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// A client that takes nothing for so long that the same reference is still the first to go is dropped.
+    async fn try_release_late(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<(), Fault> {
         let mut first: Option<(Reference, Timestamp)> = None;
         loop {
             let now = self.environment.now();

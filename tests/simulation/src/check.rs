@@ -186,11 +186,9 @@ impl Run<'_> {
             .world
             .run(async move { service.store.connections(&of).await.unwrap() });
         for (id, connection) in connections {
-            // One that never came up is forgotten with the first post. If the worker died in all its tries, what is parked
-            // waits for whoever comes next.
+            // One that never came up is forgotten with the first post.
             let open = self.world.sockets().is_open(&id);
-            let released = connection.parked.is_empty() || self.profile.deaths;
-            ensure(!open || released, || {
+            ensure(!open || connection.parked.is_empty(), || {
                 format!("(9) parked for {id}: {connection:?}")
             })?;
         }
