@@ -124,8 +124,10 @@ impl World {
     async fn repeat(&self, job: Job, mortality: u32, late: u64) {
         let clock = self.sim.clock();
         clock.sleep(Duration::from_millis(late)).await;
-        // The last try lives, as one of Lambda's does in the end: what dies for ever is the sweep's.
-        for mortality in [mortality, mortality / 2, 0] {
+        // Lambda gives up after two repeats; what it gave up is replayed from its dead-letter queue until it is done. Those
+        // tries live: what dies for ever is the sweep's.
+        let tries = [mortality, mortality / 2].into_iter();
+        for mortality in tries.chain(core::iter::repeat_n(0, 10)) {
             let (service, tried) = (self.service.clone(), job.clone());
             let done = self
                 .sim
