@@ -7,6 +7,7 @@ use protocol::{
     decide::Draft,
 };
 use serde_json::json;
+use service::Refused;
 
 use crate::{
     client::{Answer, Device},
@@ -174,8 +175,13 @@ impl Device {
                 .await;
             }
             10 => {
-                self.try_once(async |service| {
-                    let _ = service.delete_channel(&key).await;
+                // Half done it leaves rows behind, so a back end repeats it.
+                self.certainly(|service| {
+                    let key = key.clone();
+                    async move {
+                        let deleted = service.delete_channel(&key).await;
+                        !matches!(deleted, Err(Refused::Fault(_)))
+                    }
                 })
                 .await;
             }
