@@ -48,7 +48,6 @@ struct Use {
 }
 
 #[tokio::test]
-#[ignore = "its step over HTTP waits for an invitation that does not come after the steps before it; by itself that works"]
 async fn each_function_may_do_what_it_does_and_nothing_else() -> Result<()> {
     let (issuer, gateway) = Issuer::start().await?;
     let site = Site::at(gateway.urls().clone());
@@ -58,6 +57,7 @@ async fn each_function_may_do_what_it_does_and_nothing_else() -> Result<()> {
     scenario::minute(&site, expire).await?;
     died_half_way(&site, expire).await?;
     parked(&site).await?;
+    left_at_once(&site).await?;
     over_http(&site, expire).await?;
 
     let seen = seen(&site).await?;
@@ -162,6 +162,20 @@ async fn parked(site: &Site) -> Result<()> {
                 && it.resource.ends_with("Events")
         });
         Ok(parked.map(drop))
+    })
+    .await
+}
+
+/// A worker that waits for a connection to come up looks whether its client has left.
+async fn left_at_once(site: &Site) -> Result<()> {
+    eventually("somebody left before it was seen up", async || {
+        site.connect("bob").await?.close().await?;
+        let looked = seen(site).await?.into_iter().find(|it| {
+            it.function == "FanoutFunction"
+                && it.action == "dynamodb:GetItem"
+                && it.resource.ends_with("Tokens")
+        });
+        Ok(looked.map(drop))
     })
     .await
 }

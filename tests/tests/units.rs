@@ -219,6 +219,8 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
     bill.row("lower_gate", 1.0);
     store.token_connections(&hash, None, 10).await.unwrap();
     bill.row("token_connections (2)", 1.0);
+    assert!(store.has_token_connection(&hash, &id).await.unwrap());
+    bill.row("has_token_connection", 1.0);
     store.tokens_of(&who, None, 10).await.unwrap();
     bill.row("tokens_of (1)", 1.0);
     let fresh = TokenHash::of("fresh");

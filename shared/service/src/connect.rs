@@ -98,6 +98,7 @@ impl<S: Connections + Tokens + SignedTokens, G, W: Workers, E: Environment> Serv
         let job = Job::Connected {
             subscriber: subscriber.clone(),
             connection: incoming.connection.clone(),
+            token: token.clone(),
             framing: *framing,
         };
         if let Err(fault) = self.workers.start(&job).await {

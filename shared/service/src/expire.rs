@@ -194,7 +194,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             _ => {
                 let code = entry.map_or(DisconnectCode::TokenExpired, code_at_end);
                 self.drop_for_certain(subscriber, token, id, entry, code)
-                    .await
+                    .await?;
+                if entry.is_none() {
+                    self.store.forget_token_connection(token, id).await?;
+                }
+                Ok(())
             }
         }
     }

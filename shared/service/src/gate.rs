@@ -53,6 +53,15 @@ pub(crate) enum Parking {
     Changed,
 }
 
+/// What became of what waited behind a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// Nothing waits any more, or somebody else took over.
+    Done,
+    /// Another gate stands: its owner goes on.
+    Other,
+}
+
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Parks items behind the gate that was seen, or takes over from gates whose owners are late.
     pub(crate) async fn park(&self, target: &Target, items: &[Item<'_>]) -> Result<Parking, Fault> {
@@ -87,7 +96,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         self.environment.measure(Measure::Parked);
         // A young connection's worker sees to it anyway, and is tried again if it dies.
         if !is_first_gate(saw) {
-            self.see_to(subscriber, id, &parked).await?;
+            // Who stands in for one who died does not know whether that one, who may have parked first, saw to it.
+            let stands_in = items
+                .iter()
+                .any(|it| matches!(it.reference, Some(Reference::Resync { .. })));
+            if stands_in {
+                self.start_release(subscriber, id).await?;
+            } else {
+                self.see_to(subscriber, id, &parked).await?;
+            }
         }
         match parked? {
             ParkedOutcome::Parked(_) | ParkedOutcome::NotRegistered => Ok(Parking::Done),
@@ -105,14 +122,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<(), Fault> {
         match parked {
             Ok(ParkedOutcome::Parked(Parked::First)) | Err(Fault::Unknown(_)) => {
-                let job = Job::Release {
-                    subscriber: subscriber.clone(),
-                    connection: id.clone(),
-                };
-                self.workers.start(&job).await
+                self.start_release(subscriber, id).await
             }
             _ => Ok(()),
         }
+    }
+
+    async fn start_release(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<(), Fault> {
+        let job = Job::Release {
+            subscriber: subscriber.clone(),
+            connection: id.clone(),
+        };
+        self.workers.start(&job).await
     }
 
     /// Something is parked, and no gate stands any more.
@@ -143,7 +164,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             parked?;
             taken.parked.extend_from_slice(references);
         }
-        Box::pin(self.release(subscriber, id, &gate, taken, late)).await?;
+        if Box::pin(self.release(subscriber, id, &gate, taken, late)).await? == Released::Other {
+            // Whose owner may die as well; and who parked first may have died before it saw to it.
+            self.start_release(subscriber, id).await?;
+        }
         Ok(Parking::Done)
     }
 
@@ -159,18 +183,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         gate: &str,
         mut connection: Connection,
         mut late: usize,
-    ) -> Result<(), Fault> {
+    ) -> Result<Released, Fault> {
         let impatient = self.environment.now().plus(ONE_BY_ONE);
         loop {
             let now = self.environment.now();
             let other = connection.standing_gate(now, Some(gate));
             if connection.parked.is_empty() || other.is_some() {
                 if self.store.lower_gate(subscriber, id, gate, other).await? {
-                    return Ok(());
+                    return Ok(other.map_or(Released::Done, |_| Released::Other));
                 }
                 match self.still_gated(subscriber, id, gate).await? {
                     Some(read) => connection = read,
-                    None => return Ok(()),
+                    None => return Ok(Released::Done),
                 }
                 continue;
             }
@@ -188,7 +212,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     connection,
                     read_at: now,
                 };
-                return self.drop_unopened(&target).await;
+                self.drop_unopened(&target).await?;
+                return Ok(Released::Done);
             }
             if !expired.is_empty() {
                 let deadline = now.plus(GATE);
@@ -203,7 +228,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     }
                     None => match self.still_gated(subscriber, id, gate).await? {
                         Some(read) => connection = read,
-                        None => return Ok(()),
+                        None => return Ok(Released::Done),
                     },
                 }
                 continue;
@@ -218,7 +243,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 read_at: now,
             };
             let Some(done) = self.post_parked(&target, gate, late).await? else {
-                return Ok(());
+                return Ok(Released::Done);
             };
             late = late.saturating_sub(done);
             let deadline = self.environment.now().plus(GATE);
@@ -228,7 +253,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .await?
             {
                 Ok(read) => connection = read,
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(Released::Done),
             }
         }
     }

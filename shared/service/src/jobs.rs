@@ -6,6 +6,7 @@ use protocol::{ConnectionId, LogId, Subscriber, Timestamp, frame::DisconnectCode
 
 use crate::{
     Service, Store,
+    open::Registered,
     ports::{Environment, Fault, Framing, Job, Pushes, Reference, Workers},
 };
 
@@ -25,8 +26,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Job::Connected {
                 subscriber,
                 connection,
+                token,
                 framing,
-            } => Box::pin(self.connected(subscriber, connection, *framing)).await,
+            } => {
+                let registered = Registered {
+                    subscriber,
+                    id: connection,
+                    token,
+                };
+                Box::pin(self.connected(registered, *framing)).await
+            }
             Job::Drain { log, holder } => {
                 Box::pin(self.drain_job(log, holder.as_deref(), PATIENCE)).await
             }
@@ -52,15 +61,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// A connection was registered: once it is up, what waited behind its first gate goes, pending invitations after it;
     /// the oldest goes if there is one too many. One that never comes up is forgotten.
-    async fn connected(
-        &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
-        framing: Framing,
-    ) -> Result<(), Fault> {
+    async fn connected(&self, registered: Registered<'_>, framing: Framing) -> Result<(), Fault> {
+        let Registered { subscriber, id, .. } = registered;
         let up = match framing {
-            Framing::Raw | Framing::Session => self.come_up(subscriber, id).await?,
-            Framing::Sockjs => self.open_session(subscriber, id).await?,
+            Framing::Raw | Framing::Session => self.come_up(registered).await?,
+            Framing::Sockjs => self.open_session(registered).await?,
         };
         let Some(mut connections) = up else {
             return Ok(());

@@ -5,6 +5,10 @@
 //! first gate for a gate of its own; the job may run twice, also at once, and one of them gets it. `o` is posted again only
 //! after an answer that says that it was certainly not taken. If nobody knows whether it was (an answer that is lost, an
 //! opener that died), the connection is dropped: its client comes back, or had given up long before.
+//!
+//! A client may leave at once, and a connection may be dropped before it is up. Either way its entry is gone; what differs
+//! is what stands under its token: a drop leaves that as long as nobody knows whether the connection is yet to come up, a
+//! `$disconnect` does not, so nothing is waited for after one.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -15,8 +19,8 @@ use sockjs::codes;
 use crate::{
     COMING_UP, GATE, POST, Service, Store,
     ports::{
-        Connection, Environment, FIRST_GATE, Fault, Framing, Outcome, Probe, Pushes, Workers,
-        opener_gate,
+        Connection, Environment, FIRST_GATE, Fault, Framing, Outcome, Probe, Pushes, TokenHash,
+        Workers, opener_gate,
     },
     push::Target,
 };
@@ -28,27 +32,28 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// The connections of a subscriber.
 type Lines = BTreeMap<ConnectionId, Connection>;
 
+/// A connection that was registered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registered<'a> {
+    /// Whose.
+    pub(crate) subscriber: &'a Subscriber,
+    /// Which.
+    pub(crate) id: &'a ConnectionId,
+    /// Under which token.
+    pub(crate) token: &'a TokenHash,
+}
+
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Waits until an unframed connection is up, and lets go what was parked; the subscriber's connections, or none if this
     /// one is no more.
-    pub(crate) async fn come_up(
-        &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
-    ) -> Result<Option<Lines>, Fault> {
-        let started = self.environment.now();
-        let mut pause = FIRST_LOOK;
-        while self.gateway.probe(id).await != Probe::Up {
-            if self.environment.now() > started.plus(COMING_UP) {
-                self.disconnect(subscriber, id).await?;
-                return Ok(None);
-            }
-            self.environment.sleep(pause).await;
-            pause = (pause * 2).min(LAST_LOOK);
+    pub(crate) async fn come_up(&self, registered: Registered<'_>) -> Result<Option<Lines>, Fault> {
+        let Registered { subscriber, id, .. } = registered;
+        if !self.wait_for(registered).await? {
+            return Ok(None);
         }
         let connections = self.store.connections(subscriber).await?;
         let Some(connection) = connections.get(id) else {
-            self.drop_forgotten(subscriber, id, Framing::Raw).await?;
+            self.drop_forgotten(registered, Framing::Raw).await?;
             return Ok(None);
         };
         if let Some(deadline) = connection.gates.get(FIRST_GATE) {
@@ -68,15 +73,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// if this one is no more.
     pub(crate) async fn open_session(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        registered: Registered<'_>,
     ) -> Result<Option<Lines>, Fault> {
+        let Registered { subscriber, id, .. } = registered;
         loop {
             let now = self.environment.now();
             let connections = self.store.connections(subscriber).await?;
             let Some(connection) = connections.get(id) else {
                 // Dropped already, but perhaps before it was up; nothing but a close may come before `o`.
-                self.wait_and_close(id, now).await;
+                self.wait_and_close(registered).await?;
                 return Ok(None);
             };
             let Some(opening) = connection.opening_gate() else {
@@ -106,7 +111,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .take_gate(subscriber, id, &first, &gate, *deadline)
                 .await?;
             if taken.is_some() {
-                return self.open_behind(subscriber, id, &gate, *deadline).await;
+                return self.open_behind(registered, &gate, *deadline).await;
             }
         }
     }
@@ -114,11 +119,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// The gate is ours: nobody else tells the client.
     async fn open_behind(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        registered: Registered<'_>,
         gate: &str,
         deadline: Timestamp,
     ) -> Result<Option<Lines>, Fault> {
+        let Registered { subscriber, id, .. } = registered;
         let mut pause = FIRST_LOOK;
         loop {
             // Others drop the connection once the gate has ended.
@@ -128,6 +133,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
             match self.gateway.open_session(id).await {
                 Outcome::Delivered => break,
+                // It left, or it was dropped; nothing but a close may come before `o`.
+                Outcome::Gone if pause == LAST_LOOK && !self.has_entry(registered).await? => {
+                    self.wait_and_close(registered).await?;
+                    return Ok(None);
+                }
                 // Not up yet, or too much at once: certainly not taken.
                 Outcome::Gone | Outcome::Throttled => self.environment.sleep(pause).await,
                 Outcome::TooLarge | Outcome::Unknown => {
@@ -141,40 +151,82 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         // Only now: who drops the connection from here on finds it up.
         let connections = self.store.connections(subscriber).await?;
         let Some(connection) = connections.get(id).cloned() else {
-            self.drop_forgotten(subscriber, id, Framing::Sockjs).await?;
+            self.drop_forgotten(registered, Framing::Sockjs).await?;
             return Ok(None);
         };
         self.release(subscriber, id, gate, connection, 0).await?;
         Ok(Some(connections))
     }
 
-    /// Closes a framed connection that is not registered any more and may be yet to come up. Why nobody knows: a client whose
-    /// token was taken back learns it when it comes again.
-    async fn wait_and_close(&self, id: &ConnectionId, started: Timestamp) {
+    /// Waits until a connection is up; whether it is. One that never is has nothing left afterwards.
+    async fn wait_for(&self, registered: Registered<'_>) -> Result<bool, Fault> {
+        let Registered {
+            subscriber,
+            id,
+            token,
+        } = registered;
+        let started = self.environment.now();
         let mut pause = FIRST_LOOK;
         while self.gateway.probe(id).await != Probe::Up {
             if self.environment.now() > started.plus(COMING_UP) {
-                return;
+                self.disconnect(subscriber, id).await?;
+                self.store.forget_token_connection(token, id).await?;
+                return Ok(false);
+            }
+            // Most are up long before the first of these looks.
+            if pause == LAST_LOOK && self.has_left(registered).await? {
+                return Ok(false);
             }
             self.environment.sleep(pause).await;
             pause = (pause * 2).min(LAST_LOOK);
         }
-        let close = codes::SHUTDOWN;
-        let _ = self
-            .gateway
-            .drop_connection(id, Framing::Sockjs, close)
-            .await;
+        Ok(true)
+    }
+
+    async fn has_entry(
+        &self,
+        Registered { subscriber, id, .. }: Registered<'_>,
+    ) -> Result<bool, Fault> {
+        let connections = self.store.connections(subscriber).await?;
+        Ok(connections.contains_key(id))
+    }
+
+    /// Whether the client is known to have left.
+    async fn has_left(&self, registered: Registered<'_>) -> Result<bool, Fault> {
+        let Registered { id, token, .. } = registered;
+        Ok(!self.has_entry(registered).await?
+            && !self.store.has_token_connection(token, id).await?)
+    }
+
+    /// Closes a framed connection that is not registered any more and may be yet to come up. Why nobody knows: a client whose
+    /// token was taken back learns it when it comes again.
+    async fn wait_and_close(&self, registered: Registered<'_>) -> Result<(), Fault> {
+        let Registered { id, token, .. } = registered;
+        if self.wait_for(registered).await? {
+            let close = codes::SHUTDOWN;
+            let dropped = self.gateway.drop_connection(id, Framing::Sockjs, close);
+            if dropped.await {
+                self.store.forget_token_connection(token, id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Dropped while it came up, when nobody could tell it so.
     async fn drop_forgotten(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        registered: Registered<'_>,
         framing: Framing,
     ) -> Result<(), Fault> {
+        let Registered {
+            subscriber,
+            id,
+            token,
+        } = registered;
         let code = DisconnectCode::TokenInvalidated;
-        self.drop_connection(subscriber, id, framing, code).await?;
+        if self.drop_connection(subscriber, id, framing, code).await? {
+            self.store.forget_token_connection(token, id).await?;
+        }
         Ok(())
     }
 }

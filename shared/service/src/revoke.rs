@@ -102,6 +102,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Drops a connection whose entry was just read, until it is certainly gone. Only then is forgotten that `token`
     /// authorises it, so that the repeat of a drop that died half-way finds it. One that another token authorises by now
     /// is left alone.
+    ///
+    /// One that may be yet to come up is dropped by the worker that waits for it, or at its end, and forgotten then. So is
+    /// one without an entry: an earlier drop died after its first step, or it is coming up.
     pub(crate) async fn drop_for_certain(
         &self,
         subscriber: &Subscriber,
@@ -111,7 +114,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         code: DisconnectCode,
     ) -> Result<(), Fault> {
         if entry.is_none_or(|it| it.token == *token) {
-            // Without an entry an earlier drop died after its first step.
             let framing = entry.map_or(Framing::Raw, |it| it.framing);
             let (_, mut gone) = self.cut(subscriber, id, framing, code).await?;
             for attempt in 0..ATTEMPTS {
@@ -127,6 +129,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 return Err(Fault::Unknown("a connection may still be open".to_owned()));
             }
         }
+        let now = self.environment.now();
+        if entry.is_none_or(|it| it.is_coming_up(now)) {
+            return Ok(());
+        }
         self.store.forget_token_connection(token, id).await
     }
 
@@ -140,7 +146,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         code: DisconnectCode,
     ) -> Result<bool, Fault> {
         let (entry, gone) = self.cut(subscriber, connection, framing, code).await?;
-        if let Some(entry) = entry.filter(|_| gone) {
+        let now = self.environment.now();
+        if let Some(entry) = entry.filter(|it| gone && !it.is_coming_up(now)) {
             self.store
                 .forget_token_connection(&entry.token, connection)
                 .await?;

@@ -7,7 +7,7 @@
 //! | pattern | requests | write | read |
 //! |---|---|---|---|
 //! | `put_token` | 2 PutItem | 3 | |
-//! | `token` | GetItem | | 1 |
+//! | `token`, `has_token_connection` | GetItem | | 1 |
 //! | `invalidate_token` | UpdateItem | 3 | |
 //! | `settle_token` | UpdateItem | 2 | |
 //! | `tokens_of`, `token_connections` | Query | | 1 |

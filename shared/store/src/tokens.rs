@@ -10,6 +10,7 @@
 //! | `settle_token` | UpdateItem | 1 write, and 1 for the index |
 //! | `tokens_of` | Query | 1 read per 4 KiB, about 20 tokens |
 //! | `token_connections` | Query | 1 read per 4 KiB, about 20 connections |
+//! | `has_token_connection` | GetItem | 1 read |
 //! | `forget_token_connection` | DeleteItem | 1 write, and 1 for the index; 1 if it is gone already |
 //! | `ending` | Query of the index, eventually consistent | half a read per 4 KiB, about 25 tokens and connections |
 //! | `expiry_checkpoint` | GetItem | 1 read |
@@ -19,7 +20,7 @@ mod ending;
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::{ConnectionId, Domain, Subscriber, SubscriberId, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use service::ports::{
     Ending, ExpiryCheckpoint, Fault, Minute, Page, TokenHash, TokenRecord, TokenState, Tokens,
 };
@@ -171,6 +172,16 @@ impl Tokens for DynamoStore {
         let id = |name: &str| Some(ConnectionId(name.to_owned()));
         let items = items::names(&rows, &found, id)?;
         Ok(Page { items, more })
+    }
+
+    async fn has_token_connection(
+        &self,
+        hash: &TokenHash,
+        connection: &ConnectionId,
+    ) -> Result<bool, Fault> {
+        let key = Key::token_connection(hash, connection);
+        let found: Option<IgnoredAny> = self.get("has_token_connection", &key, "a token").await?;
+        Ok(found.is_some())
     }
 
     async fn forget_token_connection(

@@ -180,6 +180,7 @@ impl Sockets {
                     .start(&Job::Connected {
                         subscriber,
                         connection,
+                        token: TokenHash::of("anybody"),
                         framing,
                     })
                     .await?;
@@ -220,6 +221,7 @@ impl Sockets {
             subscriber,
             connection,
             framing,
+            ..
         } = job
         else {
             return;

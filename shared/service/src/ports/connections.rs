@@ -99,6 +99,14 @@ impl Connection {
             || self.opening_gate().is_some()
     }
 
+    /// Whether it may not be up yet: nobody knows then whether a 410 means its end. A session is up from its beginning.
+    #[must_use]
+    pub fn is_coming_up(&self, now: Timestamp) -> bool {
+        let mut gates = self.gates.iter();
+        self.framing != Framing::Session
+            && gates.any(|(gate, deadline)| is_first_gate(gate) && now < *deadline)
+    }
+
     /// The gate behind which a framed client still has to be told that its session is open. Once that gate no longer holds,
     /// nobody knows whether it was told, and nobody may tell it again: the connection is dropped.
     #[must_use]

@@ -6,7 +6,7 @@ use protocol::{ChannelKey, ConnectionId, LogId, Subscriber, Timestamp};
 use serde::{Deserialize, Serialize};
 use sockjs::Close;
 
-use super::{Credential, Fault, Framing};
+use super::{Credential, Fault, Framing, TokenHash};
 
 /// What became of one post to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub enum Job {
         subscriber: Subscriber,
         /// Which.
         connection: ConnectionId,
+        /// The token that it was registered under.
+        token: TokenHash,
         /// How frames to it are written.
         #[serde(default)]
         framing: Framing,

@@ -165,6 +165,13 @@ pub trait Tokens {
         limit: usize,
     ) -> Result<Page<ConnectionId>, Fault>;
 
+    /// Whether this connection is found under the token.
+    async fn has_token_connection(
+        &self,
+        hash: &TokenHash,
+        connection: &ConnectionId,
+    ) -> Result<bool, Fault>;
+
     /// Forgets that the token authorises this connection; idempotent.
     async fn forget_token_connection(
         &self,

@@ -121,6 +121,10 @@ pub async fn token_connections<S: Tokens + Connections>(store: &S) {
         })
         .await;
         assert_eq!((found.len(), found.contains(gone)), (10, false));
+        for (id, is_there) in [(gone, false), (&registered_ids[4], true)] {
+            let found = store.has_token_connection(&hash, id).await.unwrap();
+            assert_eq!(found, is_there);
+        }
     }
     let found = store.token_connections(&other, None, 100).await.unwrap();
     assert_eq!(found.items, [of_other]);

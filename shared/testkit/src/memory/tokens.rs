@@ -84,6 +84,19 @@ impl Tokens for Memory {
         .await
     }
 
+    async fn has_token_connection(
+        &self,
+        hash: &TokenHash,
+        connection: &ConnectionId,
+    ) -> Result<bool, Fault> {
+        self.read("has_token_connection", |state, now| {
+            let token = state.tokens.get(hash);
+            let ttl = token.and_then(|it| it.connections.get(connection));
+            ttl.is_some_and(|it| it.holds(now))
+        })
+        .await
+    }
+
     async fn forget_token_connection(
         &self,
         hash: &TokenHash,

@@ -218,6 +218,7 @@ fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
         let job = service::ports::Job::Connected {
             subscriber: bob.subscriber().clone(),
             connection: young.id.clone(),
+            token: young.identity.token.clone(),
             framing: Framing::Raw,
         };
         world.service.workers.put(job);

@@ -6,6 +6,7 @@ mod gates;
 mod leases;
 mod membership;
 mod sockjs;
+mod young;
 
 use testkit::sim::Sim;
 

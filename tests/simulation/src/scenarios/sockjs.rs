@@ -80,6 +80,7 @@ fn o_comes_once_and_first_though_two_workers_open_and_the_connection_is_slow() {
         world.service.workers.put(Job::Connected {
             subscriber: line.subscriber().clone(),
             connection: line.id.clone(),
+            token: line.identity.token.clone(),
             framing: Framing::Sockjs,
         });
         let saying = world.send(&bob, &say("one"));
