@@ -489,6 +489,7 @@ async fn channels(store: &DynamoStore, bill: &Bill) {
         }),
         rows: vec![RowChange::Left {
             subscriber: b,
+            administrator: true,
             joined: 2,
             sequence: 3,
         }],

@@ -127,16 +127,19 @@ pub enum RowChange {
         /// With which event.
         sequence: u64,
     },
-    /// Is a member no more; the channel's side stays as a tombstone. Condition: is one, since `joined`.
+    /// Is a member no more; the channel's side stays as a tombstone. Condition: is one, since `joined`, with the right as it
+    /// was read: else the roster, which may have been read after the row, would count wrongly.
     Left {
         /// Who.
         subscriber: SubscriberId,
+        /// Whether it had the right.
+        administrator: bool,
         /// The event with which it had joined.
         joined: u64,
         /// The event with which it leaves.
         sequence: u64,
     },
-    /// Gets or loses the right. Condition: is a member, since `joined`.
+    /// Gets or loses the right. Condition: is a member, since `joined`, and the right is another, for the same reason.
     Administrator {
         /// Who.
         subscriber: SubscriberId,

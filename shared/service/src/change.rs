@@ -201,6 +201,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                     profile: None,
                     rows: vec![RowChange::Left {
                         subscriber: member.subscriber.clone(),
+                        administrator: member.administrator,
                         joined: member.joined,
                         sequence: head.sequence,
                     }],

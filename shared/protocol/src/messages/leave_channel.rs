@@ -105,6 +105,7 @@ pub(crate) fn departure(
     }];
     let mut rows = vec![RowChange::Left {
         subscriber: member.subscriber.clone(),
+        administrator: member.administrator,
         joined: member.joined,
         sequence: 0,
     }];

@@ -78,6 +78,7 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
         }
         RowChange::Left {
             subscriber,
+            administrator,
             joined,
             sequence,
         } => {
@@ -89,7 +90,7 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
             .value(":left", number(*sequence))
             .value(":ttl", number(ttl));
             vec![
-                since(tombstone, *joined),
+                since(tombstone, *joined, *administrator),
                 Write::delete(Key::seniority(channel, *joined, subscriber)),
                 Write::delete(Key::membership(&own(subscriber), &channel.id)),
                 Write::put(
@@ -108,7 +109,7 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
                 "SET #administrator = :administrator",
             )
             .value(":administrator", AttributeValue::Bool(*administrator));
-            vec![since(right, *joined)]
+            vec![since(right, *joined, !administrator)]
         }
         RowChange::Invited { subscriber, from } => {
             let item = InvitationItem::new(from.as_ref(), at);
@@ -126,9 +127,10 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
     })
 }
 
-/// Only while it is a member since then.
-fn since(write: Write, joined: u64) -> Write {
+/// Only while it is a member since then, with or without the right.
+fn since(write: Write, joined: u64, administrator: bool) -> Write {
     write
-        .when("#joined = :joined AND attribute_not_exists(#left)")
+        .when("#joined = :joined AND #administrator = :was AND attribute_not_exists(#left)")
         .value(":joined", number(joined))
+        .value(":was", AttributeValue::Bool(administrator))
 }

@@ -65,6 +65,16 @@ fn invited(id: &str) -> RowChange {
     }
 }
 
+/// One who had the right when it was read leaves.
+fn administrator_left(id: &str, joined: u64) -> RowChange {
+    RowChange::Left {
+        subscriber: person(id),
+        administrator: true,
+        joined,
+        sequence: 6,
+    }
+}
+
 fn right(id: &str, joined: u64, administrator: bool) -> RowChange {
     RowChange::Administrator {
         subscriber: person(id),
@@ -157,7 +167,13 @@ pub async fn change_is_atomic<S: Channels + Logs>(store: &S) {
         ("did not join then", left("bob", 3, 6)),
         ("leaves and never was one", left("gus", 2, 6)),
         ("leaves and has left", left("dan", 3, 6)),
+        (
+            "leaves and has lost the right",
+            administrator_left("bob", 2),
+        ),
         ("gets a right and did not join then", right("ada", 2, true)),
+        ("gets a right and has it", right("ada", 1, true)),
+        ("loses a right and has none", right("bob", 2, false)),
         ("gets a right and never was one", right("gus", 2, true)),
         ("gets a right and has left", right("dan", 3, true)),
     ] {

@@ -326,10 +326,13 @@ pub async fn horizons_of_members<S: Channels>(store: &S) {
         (member.administrator, member.displayed, member.read),
         (true, 8, 7)
     );
-    store
-        .change(&rows(&channel, vec![left("bob", 1, 9)]))
-        .await
-        .unwrap();
+    let gone = RowChange::Left {
+        subscriber: bob.clone(),
+        administrator: true,
+        joined: 1,
+        sequence: 9,
+    };
+    store.change(&rows(&channel, vec![gone])).await.unwrap();
     let raised = store.raise_horizon(&channel, &bob, Read, 9).await;
     assert!(!raised.unwrap());
     let tombstone = store.member(&channel, &bob).await.unwrap().unwrap();

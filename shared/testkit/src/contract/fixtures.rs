@@ -246,6 +246,7 @@ pub(super) fn joined(id: &str, sequence: u64) -> RowChange {
 pub(super) fn left(id: &str, joined: u64, sequence: u64) -> RowChange {
     RowChange::Left {
         subscriber: person(id),
+        administrator: false,
         joined,
         sequence,
     }

@@ -29,13 +29,20 @@ pub(super) fn check(state: &mut State, change: &Change, now: Timestamp) -> Resul
     let rows_hold = change.rows.iter().all(|row| match row {
         RowChange::Joined { subscriber, .. } => channel.current(subscriber).is_none(),
         RowChange::Left {
-            subscriber, joined, ..
-        }
-        | RowChange::Administrator {
-            subscriber, joined, ..
+            subscriber,
+            administrator: was,
+            joined,
+            ..
         } => channel
             .current(subscriber)
-            .is_some_and(|member| member.joined == *joined),
+            .is_some_and(|it| (it.joined, it.administrator) == (*joined, *was)),
+        RowChange::Administrator {
+            subscriber,
+            joined,
+            administrator,
+        } => channel
+            .current(subscriber)
+            .is_some_and(|it| (it.joined, it.administrator) == (*joined, !administrator)),
         RowChange::Invited { .. } | RowChange::Uninvited { .. } => true,
     });
     let holds = !taken
@@ -137,6 +144,7 @@ fn apply_row(state: &mut State, key: &ChannelKey, at: Timestamp, row: &RowChange
             subscriber,
             joined,
             sequence,
+            ..
         } => {
             let channel = state.channel_mut(key);
             channel.joined.remove(&(*joined, subscriber.clone()));
