@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
 use protocol::{
-    ConnectionId, Event, EventBody, LogId, ServerMessage, Subscriber,
+    ConnectionId, Event, EventBody, LogId, ServerMessage, Subscriber, Timestamp,
     change::LogEntry,
     frame::{DisconnectCode, PushedEvent},
     model::Presence,
@@ -51,15 +51,6 @@ pub(crate) enum Parking {
     Done,
     /// The gate is gone meanwhile: read the connection again.
     Changed,
-}
-
-/// What became of what waited behind a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Released {
-    /// Nothing waits any more, or somebody else took over.
-    Done,
-    /// Another gate stands: its owner goes on.
-    Other,
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
@@ -164,10 +155,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             parked?;
             taken.parked.extend_from_slice(references);
         }
-        if Box::pin(self.release(subscriber, id, &gate, taken, late)).await? == Released::Other {
-            // Whose owner may die as well; and who parked first may have died before it saw to it.
-            self.start_release(subscriber, id).await?;
-        }
+        Box::pin(self.release(subscriber, id, &gate, taken, late)).await?;
         Ok(Parking::Done)
     }
 
@@ -183,18 +171,26 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         gate: &str,
         mut connection: Connection,
         mut late: usize,
-    ) -> Result<Released, Fault> {
+    ) -> Result<(), Fault> {
         let impatient = self.environment.now().plus(ONE_BY_ONE);
+        let mut took_over = late > 0;
         loop {
             let now = self.environment.now();
             let other = connection.standing_gate(now, Some(gate));
             if connection.parked.is_empty() || other.is_some() {
+                if other.is_some() && late > 0 && !self.leave_late(subscriber, id).await? {
+                    return Ok(());
+                }
                 if self.store.lower_gate(subscriber, id, gate, other).await? {
-                    return Ok(other.map_or(Released::Done, |_| Released::Other));
+                    if other.is_some() && took_over {
+                        // Whose owner may die as well; and who parked first may have died before it saw to it.
+                        self.start_release(subscriber, id).await?;
+                    }
+                    return Ok(());
                 }
                 match self.still_gated(subscriber, id, gate).await? {
                     Some(read) => connection = read,
-                    None => return Ok(Released::Done),
+                    None => return Ok(()),
                 }
                 continue;
             }
@@ -212,8 +208,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     connection,
                     read_at: now,
                 };
-                self.drop_unopened(&target).await?;
-                return Ok(Released::Done);
+                return self.drop_unopened(&target).await;
             }
             if !expired.is_empty() {
                 let deadline = now.plus(GATE);
@@ -223,12 +218,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     .await?;
                 match taken {
                     Some(taken) => {
+                        took_over = true;
                         late = taken.parked.len();
                         connection = taken;
                     }
                     None => match self.still_gated(subscriber, id, gate).await? {
                         Some(read) => connection = read,
-                        None => return Ok(Released::Done),
+                        None => return Ok(()),
                     },
                 }
                 continue;
@@ -243,7 +239,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 read_at: now,
             };
             let Some(done) = self.post_parked(&target, gate, late).await? else {
-                return Ok(Released::Done);
+                return Ok(());
             };
             late = late.saturating_sub(done);
             let deadline = self.environment.now().plus(GATE);
@@ -253,9 +249,20 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .await?
             {
                 Ok(read) => connection = read,
-                Err(_) => return Ok(Released::Done),
+                Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// Leaves a gate that has ended: whoever goes on learns from it that nobody knows how much of what is parked was posted.
+    /// Whether the connection is still there.
+    async fn leave_late(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<bool, Fault> {
+        let gate = format!("late-{}", self.environment.fresh_id());
+        let raised = self
+            .store
+            .raise_gate(subscriber, id, &gate, Timestamp::from_millis(0))
+            .await?;
+        Ok(raised.is_ok())
     }
 
     /// The connection as it is now, if the gate is still there.

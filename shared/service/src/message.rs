@@ -357,7 +357,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } = target;
         let released = self.release(&subscriber, &id, gate, connection, 0).await;
         self.environment.measure(Measure::Gate(self.since(raised)));
-        released.map(drop)
+        released
     }
 
     /// Posts the response and then the `ack`, together if they fit.
