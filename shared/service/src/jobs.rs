@@ -74,18 +74,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             let oldest = connections
                 .iter()
                 .min_by_key(|(id, it)| (it.since, (*id).clone()))
-                .map(|(id, it)| (id.clone(), it.framing));
-            let Some((oldest, framing)) = oldest else {
+                .map(|(id, _)| id.clone());
+            let Some((oldest, entry)) = oldest.and_then(|it| connections.remove_entry(&it)) else {
                 break;
             };
-            self.drop_connection(
-                subscriber,
-                &oldest,
-                framing,
-                DisconnectCode::ConnectionLimit,
-            )
-            .await?;
-            connections.remove(&oldest);
+            let code = DisconnectCode::ConnectionLimit;
+            self.drop_for_certain(subscriber, &entry.token, &oldest, Some(&entry), code)
+                .await?;
         }
         self.tell_invitations(subscriber).await?;
         // What is left if another try of this job died.
@@ -151,10 +146,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             match &first {
                 Some((reference, since)) if Some(reference) == parked => {
                     if since.plus(BEHIND) < now {
-                        let code = DisconnectCode::Shutdown;
-                        self.drop_connection(subscriber, id, connection.framing, code)
-                            .await?;
-                        return Ok(());
+                        let (token, code) = (&connection.token, DisconnectCode::Shutdown);
+                        return self
+                            .drop_for_certain(subscriber, token, id, Some(&connection), code)
+                            .await;
                     }
                 }
                 _ => first = parked.map(|it| (it.clone(), now)),
