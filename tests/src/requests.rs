@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 use signing::{Call, SigningClient};
+use trust::Trust;
 
 use crate::{DEADLINE, Site, Urls};
 
@@ -115,6 +116,6 @@ fn signer(url: &str) -> Result<Option<SigningClient>> {
     let token = variable("AWS_SESSION_TOKEN");
     let credentials = Credentials::new(id, secret, token, None, "environment");
     let region = variable("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
-    let plain = url.starts_with("http://");
-    Ok(Some(SigningClient::new(credentials, region, plain)?))
+    let trust = Trust::of(Some(url), &region);
+    Ok(Some(SigningClient::new(credentials, region, trust)?))
 }

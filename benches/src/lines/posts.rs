@@ -14,6 +14,7 @@ use http::Method;
 use protocol::ConnectionId;
 use service::ports::{Framing, Outcome, Pushes};
 use signing::SigningClient;
+use trust::Trust;
 
 use crate::floor::Floor;
 use crate::proc;
@@ -46,7 +47,7 @@ pub(super) async fn posts(plan: &Plan) -> Result<Measured> {
     let url = format!("{endpoint}/@connections/R1kmxc2VNjMCFIA%3D");
     let body = Bytes::from(text.clone());
     let credentials = Credentials::from_keys("local", "local", None);
-    let signing = SigningClient::new(credentials.clone(), "us-east-1".to_owned(), true)?;
+    let signing = SigningClient::new(credentials.clone(), "us-east-1".to_owned(), Trust::Plain)?;
     let management = Management::new(signing, &endpoint);
     let id = ConnectionId(ID.to_owned());
     let sdk = sdk(credentials, &endpoint);

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, header};
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::template::{ACCOUNT, Statement, Template};
 
@@ -137,48 +136,64 @@ fn signer(headers: &HeaderMap) -> Option<&str> {
     credential.split('/').next()?.strip_prefix(KEY)
 }
 
+/// What of a DynamoDB request says what it is for; the rest, which may be long, is skipped.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Request {
+    table_name: Option<String>,
+    index_name: Option<String>,
+    request_items: BTreeMap<String, IgnoredAny>,
+    transact_items: Vec<BTreeMap<String, Part>>,
+}
+
+/// A part of a transaction.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Part {
+    table_name: String,
+}
+
 /// Each action of a DynamoDB request with the table or index that it is for: `(dynamodb:Query, Tokens/index/by-time)`.
+/// None of what is no request.
 ///
 /// There is no right to a transaction: each of its parts takes its own (DynamoDB developer guide, "Using IAM with
 /// transactions", 2026-08).
 #[must_use]
-pub fn needed(operation: &str, request: &Value) -> Vec<(String, String)> {
-    let action = |name: &str| format!("dynamodb:{name}");
-    let name = |value: &Value| {
-        let table = value.get("TableName")?.as_str()?;
+pub fn needed(operation: &str, request: &str) -> Vec<(String, String)> {
+    let Request {
+        table_name,
+        index_name,
+        request_items,
+        transact_items,
+    } = serde_json::from_str(request).unwrap_or_default();
+    let right = |action: &str, table: &str| {
         let table = table.rsplit_once(":table/").map_or(table, |(_, name)| name);
-        Some(match value.get("IndexName").and_then(Value::as_str) {
-            Some(index) => format!("{table}/index/{index}"),
-            None => table.to_owned(),
-        })
+        (format!("dynamodb:{action}"), table.to_owned())
     };
     match operation {
-        "TransactWriteItems" | "TransactGetItems" => {
-            let parts = request.get("TransactItems").and_then(Value::as_array);
-            let parts = parts.into_iter().flatten().filter_map(Value::as_object);
-            parts
-                .flatten()
-                .filter_map(|(kind, part)| {
-                    let right = match kind.as_str() {
-                        "ConditionCheck" => "ConditionCheckItem",
-                        "Delete" => "DeleteItem",
-                        "Get" => "GetItem",
-                        "Put" => "PutItem",
-                        _ => "UpdateItem",
-                    };
-                    Some((action(right), name(part)?))
-                })
-                .collect()
-        }
-        "BatchGetItem" | "BatchWriteItem" => {
-            let tables = request.get("RequestItems").and_then(Value::as_object);
-            let tables = tables.into_iter().flatten();
-            tables
-                .map(|(table, _)| (action(operation), table.clone()))
-                .collect()
-        }
-        _ => name(request)
-            .map(|table| (action(operation), table))
+        "TransactWriteItems" | "TransactGetItems" => transact_items
+            .iter()
+            .flatten()
+            .map(|(kind, part)| {
+                let action = match kind.as_str() {
+                    "ConditionCheck" => "ConditionCheckItem",
+                    "Delete" => "DeleteItem",
+                    "Get" => "GetItem",
+                    "Put" => "PutItem",
+                    _ => "UpdateItem",
+                };
+                right(action, &part.table_name)
+            })
+            .collect(),
+        "BatchGetItem" | "BatchWriteItem" => request_items
+            .keys()
+            .map(|table| right(operation, table))
+            .collect(),
+        _ => table_name
+            .map(|table| match index_name {
+                Some(index) => right(operation, &format!("{table}/index/{index}")),
+                None => right(operation, &table),
+            })
             .into_iter()
             .collect(),
     }
@@ -251,7 +266,7 @@ mod tests {
     fn a_transaction_takes_the_rights_of_its_parts() {
         let part = json!({ "TableName": "T" });
         let request = json!({ "TransactItems": [{ "Put": part }, { "ConditionCheck": part }, { "Update": part }] });
-        let needed = needed("TransactWriteItems", &request);
+        let needed = needed("TransactWriteItems", &request.to_string());
         let actions: Vec<_> = needed.iter().map(|(action, _)| action.as_str()).collect();
         assert_eq!(
             actions,
@@ -267,13 +282,13 @@ mod tests {
     fn a_query_of_an_index_is_for_the_index_and_a_batch_for_each_table() {
         let query = json!({ "TableName": "T", "IndexName": "i" });
         assert_eq!(
-            needed("Query", &query),
+            needed("Query", &query.to_string()),
             [("dynamodb:Query".to_owned(), "T/index/i".to_owned())]
         );
         let batch = json!({ "RequestItems": { "A": {}, "B": {} } });
         let right = "dynamodb:BatchGetItem".to_owned();
         assert_eq!(
-            needed("BatchGetItem", &batch),
+            needed("BatchGetItem", &batch.to_string()),
             [(right.clone(), "A".to_owned()), (right, "B".to_owned())]
         );
     }

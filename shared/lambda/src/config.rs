@@ -4,6 +4,7 @@ use std::env;
 
 use aws_credential_types::Credentials;
 use signing::SigningClient;
+use trust::Trust;
 
 /// What a function is configured with.
 ///
@@ -77,11 +78,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Certificates`].
     pub fn signing_client(&self, endpoint: &str) -> Result<SigningClient, ConfigError> {
-        let plain = endpoint.starts_with("http://");
+        let trust = Trust::of(Some(endpoint), &self.region);
         Ok(SigningClient::new(
             self.credentials.clone(),
             self.region.clone(),
-            plain,
+            trust,
         )?)
     }
 }

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::OptionFuture, join, stream, try_join};
 use protocol::{
     ConnectionId, EventBody, LogId, ServerMessage, Subscriber, SubscriberId,
     change::{LogEntry, Member},
     frame::PushedEvent,
-    limits,
 };
 
 use crate::{
@@ -20,6 +19,16 @@ use crate::{
 
 /// Connections that are posted to at once.
 const AT_ONCE: usize = 64;
+
+/// Members that are read together: one query of about 100 KB, and the connections of a hundred of them in each batch, some
+/// batches at once.
+const RECIPIENTS: usize = 1_000;
+
+/// Some of those whom a batch concerns, and where the next ones begin.
+struct Recipients {
+    members: Vec<Member>,
+    next: Option<SubscriberId>,
+}
 
 /// A connection, and how many of its items are done.
 struct Reached {
@@ -35,30 +44,33 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         holding: &mut Holding,
         batch: &[LogEntry],
     ) -> Result<bool, Fault> {
-        let frames = self.frames(log, holding, batch).await?;
-        let mut after = None;
-        let mut delivered = BTreeMap::new();
         let begun = self.environment.now();
+        let (frames, first) = try_join!(
+            self.frames(log, holding, batch),
+            self.recipients(log, batch, None)
+        )?;
+        let mut recipients = Some(first);
+        let mut delivered = BTreeMap::new();
         let mut connections = 0;
-        loop {
-            let (members, next) = self.recipients(log, batch, after.as_ref()).await?;
-            if !self
-                .send_to(
-                    log,
-                    holding,
-                    &frames,
-                    &members,
-                    &mut delivered,
-                    &mut connections,
-                )
-                .await?
-            {
+        while let Some(Recipients { members, next }) = recipients {
+            let sending = self.send_to(
+                log,
+                holding,
+                &frames,
+                &members,
+                &mut delivered,
+                &mut connections,
+            );
+            // The next ones are read while these are sent to.
+            let following = OptionFuture::from(
+                next.as_ref()
+                    .map(|it| self.recipients(log, batch, Some(it))),
+            );
+            let (sent, following) = join!(sending, following);
+            if !sent? {
                 return Ok(false);
             }
-            after = next;
-            if after.is_none() {
-                break;
-            }
+            recipients = following.transpose()?;
         }
         let took = self.since(begun);
         self.environment
@@ -75,17 +87,17 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         log: &LogId,
         batch: &[LogEntry],
         after: Option<&SubscriberId>,
-    ) -> Result<(Vec<Member>, Option<SubscriberId>), Fault> {
-        match log {
+    ) -> Result<Recipients, Fault> {
+        let (members, next) = match log {
             LogId::Channel(channel) => {
-                let Page { items, more } = self.store.members(channel, after, limits::PAGE).await?;
+                let Page { items, more } = self.store.members(channel, after, RECIPIENTS).await?;
                 let next = items
                     .last()
                     .filter(|_| more)
                     .map(|it| it.subscriber.clone());
                 let concerned =
                     |it: &Member| batch.iter().any(|entry| it.receives(entry.event.sequence));
-                Ok((items.into_iter().filter(concerned).collect(), next))
+                (items.into_iter().filter(concerned).collect(), next)
             }
             LogId::Direct { low, high, .. } => {
                 let both = [low, high].map(|id| Member {
@@ -96,9 +108,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     displayed: 0,
                     read: 0,
                 });
-                Ok((both.into(), None))
+                (both.into(), None)
             }
-        }
+        };
+        Ok(Recipients { members, next })
     }
 
     async fn send_to(

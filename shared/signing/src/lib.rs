@@ -18,6 +18,12 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use trust::{AMAZON_ROOTS, Trust};
 
 /// Answers that we read are small; more is no answer of AWS.
 const ANSWER_BYTES: usize = 1024 * 1024;
@@ -70,11 +76,12 @@ pub struct Call<'a> {
 }
 
 impl SigningClient {
-    /// A client. `plain` if its addresses are `http://` ones on loopback: then no root certificates are loaded.
+    /// A client of endpoints that have to be trusted like this.
     ///
     /// # Errors
-    /// If the system has no root certificates.
-    pub fn new(credentials: Credentials, region: String, plain: bool) -> std::io::Result<Self> {
+    /// If the system's root certificates are asked for and it has none.
+    pub fn new(credentials: Credentials, region: String, trust: Trust) -> std::io::Result<Self> {
+        let plain = trust == Trust::Plain;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.enforce_http(plain);
@@ -83,18 +90,18 @@ impl SigningClient {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .pool_idle_timeout(Duration::from_secs(50))
             .pool_timer(TokioTimer::new());
-        let http = if plain {
-            Http::Plain(builder.build(connector))
-        } else {
-            Http::Tls(
-                builder.build(
-                    HttpsConnectorBuilder::new()
-                        .with_native_roots()?
-                        .https_only()
-                        .enable_http1()
-                        .wrap_connector(connector),
-                ),
-            )
+        let https = HttpsConnectorBuilder::new();
+        let https = match trust {
+            Trust::Plain => None,
+            Trust::Amazon => Some(https.with_tls_config(amazon())),
+            Trust::System => Some(https.with_native_roots()?),
+        };
+        let http = match https {
+            None => Http::Plain(builder.build(connector)),
+            Some(https) => {
+                let https = https.https_only().enable_http1();
+                Http::Tls(builder.build(https.wrap_connector(connector)))
+            }
         };
         Ok(Self {
             http,
@@ -157,6 +164,23 @@ impl SigningClient {
     }
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "the certificates are part of the program"
+)]
+fn amazon() -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(AMAZON_ROOTS) {
+        let certificate = certificate.expect("a certificate can be read");
+        roots.add(certificate).expect("a root can be trusted");
+    }
+    ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has their cipher suites")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 async fn read<B: hyper::body::Body>(response: Response<B>) -> Result<(StatusCode, Bytes), SendError>
 where
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
@@ -167,4 +191,16 @@ where
         .await
         .map_err(|_| SendError::Lost)?;
     Ok((status, body.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_aws_is_made_with_amazon_s_roots() {
+        let credentials = Credentials::new("id", "secret", None, None, "test");
+        let made = SigningClient::new(credentials, "us-east-1".to_owned(), Trust::Amazon);
+        assert!(matches!(made.unwrap().http, Http::Tls(_)));
+    }
 }

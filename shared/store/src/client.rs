@@ -11,8 +11,9 @@ use aws_sdk_dynamodb::{
 };
 use aws_smithy_http_client::{
     Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+use trust::{AMAZON_ROOTS, Trust};
 
 /// Attempts of what may be repeated, the first included.
 const ATTEMPTS: u32 = 3;
@@ -26,23 +27,18 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// A client for `region`, or for `endpoint` if there is one.
 ///
 /// Everything is given, so nothing is looked up: no profile files, no metadata service. TLS is rustls over ring, whose
-/// first handshake costs a millisecond of CPU. An `http://` endpoint, the engine on loopback, is spoken to in plain text
-/// and loads no root certificates.
+/// first handshake costs a millisecond of CPU.
 #[must_use]
 pub fn client(
     endpoint: Option<String>,
     region: String,
     credentials: impl ProvideCredentials + 'static,
 ) -> Client {
-    let plain = endpoint
-        .as_deref()
-        .is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let http = if plain {
-        Builder::new().build_http()
-    } else {
-        Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https()
+    let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    let http = match Trust::of(endpoint.as_deref(), &region) {
+        Trust::Plain => Builder::new().build_http(),
+        Trust::Amazon => https.tls_context(amazon()).build_https(),
+        Trust::System => https.build_https(),
     };
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -66,4 +62,29 @@ pub fn client(
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     config.set_endpoint_url(endpoint);
     Client::from_conf(config.build())
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the certificates are part of the program"
+)]
+fn amazon() -> TlsContext {
+    let roots = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
+    let context = TlsContext::builder().with_trust_store(roots).build();
+    context.expect("certificates can be trusted")
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::config::Credentials;
+
+    use super::*;
+
+    /// It would panic if a root could not be read.
+    #[test]
+    fn a_client_of_aws_is_made_with_amazon_s_roots() {
+        let credentials = Credentials::new("id", "secret", None, None, "test");
+        let client = client(None, "us-east-1".to_owned(), credentials);
+        assert_eq!(client.config().region().unwrap().as_ref(), "us-east-1");
+    }
 }
