@@ -5,7 +5,7 @@ rights of its functions.
     stack.py create ZIPS READY   the stack from the zips of a folder; its URLs go to the file READY
     stack.py statements COMMAND…  takes each statement of each function's policy away in turn and runs the command, which
                                   has to fail; and once with all of them, when it has to succeed
-    stack.py update ZIPS         another memory size, in place; the stack's ids stay
+    stack.py update ZIPS         another memory size, in place, and with it the edge, a stack within; the ids stay
     stack.py delete              nothing is left of it but what is kept on purpose
 
 AWS_ENDPOINT_URL names the emulator. What differs from an account, each because the emulator lacks it:
@@ -13,7 +13,11 @@ AWS_ENDPOINT_URL names the emulator. What differs from an account, each because 
 - alarms by metric math are left out
 - the HTTP API, which SAM writes as an OpenAPI document, is written as a route and its integration
 - an authorizer that names no identity source names none, rather than the Authorization header
-- @connections is at the emulator's own path, so CONNECTIONS_ENDPOINT is that
+- @connections is at the emulator's own path, so CONNECTIONS_ENDPOINT is that; and so is the stage, so DOORBELL_URL is that
+- its CloudFront knows no WebSockets and answers by host only, so the tests run with Edge off and ask for SockJS at its
+  function's own URL; the edge comes with the update
+- a reference to a secret is its name there and not its ARN, so the edge is given its ARN; and it does not resolve what a
+  stack within resolves, so the distribution gets the secret's text by a call
 - the times to live, which it ignores in a template, are switched on by a call
 """
 
@@ -23,6 +27,8 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import boto3
 
@@ -31,9 +37,11 @@ import expanded  # noqa: E402  pylint: disable=wrong-import-position
 
 STACK = "messaging"
 BUCKET = "messaging-code"
+EDGE = "infra/edge/template.yaml"
 ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
+WEBSOCKETS = ENDPOINT.replace("http", "ws", 1)
 TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "template.yaml")
-PARAMETERS = {"Architecture": "x86_64", "DeletionProtection": "false"}
+PARAMETERS = {"Architecture": "x86_64", "DeletionProtection": "false", "Edge": "off", "AllowedOrigins": "*"}
 
 
 def client(service):
@@ -48,16 +56,17 @@ def client(service):
 
 
 def document(more):
-    """The template, expanded and fitted to the emulator."""
+    """Where the template is: expanded, fitted to the emulator, and like the code in a bucket, since it is too long for a request."""
     template = expanded.read(TEMPLATE)
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             binary = resource["Metadata"]["BuildProperties"]["Binary"]
             resource["Properties"]["CodeUri"] = f"s3://{BUCKET}/{binary}.zip"
+    stage = "/_aws/execute-api/${WebSocketApi}/${StageName}"
     variables = template["Globals"]["Function"]["Environment"]["Variables"]
-    variables["CONNECTIONS_ENDPOINT"] = {
-        "Fn::Sub": ENDPOINT + "/_aws/execute-api/${WebSocketApi}/${StageName}"
-    }
+    variables["CONNECTIONS_ENDPOINT"] = {"Fn::Sub": ENDPOINT + stage}
+    sockjs = template["Resources"]["SockjsFunction"]["Properties"]["Environment"]["Variables"]
+    sockjs["DOORBELL_URL"] = {"Fn::Sub": WEBSOCKETS + stage}
     result = expanded.expand(template, {**PARAMETERS, **more})
     resources = result["Resources"]
     for name, it in list(resources.items()):
@@ -68,7 +77,17 @@ def document(more):
             routes(resources, name, it["Properties"])
         if it["Type"] == "AWS::ApiGatewayV2::Authorizer":
             it["Properties"].setdefault("IdentitySource", [])
-    return json.dumps(result)
+    stack = resources["EdgeStack"]["Properties"]
+    stack["Parameters"]["OriginSecret"] = {"Fn::GetAtt": ["OriginSecret", "Id"]}
+    with open(os.path.join(os.path.dirname(TEMPLATE), EDGE), "rb") as edge:
+        stack["TemplateURL"] = put_template("edge.yaml", edge.read())
+    return put_template("template.json", json.dumps(result).encode())
+
+
+def put_template(key, body):
+    """Puts a template into the bucket, and says where it is."""
+    client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
+    return f"{ENDPOINT}/{BUCKET}/{key}"
 
 
 def routes(resources, name, api):
@@ -128,6 +147,13 @@ def resources_of(kind):
     return {it["LogicalResourceId"]: it["PhysicalResourceId"] for it in listed if it["ResourceType"] == kind}
 
 
+def function_url_id():
+    """The first label of the host that the function's URL has on AWS."""
+    function = resources_of("AWS::Lambda::Function")["SockjsFunction"]
+    url = client("lambda").get_function_url_config(FunctionName=function)["FunctionUrl"]
+    return url.split("//")[1].split(".")[0]
+
+
 def parameters(more):
     """As CloudFormation takes them."""
     return [{"ParameterKey": key, "ParameterValue": value} for key, value in {**PARAMETERS, **more}.items()]
@@ -139,7 +165,7 @@ def create(zips, ready):
     cloudformation = client("cloudformation")
     begun = time.monotonic()
     cloudformation.create_stack(
-        StackName=STACK, TemplateBody=document({}), Parameters=parameters({}), Capabilities=["CAPABILITY_IAM"]
+        StackName=STACK, TemplateURL=document({}), Parameters=parameters({}), Capabilities=["CAPABILITY_IAM"]
     )
     outputs = settled(cloudformation, "CREATE_COMPLETE")
     print(f"created in {time.monotonic() - begun:.1f} s")
@@ -151,8 +177,9 @@ def create(zips, ready):
     ids = resources_of("AWS::ApiGatewayV2::Api")
     stage = outputs["WebSocketUrl"].rsplit("/", 1)[1]
     urls = {
-        "websocket": f"{ENDPOINT.replace('http', 'ws', 1)}/_aws/execute-api/{ids['WebSocketApi']}/{stage}",
+        "websocket": f"{WEBSOCKETS}/_aws/execute-api/{ids['WebSocketApi']}/{stage}",
         "api": f"{ENDPOINT}/_aws/execute-api/{ids['HttpApi']}/v1",
+        "sockjs": f"{ENDPOINT}/_aws/lambda-url/{function_url_id()}/messaging",
     }
     with open(ready, "w", encoding="utf-8") as file:
         json.dump(urls, file)
@@ -164,17 +191,58 @@ def update(zips):
     upload(zips)
     cloudformation = client("cloudformation")
     before = {kind: resources_of(kind) for kind in ("AWS::ApiGatewayV2::Api", "AWS::DynamoDB::Table")}
-    more = {"MessageMemory": "384"}
+    more = {"MessageMemory": "384", "Edge": "on"}
     cloudformation.update_stack(
-        StackName=STACK, TemplateBody=document(more), Parameters=parameters(more), Capabilities=["CAPABILITY_IAM"]
+        StackName=STACK, TemplateURL=document(more), Parameters=parameters(more), Capabilities=["CAPABILITY_IAM"]
     )
-    settled(cloudformation, "UPDATE_COMPLETE")
+    outputs = settled(cloudformation, "UPDATE_COMPLETE")
     for kind, ids in before.items():
         assert resources_of(kind) == ids, f"{kind} was replaced"
     function = resources_of("AWS::Lambda::Function")["MessageFunction"]
     memory = client("lambda").get_function_configuration(FunctionName=function)["MemorySize"]
     assert memory == 384, f"the function has {memory} MB"
+    through_the_edge(outputs["SockjsUrl"])
     print("updated in place")
+
+
+def through_the_edge(url):
+    """The distribution's function answers, or passes on to the function, which takes nothing from anybody else."""
+    resolve_secret()
+    edge, path = url.removeprefix("https://").split("/", 1)
+    around = f"{ENDPOINT}/_aws/lambda-url/{function_url_id()}"
+    for wanted, place, through in (
+        ((200, "Welcome to SockJS!\n"), f"{ENDPOINT}/{path}", edge),
+        ((404, "There is nothing here.\n"), f"{ENDPOINT}/elsewhere", edge),
+        ((401, "Unauthorized"), f"{ENDPOINT}/{path}/info", edge),
+        ((403, "Forbidden\n"), f"{around}/{path}/info", None),
+    ):
+        found = answer(place, through)
+        assert found == wanted, f"{place} through {through}: {found}"
+
+
+def resolve_secret():
+    """What CloudFormation does with `{{resolve:secretsmanager:…}}`."""
+    cloudfront = client("cloudfront")
+    (listed,) = cloudfront.list_distributions()["DistributionList"]["Items"]
+    found = cloudfront.get_distribution_config(Id=listed["Id"])
+    config = found["DistributionConfig"]
+    for origin in config["Origins"]["Items"]:
+        origin["CustomOriginConfig"].update(HTTPPort=80, HTTPSPort=443)
+        for header in origin.get("CustomHeaders", {}).get("Items", []):
+            reference = header["HeaderValue"].removeprefix("{{resolve:secretsmanager:").removesuffix(":SecretString}}")
+            secret = client("secretsmanager").get_secret_value(SecretId=reference)
+            header["HeaderValue"] = secret["SecretString"]
+    cloudfront.update_distribution(Id=listed["Id"], IfMatch=found["ETag"], DistributionConfig=config)
+
+
+def answer(url, edge=None):
+    """Status and body of an answer, through a distribution as CloudFront's viewers ask."""
+    headers = {"Host": edge, "X-Forwarded-Proto": "https"} if edge else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def delete():

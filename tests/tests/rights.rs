@@ -289,6 +289,31 @@ fn what_a_function_depends_on_is_what_it_has_rights_to() {
     }
 }
 
+/// `sam build` asks cargo for the binary of each function in the root, where only default members are looked into; and
+/// `cargo run` there is one program's all the same.
+#[test]
+fn each_function_is_built_by_its_name_from_the_root() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap();
+    let looked_into = metadata["workspace_default_members"].as_array().unwrap();
+    let found: Vec<_> = packages
+        .iter()
+        .filter(|it| looked_into.contains(&it["id"]))
+        .collect();
+    let binaries: Vec<_> = found
+        .iter()
+        .flat_map(|it| it["targets"].as_array().unwrap())
+        .filter(|it| it["kind"] == json!(["bin"]))
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    let template = Template::read(&root().join("template.yaml"), &BTreeMap::new()).unwrap();
+    for (id, function) in &template.functions {
+        assert!(binaries.contains(&function.binary.as_str()), "{id}");
+    }
+    let run = found.iter().filter_map(|it| it["default_run"].as_str());
+    assert_eq!(run.collect::<Vec<_>>(), ["local-gateway"]);
+}
+
 fn rights_of(statement: &Statement) -> impl Iterator<Item = Right> + '_ {
     statement.actions.iter().flat_map(|action| {
         let resources = statement.resources.iter();
@@ -298,16 +323,7 @@ fn rights_of(statement: &Statement) -> impl Iterator<Item = Right> + '_ {
 
 /// The crates of ours that a function names.
 fn dependencies(function: &str) -> BTreeSet<String> {
-    static METADATA: std::sync::OnceLock<serde_json::Value> = std::sync::OnceLock::new();
-    let metadata = METADATA.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
-            .current_dir(root())
-            .output()
-            .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
-    });
-    let packages = metadata["packages"].as_array().unwrap();
+    let packages = metadata()["packages"].as_array().unwrap();
     let package = packages.iter().find(|it| it["name"] == function).unwrap();
     let dependencies = package["dependencies"].as_array().unwrap();
     dependencies
@@ -315,6 +331,18 @@ fn dependencies(function: &str) -> BTreeSet<String> {
         .filter(|it| it["kind"].is_null() && it["path"].is_string())
         .map(|it| it["name"].as_str().unwrap().to_owned())
         .collect()
+}
+
+fn metadata() -> &'static serde_json::Value {
+    static METADATA: std::sync::OnceLock<serde_json::Value> = std::sync::OnceLock::new();
+    METADATA.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    })
 }
 
 /// Invokes a function, and waits for it.

@@ -6,12 +6,16 @@
     reason = "a test fails where it stands, and prints its table"
 )]
 
+#[path = "units/meter.rs"]
+mod meter;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tests::{Client, Gateway, Site, get};
+use tests::{Client, Gateway, Site};
+
+use meter::{Units, quiet};
 
 /// Connections in the same domain that have nothing to do with what is measured.
 const ELSEWHERE: usize = 100;
@@ -81,13 +85,6 @@ const EXPECTED: &[(&str, f64, f64, u64)] = &[
     ("leave-channel, 1 receiver", 11.0, 16.0, 15),
 ];
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-struct Units {
-    read: f64,
-    write: f64,
-    requests: u64,
-}
-
 /// Reads the meter between one message and the next.
 struct Meter<'a> {
     site: &'a Site,
@@ -96,60 +93,17 @@ struct Meter<'a> {
 }
 
 impl Meter<'_> {
-    /// Waits until nothing works any more: then everything that the last message caused is on the meter.
-    async fn quiet(&self) -> Result<Units> {
-        const STEADY: u32 = 15;
-        let urls = &self.site.urls;
-        let meter = format!(
-            "{}/_local/units",
-            urls.dynamodb.as_deref().context("no DynamoDB")?
-        );
-        let functions = format!(
-            "{}/_local/functions",
-            urls.lambda.as_deref().context("no Lambda")?
-        );
-        let until = async {
-            let mut last = Units::default();
-            let mut steady = 0;
-            while steady < STEADY {
-                let works = get(&functions).await?;
-                let works = works
-                    .as_array()
-                    .context("no list")?
-                    .iter()
-                    .any(|it| it["busy"] == true);
-                let units: Units = serde_json::from_value(get(&meter).await?)?;
-                steady = if works || units != last {
-                    0
-                } else {
-                    steady + 1
-                };
-                last = units;
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-            anyhow::Ok(last)
-        };
-        tokio::time::timeout(tests::DEADLINE, until)
-            .await
-            .context("it is never quiet")?
-    }
-
     /// What follows is not measured.
     async fn begin(&mut self) -> Result<()> {
-        self.before = self.quiet().await?;
+        self.before = quiet(self.site).await?;
         Ok(())
     }
 
     /// What happened since the beginning is a row of the table.
     async fn end(&mut self, name: &'static str) -> Result<()> {
-        let after = self.quiet().await?;
-        let row = Units {
-            read: after.read - self.before.read,
-            write: after.write - self.before.write,
-            requests: after.requests - self.before.requests,
-        };
+        let after = quiet(self.site).await?;
+        self.rows.push((name, after.since(self.before)));
         self.before = after;
-        self.rows.push((name, row));
         Ok(())
     }
 

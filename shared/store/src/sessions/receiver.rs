@@ -111,7 +111,8 @@ fn written(key: &SessionKey, hold: &Hold, set: &str, remove: &str) -> Write {
     sets.extend((!set.is_empty()).then_some(set));
     // Short names: as many as an outbox may hold have to fit into the 4 KiB of an expression
     // (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
-    let front = (0..hold.written).map(|index| format!("#o[{index}]"));
+    // From the back: DynamoDB means the places as they were, and who takes one after the other then means the same.
+    let front = (0..hold.written).rev().map(|index| format!("#o[{index}]"));
     let gone: Vec<String> = front
         .chain((!remove.is_empty()).then(|| remove.to_owned()))
         .collect();
