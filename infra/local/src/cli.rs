@@ -114,8 +114,8 @@ pub struct Options {
     pub retry_delay: f64,
 
     /// Run the places that SockJS's published protocol suite needs (/echo, /close, /disabled_websocket_echo and
-    /// /cookie_needed_echo, from tests/sockjs/template.yaml) instead of the service, with --tell-leaving. Point the suite at it
-    /// by SOCKJS_URL, without a path
+    /// /cookie_needed_echo, from tests/sockjs/template.yaml) instead of the service, with --tell-leaving and with reasons for
+    /// closes, which API Gateway cannot give. Point the suite at it by SOCKJS_URL, without a path
     #[arg(long, conflicts_with = "template")]
     pub sockjs_conformance: bool,
 

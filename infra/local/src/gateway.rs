@@ -286,6 +286,7 @@ fn sockets(
             max: LONGEST.div_f64(options.clock_scale),
         },
         in_order: options.in_order,
+        close_reasons: options.sockjs_conformance,
         faults: faults.clone(),
     };
     WebSockets::new(options, lambda.clone())

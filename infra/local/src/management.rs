@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::fault::{Faults, Kind};
 use crate::ids;
 use crate::listen::{self, BodyError};
+use crate::query;
 use crate::rights::Rights;
 use crate::server::{self, Answer, Unanswered};
 use crate::websocket::WebSockets;
@@ -80,6 +81,10 @@ async fn decide(
     {
         return Ok(forbidden());
     }
+    let said = sockets
+        .takes_close_reasons()
+        .then(|| request.uri().query().and_then(said))
+        .flatten();
     let connection = sockets.registry().find(id);
     match *request.method() {
         Method::POST => {
@@ -94,7 +99,8 @@ async fn decide(
             .registry()
             .remove(id)
             .map_or_else(gone, |connection| {
-                connection.close(Closing::new(1000, "Connection Closed Normally"));
+                let usual = || Closing::new(1000, "Connection Closed Normally");
+                connection.close(said.unwrap_or_else(usual));
                 server::empty(StatusCode::NO_CONTENT)
             })),
         _ => Ok(forbidden()),
@@ -139,6 +145,13 @@ async fn post(
         Some(Err(PostError::Full)) => limit_exceeded(),
         Some(Err(PostError::Gone)) | None => gone(),
     })
+}
+
+/// The close that a query asks for, `code=3000&reason=…`.
+fn said(query: &str) -> Option<Closing> {
+    let parameters = query::parse(query);
+    let first = |name| parameters.get(name)?.first();
+    Some(Closing::new(first("code")?.parse().ok()?, first("reason")?))
 }
 
 #[derive(Serialize)]
@@ -214,5 +227,14 @@ mod tests {
         assert!(!is_management("/@connections/x"));
         let id = segments("/prod/@connections/R1k-_c2VNjMCFIA%3D").nth(2);
         assert_eq!(id.unwrap(), "R1k-_c2VNjMCFIA=");
+    }
+
+    #[test]
+    fn a_close_is_said_whole_or_not_at_all() {
+        let close = said("code=3000&reason=Go%20away%21");
+        assert_eq!(close, Some(Closing::new(3000, "Go away!")));
+        for query in ["", "code=3000", "reason=x", "code=x&reason=y"] {
+            assert_eq!(said(query), None, "{query}");
+        }
     }
 }

@@ -37,19 +37,29 @@ impl Management {
         }
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        connection: &ConnectionId,
-        body: Bytes,
-    ) -> Result<StatusCode, SendError> {
-        // An id ends in `=`, which has to be escaped.
+    /// Closes a connection with a code and a reason of its WebSocket. API Gateway documents no way to say one: only the local
+    /// gateway understands it, and only for SockJS's suite.
+    pub async fn close_saying(&self, connection: &ConnectionId, close: Close) {
+        let reason = utf8_percent_encode(close.reason, NON_ALPHANUMERIC);
+        let url = format!(
+            "{}?code={}&reason={reason}",
+            self.url(connection),
+            close.code
+        );
+        let _ = self.call(Method::DELETE, &url, Bytes::new()).await;
+    }
+
+    /// Where a connection is. An id ends in `=`, which has to be escaped.
+    fn url(&self, connection: &ConnectionId) -> String {
         let id = utf8_percent_encode(connection.as_str(), NON_ALPHANUMERIC);
-        let url = format!("{}/@connections/{id}", self.endpoint);
+        format!("{}/@connections/{id}", self.endpoint)
+    }
+
+    async fn call(&self, method: Method, url: &str, body: Bytes) -> Result<StatusCode, SendError> {
         let call = Call {
             service: "execute-api",
             method,
-            url: &url,
+            url,
             headers: &[],
             body,
             limit: LIMIT,
@@ -58,7 +68,8 @@ impl Management {
     }
 
     async fn send(&self, connection: &ConnectionId, body: String) -> Outcome {
-        outcome(self.call(Method::POST, connection, body.into()).await)
+        let url = self.url(connection);
+        outcome(self.call(Method::POST, &url, body.into()).await)
     }
 }
 
@@ -77,7 +88,8 @@ impl Pushes for Management {
     }
 
     async fn probe(&self, connection: &ConnectionId) -> Probe {
-        match self.call(Method::GET, connection, Bytes::new()).await {
+        let url = self.url(connection);
+        match self.call(Method::GET, &url, Bytes::new()).await {
             Ok(StatusCode::OK) => Probe::Up,
             Ok(StatusCode::GONE) => Probe::Gone,
             _ => Probe::Unknown,
@@ -94,8 +106,9 @@ impl Pushes for Management {
         if framing == Framing::Sockjs {
             let _ = self.send(connection, close.frame()).await;
         }
+        let url = self.url(connection);
         matches!(
-            self.call(Method::DELETE, connection, Bytes::new()).await,
+            self.call(Method::DELETE, &url, Bytes::new()).await,
             Ok(StatusCode::NO_CONTENT | StatusCode::GONE)
         )
     }

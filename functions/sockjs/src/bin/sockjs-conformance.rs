@@ -209,7 +209,7 @@ impl Sockets {
             // Abruptly, as the suite has it: without a last frame.
             Err(_) => {
                 self.management
-                    .drop_connection(connection, Framing::Raw, codes::BROKEN_FRAMING)
+                    .close_saying(connection, codes::BROKEN_FRAMING)
                     .await;
             }
         }
@@ -237,9 +237,16 @@ impl Sockets {
             self.management.open_session(connection).await;
         }
         if subscriber.id.as_str() == CLOSE {
-            self.management
-                .drop_connection(connection, *framing, GO_AWAY)
-                .await;
+            match framing {
+                // The service cannot say why to a client without frames: nor can this on AWS.
+                Framing::Raw => self.management.close_saying(connection, GO_AWAY).await,
+                framing => {
+                    let framing = *framing;
+                    self.management
+                        .drop_connection(connection, framing, GO_AWAY)
+                        .await;
+                }
+            }
         }
     }
 }

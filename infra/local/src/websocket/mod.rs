@@ -44,6 +44,8 @@ pub struct Options {
     pub lifetime: Lifetime,
     /// Dispatch a connection's messages one after the other instead of concurrently.
     pub in_order: bool,
+    /// Take the code and the reason of a DELETE's query, which API Gateway does not have, for the close.
+    pub close_reasons: bool,
     /// Faults to inject.
     pub faults: Faults,
 }
@@ -95,6 +97,12 @@ impl WebSockets {
     #[must_use]
     pub fn stage(&self) -> &str {
         &self.inner.place.stage
+    }
+
+    /// Whether a DELETE may say with which code and reason to close.
+    #[must_use]
+    pub fn takes_close_reasons(&self) -> bool {
+        self.inner.options.close_reasons
     }
 
     /// Whether a path is the stage's: "WebSocket APIs have no paths", only the stage itself.
