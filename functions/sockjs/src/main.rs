@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use gateway::{Clients, Management};
 use jwt::WithIssuer;
-use lambda::{Config, HttpEvent, System, Worker, init_logs};
+use lambda::{Config, HttpEvent, System, Worker, init_logs, measured};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use protocol::RequestId;
 use service::{
@@ -48,7 +48,10 @@ async fn main() -> Result<(), Error> {
     let served = run(service_fn(|event: LambdaEvent<HttpEvent>| {
         let request = RequestId(event.context.request_id.clone());
         let transports = Rc::clone(&transports);
-        async move { Ok::<Answer, Error>(transports.answer(event.payload, request).await) }
+        // What a stream does after its head went out is told with the next invocation.
+        measured(event, |it| async move {
+            Ok::<Answer, Error>(transports.answer(it, request).await)
+        })
     }));
     LocalSet::new().run_until(served).await
 }
