@@ -111,7 +111,11 @@ impl Session {
 }
 
 impl Stream {
-    async fn open(method: Method, url: &str) -> Result<Self> {
+    /// Asks for an answer that goes on.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn open(method: Method, url: &str) -> Result<Self> {
         let response = request(method, url, &[], "").await?;
         let (parts, body) = response.into_parts();
         Ok(Self {
