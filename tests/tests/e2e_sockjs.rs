@@ -404,42 +404,52 @@ async fn a_session_that_has_another_token_goes_on_by_the_one_in_its_url() -> Res
     Ok(())
 }
 
-/// A stream that lasts a minute may ask the database twelve times: a fifth of a time a second.
+/// What an idle session may ask the database: a stream that lasts a minute, and two polls of 25 seconds.
 const REQUESTS_OF_A_STREAM: u64 = 12;
+const REQUESTS_OF_TWO_POLLS: u64 = 24;
 
 #[tokio::test]
-async fn an_idle_stream_leaves_the_database_alone() -> Result<()> {
+async fn an_idle_session_leaves_the_database_alone() -> Result<()> {
     if Site::is_deployed() {
         return Ok(());
     }
+    let streaming = idle(async |session| {
+        let mut stream = session.stream("xhr_streaming").await?;
+        let mut heard = Vec::new();
+        while let Some(chunk) = stream.chunk().await? {
+            heard.push(chunk);
+        }
+        ensure!(heard[1..] == ["h\n", "h\n"], "{heard:?}");
+        Ok(())
+    });
+    let polling = idle(async |session| {
+        ensure!(session.frame().await? == "h");
+        ensure!(session.frame().await? == "h");
+        Ok(())
+    });
+    let (stream, polls) = tokio::try_join!(streaming, polling)?;
+    println!("an idle stream of a minute: {stream} requests, two idle polls of 25 s: {polls}");
+    ensure!(stream <= REQUESTS_OF_A_STREAM, "{stream} requests");
+    ensure!(polls <= REQUESTS_OF_TWO_POLLS, "{polls} requests");
+    Ok(())
+}
+
+/// The requests to the database while one session does this, and nothing else happens.
+async fn idle(receive: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<u64> {
     let gateway = Gateway::without_schedules()?;
     let site = Site::at(gateway.urls().clone());
     let token = site.token("alice").await?;
     let session = Session::new(&base(&site)?, Some(&token));
-    let units = format!(
-        "{}/_local/units",
-        site.urls
-            .dynamodb
-            .as_deref()
-            .context("it has no DynamoDB")?
-    );
+    let database = site.urls.dynamodb.as_deref();
+    let units = format!("{}/_local/units", database.context("it has no DynamoDB")?);
     let requests = async || {
         let requests = get(&units).await?["requests"].as_u64();
         requests.context("they are counted")
     };
     ensure!(session.frame().await? == "o");
-    let quiet = session.frame();
     // What follows a connection is done by the time that a poll has heard nothing for so long.
-    ensure!(quiet.await? == "h");
+    ensure!(session.frame().await? == "h");
     let before = requests().await?;
-    let mut stream = session.stream("xhr_streaming").await?;
-    let mut heard = Vec::new();
-    while let Some(chunk) = stream.chunk().await? {
-        heard.push(chunk);
-    }
-    let asked = requests().await? - before;
-    ensure!(heard[1..] == ["h\n", "h\n"], "{heard:?}");
-    println!("an idle stream of a minute: {asked} requests");
-    ensure!(asked <= REQUESTS_OF_A_STREAM, "{asked} requests");
-    Ok(())
+    receive(&session).await?;
+    Ok(requests().await? - before)
 }
