@@ -406,7 +406,7 @@ async fn a_session_that_has_another_token_goes_on_by_the_one_in_its_url() -> Res
 
 /// What an idle session may ask the database: a stream that lasts a minute, and two polls of 25 seconds.
 const REQUESTS_OF_A_STREAM: u64 = 12;
-const REQUESTS_OF_TWO_POLLS: u64 = 24;
+const REQUESTS_OF_TWO_POLLS: u64 = 26;
 
 #[tokio::test]
 async fn an_idle_session_leaves_the_database_alone() -> Result<()> {
