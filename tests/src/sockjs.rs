@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 
@@ -188,8 +189,19 @@ async fn request(
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(Bytes::from(body.to_owned())))?;
-    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-    let response = tokio::time::timeout(DEADLINE, client.request(request))
+    let builder = Client::builder(TokioExecutor::new());
+    // A local gateway's is http, a deployment's https.
+    let response = if url.starts_with("https://") {
+        let connector = HttpsConnectorBuilder::new()
+            .with_native_roots()?
+            .https_only()
+            .enable_http1()
+            .build();
+        builder.build::<_, Full<Bytes>>(connector).request(request)
+    } else {
+        builder.build_http::<Full<Bytes>>().request(request)
+    };
+    let response = tokio::time::timeout(DEADLINE, response)
         .await
         .with_context(|| format!("{url} does not answer"))??;
     Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
