@@ -413,29 +413,37 @@ async fn an_idle_session_leaves_the_database_alone() -> Result<()> {
     if Site::is_deployed() {
         return Ok(());
     }
-    let streaming = idle(async |session| {
+    let streaming = async |session: &Session| {
         let mut stream = session.stream("xhr_streaming").await?;
         let mut heard = Vec::new();
         while let Some(chunk) = stream.chunk().await? {
             heard.push(chunk);
         }
         ensure!(heard[1..] == ["h\n", "h\n"], "{heard:?}");
-        Ok(())
-    });
-    let polling = idle(async |session| {
+        anyhow::Ok(())
+    };
+    let polling = async |session: &Session| {
         ensure!(session.frame().await? == "h");
         ensure!(session.frame().await? == "h");
-        Ok(())
-    });
-    let (stream, polls) = tokio::try_join!(streaming, polling)?;
-    println!("an idle stream of a minute: {stream} requests, two idle polls of 25 s: {polls}");
+        anyhow::Ok(())
+    };
+    let (stream, renewed, polls) = tokio::try_join!(
+        idle(false, streaming),
+        idle(true, streaming),
+        idle(false, polling)
+    )?;
+    println!(
+        "an idle stream of a minute: {stream} requests, with another token {renewed}, two idle polls of 25 s: {polls}"
+    );
     ensure!(stream <= REQUESTS_OF_A_STREAM, "{stream} requests");
+    ensure!(renewed <= REQUESTS_OF_A_STREAM, "{renewed} requests");
     ensure!(polls <= REQUESTS_OF_TWO_POLLS, "{polls} requests");
     Ok(())
 }
 
-/// The requests to the database while one session does this, and nothing else happens.
-async fn idle(receive: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<u64> {
+/// The requests to the database while one session does this, and nothing else happens; perhaps it has another token by then,
+/// and the one in its URL holds no more.
+async fn idle(renewed: bool, receive: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<u64> {
     let gateway = Gateway::without_schedules()?;
     let site = Site::at(gateway.urls().clone());
     let token = site.token("alice").await?;
@@ -447,6 +455,14 @@ async fn idle(receive: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<u64> 
         requests.context("they are counted")
     };
     ensure!(session.frame().await? == "o");
+    if renewed {
+        let fresh = site.token("alice").await?;
+        let authorize = json!({"type": "authorize", "token": fresh});
+        session.send(&[authorize]).await?;
+        let frame = session.frame().await?;
+        ensure!(frame.contains("authorized"), "{frame}");
+        site.invalidate(&token).await?;
+    }
     // What follows a connection is done by the time that a poll has heard nothing for so long.
     ensure!(session.frame().await? == "h");
     let before = requests().await?;

@@ -15,6 +15,7 @@ async fn main() -> Result<(), Error> {
     let config = Config::from_env()?;
     let tables = Tables {
         tokens: Config::required("TOKENS_TABLE")?,
+        sessions: Config::required("SESSIONS_TABLE")?,
         ..Tables::default()
     };
     let endpoint = config.dynamodb_endpoint();
@@ -45,13 +46,15 @@ async fn authorize(
         return Err(unauthorized());
     }
     let bearer = event.bearer().ok_or_else(unauthorized)?;
-    let identity = service
-        .authenticate(bearer.expose(), event.framing())
-        .await
-        .map_err(|fault| Diagnostic {
-            error_type: "Store".to_owned(),
-            error_message: fault.to_string(),
-        })?;
+    let token = bearer.expose();
+    let identity = match event.doorbell() {
+        Some(of) => service.authenticate_doorbell(token, &of).await,
+        None => service.authenticate(token, event.framing()).await,
+    };
+    let identity = identity.map_err(|fault| Diagnostic {
+        error_type: "Store".to_owned(),
+        error_message: fault.to_string(),
+    })?;
     let identity = identity.ok_or_else(unauthorized)?;
     Ok(allow(&event, &identity))
 }

@@ -83,8 +83,14 @@ impl AuthorizerEvent {
         header(&self.headers, "origin")
     }
 
-    /// Whose doorbell the connection is to be, as it stands in the URL.
-    fn doorbell(&self) -> Option<&str> {
+    /// Whose doorbell the connection is to be; none if it is to be none, or names nobody.
+    #[must_use]
+    pub fn doorbell(&self) -> Option<DoorbellOf> {
+        DoorbellOf::parse(self.doorbell_text()?)
+    }
+
+    /// The same as it stands in the URL.
+    fn doorbell_text(&self) -> Option<&str> {
         let of = self.query_string_parameters.get("doorbell");
         of.map(String::as_str)
     }
@@ -103,7 +109,7 @@ pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
     if let (Some(jti), Some(context)) = (&identity.jti, context.as_object_mut()) {
         context.insert("jti".to_owned(), jti.as_str().into());
     }
-    if let (Some(doorbell), Some(context)) = (event.doorbell(), context.as_object_mut()) {
+    if let (Some(doorbell), Some(context)) = (event.doorbell_text(), context.as_object_mut()) {
         context.insert("doorbell".to_owned(), doorbell.into());
     }
     json!({

@@ -6,8 +6,8 @@ use protocol::{ConnectionId, limits};
 use crate::{
     Identity, Service, Store,
     ports::{
-        Credential, Doorbell, Environment, Fault, Minute, Page, Pushes, SessionId, SessionKey,
-        Sessions, TokenHash, Workers,
+        Credential, Doorbell, Environment, Fault, Minute, Page, Pushes, Session, SessionId,
+        SessionKey, Sessions, TokenHash, Workers,
     },
 };
 
@@ -48,7 +48,32 @@ impl<S, G, W, E: Environment> Service<S, G, W, E> {
     }
 }
 
-impl<S: Sessions, G, W, E> Service<S, G, W, E> {
+impl<S: Sessions, G, W, E: Environment> Service<S, G, W, E> {
+    /// Who asks for a doorbell with this token; none if it is not that of an open session whose receiver is named. The token
+    /// itself need not hold any more: the session may have another by `authorize`, and ends with that one.
+    ///
+    /// # Errors
+    /// A fault of the store; for a signed token also if its issuer's keys cannot be had.
+    ///
+    /// # Cost
+    /// One read of the session.
+    pub async fn authenticate_doorbell(
+        &self,
+        token: &str,
+        of: &DoorbellOf,
+    ) -> Result<Option<Identity>, Fault> {
+        let Some(hash) = self.token_hash(token).await? else {
+            return Ok(None);
+        };
+        let now = self.environment.now();
+        let session = self.store.session(&of.key).await?;
+        let is_its = |it: &Session| {
+            let holds = it.lease.as_ref().is_some_and(|it| it.holder == of.holder);
+            it.is_open(now) && it.identity.token == hash && holds
+        };
+        Ok(session.filter(is_its).map(|it| it.identity))
+    }
+
     /// Hangs a doorbell up for a session's receiver; whether it is its own: the session began with the token that the
     /// doorbell's connection came with, and the receiver is still that one. Nothing else is known of the connection, so
     /// nobody is reached by it and nothing is taken from it.

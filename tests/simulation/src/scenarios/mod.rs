@@ -2,6 +2,7 @@
 
 mod append;
 mod connections;
+mod doorbells;
 mod gates;
 mod leases;
 mod membership;
