@@ -172,7 +172,7 @@ async fn under_node(transport: &str) -> Result<()> {
 
 /// The same in a page; what it measured.
 async fn in_page(window: &Window, transport: &str) -> Result<Value> {
-    let stage = Stage::new(20).await?;
+    let stage = Stage::new(10).await?;
     let start = format!(
         "start({}, {}, {})",
         json!(stage.url),
