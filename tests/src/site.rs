@@ -170,6 +170,20 @@ impl Site {
         Ok(())
     }
 
+    /// Invokes the function of each minute as its schedule does, and waits for it.
+    ///
+    /// # Errors
+    /// When it fails, or there is no Lambda to be reached.
+    pub async fn expire(&self) -> Result<()> {
+        let lambda = self.urls.lambda.as_deref().context("it has no Lambda")?;
+        let url = format!("{lambda}/2015-03-31/functions/ExpireFunction/invocations");
+        let event = r#"{"source":"aws.events"}"#;
+        let (status, answer) = requests::send(Method::POST, &url, event).await?;
+        anyhow::ensure!(status == StatusCode::OK, "{status} {answer}");
+        anyhow::ensure!(answer.is_null(), "it failed: {answer}");
+        Ok(())
+    }
+
     /// A connection of a subscriber, with a token of its own.
     ///
     /// # Errors

@@ -14,24 +14,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
-use tests::{Client, Gateway, Refused, Site, eventually, get, send};
+use tests::{Client, Gateway, Refused, Site, eventually, get};
 
 /// Messages that are under way when functions are killed.
 const UNDER_WAY: usize = 20;
 /// How often they are.
 const ROUNDS: usize = 3;
-
-/// Invokes the function as its schedule does, and waits for it.
-async fn expire(site: &Site) -> Result<()> {
-    let lambda = site.urls.lambda.as_deref().context("it has no Lambda")?;
-    let url = format!("{lambda}/2015-03-31/functions/ExpireFunction/invocations");
-    let (status, answer) = send(Method::POST, &url, r#"{"source":"aws.events"}"#).await?;
-    ensure!(status == StatusCode::OK, "{status} {answer}");
-    ensure!(answer.is_null(), "it failed: {answer}");
-    Ok(())
-}
 
 #[tokio::test]
 async fn a_token_s_connections_are_refused_after_its_end_and_dropped_by_the_next_run() -> Result<()>
@@ -45,7 +35,7 @@ async fn a_token_s_connections_are_refused_after_its_end_and_dropped_by_the_next
     for client in [&mut speaking, &mut silent, &mut other] {
         client.request(json!({ "type": "ping" })).await?;
     }
-    expire(&site).await?;
+    site.expire().await?;
     let notice = silent.push_of("token-expiring").await?;
     ensure!(notice["token-expires-at"].is_string(), "{}", notice.text);
     eventually("the token has expired", async || {
@@ -65,7 +55,7 @@ async fn a_token_s_connections_are_refused_after_its_end_and_dropped_by_the_next
     let message =
         json!({ "type": "direct-message", "id": "late", "subscriber-id": "alice", "content": 1 });
     speaking.send_text(&message.to_string()).await?;
-    expire(&site).await?;
+    site.expire().await?;
     for client in [&mut speaking, &mut silent] {
         let (frames, _) = client.closed_within(Duration::from_secs(10)).await?;
         let last = frames.last().context("it is not told why")?;
@@ -104,7 +94,7 @@ async fn what_killed_functions_left_unpushed_is_pushed_after_a_run() -> Result<(
         let mut heard = begun;
         while heard < stored {
             // A lease of somebody who died holds for some seconds yet.
-            expire(&site).await?;
+            site.expire().await?;
             heard = heard.max(heard_of(&mut reader).await?);
         }
     }
