@@ -376,14 +376,21 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let messages: Vec<String> = messages.map(|it| it.encode(id)).collect();
         let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
         let mut rest = messages.as_slice();
+        let mut told = handled.response.is_none();
         while !rest.is_empty() {
             let posted = self.post_patiently(target, rest).await;
             if posted.outcome == Outcome::Gone {
                 return self.lose(target).await;
             }
+            // The first one to go takes the response along.
+            told |= rest.len() == messages.len() && posted.outcome == Outcome::Delivered;
             rest = rest.get(posted.count..).unwrap_or_default();
         }
-        Ok(())
+        match &handled.log {
+            // Nobody pushes an event to the connection that it came from.
+            Some((log, ..)) if !told => self.tell_to_look(target, log).await,
+            _ => Ok(()),
+        }
     }
 
     async fn drain_handled(&self, handled: &Handled, holder: &str) -> Result<(), Fault> {

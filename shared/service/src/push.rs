@@ -160,6 +160,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(true)
     }
 
+    /// Tells a client that it may have missed something of a log, now or once it takes something again.
+    pub(crate) async fn tell_to_look(&self, target: &Target, log: &LogId) -> Result<(), Fault> {
+        let reference = Reference::Resync { log: log.clone() };
+        if self.resync(target, [reference.clone()]).await? {
+            return Ok(());
+        }
+        let items = [Item {
+            frame: "",
+            reference: Some(reference),
+        }];
+        self.hold_back(target, &items).await
+    }
+
     /// The `resync` frame of a log.
     pub(crate) async fn resync_frame(
         &self,
