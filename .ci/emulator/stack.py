@@ -44,6 +44,7 @@ NOT_HERE = {
     ("ConnectFunctionRole", "Sessions"): "a receiver without a doorbell looks again and again",
     ("DisconnectFunctionRole", "Tokens"): "the row that would be left goes when the token ends",
     ("FanoutFunctionRole", "Tokens"): "it clears up after connections that left at once",
+    ("SockjsFunctionRole", "Connections"): "what it cannot post the worker posts",
 }
 
 STACK = "messaging"
