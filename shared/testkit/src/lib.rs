@@ -6,6 +6,7 @@ pub mod contract;
 pub mod fault;
 pub mod jobs;
 pub mod memory;
+pub mod quota;
 pub mod random;
 pub mod sim;
 pub mod sockets;

@@ -9,7 +9,10 @@ use protocol::ConnectionId;
 use service::ports::{Framing, Outcome, Posted, Probe, Pushes};
 use sockjs::{Close, frame};
 
-use crate::fault::{Failure, Faults, Kind};
+use crate::{
+    fault::{Failure, Faults, Kind},
+    quota::Bucket,
+};
 
 /// API Gateway's limit of a frame
 /// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html, 2026-08).
@@ -61,6 +64,7 @@ impl Frame {
 pub struct Sockets {
     faults: Faults,
     state: Arc<Mutex<BTreeMap<ConnectionId, Socket>>>,
+    quota: Arc<Mutex<Option<Bucket>>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +87,7 @@ impl Sockets {
         Self {
             faults,
             state: Arc::default(),
+            quota: Arc::default(),
         }
     }
 
@@ -98,6 +103,16 @@ impl Sockets {
 
     fn with<T>(&self, id: &ConnectionId, turn: impl FnOnce(&mut Socket) -> T) -> T {
         turn(self.lock().entry(id.clone()).or_default())
+    }
+
+    /// From now on every request takes from this quota; what it has nothing left for is throttled.
+    pub fn set_quota(&self, quota: Bucket) {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
+    }
+
+    fn is_over_quota(&self) -> bool {
+        let quota = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
+        quota.as_ref().is_some_and(|it| !it.take())
     }
 
     /// The connection comes up.
@@ -245,6 +260,7 @@ impl Sockets {
         let _flight = Flight::begin(self, connection);
         self.faults.travel().await;
         let forced = match self.faults.draw(operation, Kind::Read) {
+            _ if self.is_over_quota() => Some(Forced::Throttled),
             None | Some(Failure::Conflict) => None,
             Some(Failure::Refused) => Some(Forced::Throttled),
             Some(Failure::UnknownApplied) => Some(Forced::UnknownDelivered),
@@ -274,12 +290,11 @@ impl Pushes for Sockets {
     async fn probe(&self, connection: &ConnectionId) -> Probe {
         self.faults.travel().await;
         let failure = self.faults.draw("probe", Kind::Read);
-        let probe = self.with(connection, |it| {
-            match (it.stuck || failure.is_some(), it.open) {
-                (true, _) => Probe::Unknown,
-                (false, true) => Probe::Up,
-                (false, false) => Probe::Gone,
-            }
+        let unheard = failure.is_some() || self.is_over_quota();
+        let probe = self.with(connection, |it| match (it.stuck || unheard, it.open) {
+            (true, _) => Probe::Unknown,
+            (false, true) => Probe::Up,
+            (false, false) => Probe::Gone,
         });
         self.faults.travel().await;
         probe

@@ -10,6 +10,7 @@ mod client;
 mod mutations;
 mod position;
 mod run;
+mod scale;
 mod scenarios;
 mod script;
 mod seeds;

@@ -1,0 +1,144 @@
+//! A message to 100,000 members, and a small channel beside it.
+
+use core::{cell::RefCell, time::Duration};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use testkit::sim::{Sim, check};
+
+use super::Account;
+use crate::world::Line;
+
+/// Members of the large channel, each with a connection.
+const CROWD: u64 = 100_000;
+/// Messages to it, one a second.
+const MESSAGES: u64 = 3;
+/// Members of the small one, in which somebody speaks twice a second.
+const FEW: u64 = 10;
+
+fn message(channel: &str, text: &str) -> Value {
+    json!({"type": "channel-message", "channel-id": channel, "content": text, "message-id": text})
+}
+
+/// Everybody gets everything in order, or is told to look; the fan-out leaves some of the account's rate to others.
+#[test]
+fn a_crowd_is_sent_to_in_order_and_few_are_not_kept_waiting() {
+    check(1, |sim| {
+        let account = send_to_a_crowd(sim, "crowd");
+        let refused = account.requests.used().1;
+        assert!(
+            refused > 0,
+            "the rate was never met: this shows less than it says"
+        );
+    });
+}
+
+/// Sends to 100,000.
+fn send_to_a_crowd(sim: &Sim, name: &'static str) -> Account {
+    let account = Account::new(sim);
+    let (log, all) = account.channel_of(name, account.scaled(CROWD));
+    let (_, few) = account.channel_of("few", FEW);
+    account.begin();
+    for n in 0..MESSAGES {
+        let (account, sender) = (account.clone(), all[0].clone());
+        let said = message(name, &format!("{name}-{n}"));
+        sim.spawn(async move {
+            let clock = account.world.sim.clock();
+            clock.sleep(Duration::from_secs(n)).await;
+            account.say(&sender, &said).await;
+        });
+    }
+    let waits = Rc::new(RefCell::new(Vec::new()));
+    sim.spawn(chat(account.clone(), few.clone(), Rc::clone(&waits)));
+
+    // Everything was pushed, and nobody waits for anything any more.
+    let last = 1 + MESSAGES;
+    let store = &account.world.service.store;
+    let begun = sim.clock().now();
+    let mut passed = None;
+    for _ in 0..300 {
+        sim.run_for(Duration::from_secs(1));
+        let head = store.head_now(&log).unwrap();
+        let done = head.sequence == last && head.lease.is_none();
+        if passed.is_none() && done {
+            passed = Some((sim.clock().now().millis() - begun.millis()) / 1_000);
+        }
+        if passed.is_some() && account.running.get() <= 1 {
+            break;
+        }
+    }
+
+    let told = all[1..].iter().map(|line| follow(&account, line, last));
+    let resynced = told.sum::<u64>();
+    let mut waits = waits.borrow().clone();
+    waits.sort_unstable();
+    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    account.tell(&format!(
+        "{MESSAGES} messages to {}: pushed after {passed:?} s, {resynced} had to look; {} messages to {FEW} beside them: median {median} ms, longest {longest} ms",
+        all.len(),
+        waits.len(),
+    ));
+    assert!(passed.is_some(), "not everything was pushed");
+    assert!(waits.len() >= 10, "{waits:?}");
+    // Who meets the rate waits behind a gate for five seconds, nobody for the crowd to be done.
+    assert!(
+        longest <= 10_000,
+        "the few wait behind the crowd: {waits:?}"
+    );
+    let few = account.scaled(CROWD) / 20;
+    assert!(resynced <= few, "{resynced} had to look");
+    assert!(account.jobs("release") <= few, "{:?}", account.jobs);
+    assert_eq!(account.jobs("failed"), 0);
+    account
+}
+
+/// Somebody speaks in the small channel while the large one is served; how long each message took to the last of them.
+async fn chat(account: Account, few: Vec<Line>, waits: Rc<RefCell<Vec<i64>>>) {
+    let (clock, sockets) = (account.world.sim.clock(), account.world.sockets().clone());
+    for n in 0_usize.. {
+        let began = clock.now();
+        let (speaker, line) = (account.clone(), few[0].clone());
+        account.world.sim.spawn(async move {
+            speaker
+                .say(&line, &message("few", &format!("few-{n}")))
+                .await;
+        });
+        let end = u64::try_from(n + 2).unwrap();
+        while !few[1..].iter().all(|it| {
+            let frames = sockets.frames(&it.id);
+            frames.last().is_some_and(|it| position(&it.text) >= end)
+        }) {
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+        waits
+            .borrow_mut()
+            .push(clock.now().millis() - began.millis());
+        clock.sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Where a frame brings its client to.
+fn position(frame: &str) -> u64 {
+    let frame: Value = serde_json::from_str(frame).unwrap();
+    let of = |name: &str| frame[name].as_u64();
+    of("sequence").or_else(|| of("last-sequence")).unwrap_or(0)
+}
+
+/// Follows what came to a client; how often it was told to look for itself. It has everything in the end, or knows that it has
+/// not, and nothing came out of order or twice.
+fn follow(account: &Account, line: &Line, last: u64) -> u64 {
+    let (mut at, mut resyncs) = (1, 0);
+    for frame in account.world.sockets().frames(&line.id) {
+        let to = position(&frame.text);
+        if frame.text.contains(r#""type":"resync""#) {
+            resyncs += 1;
+            at = at.max(to);
+        } else if to > at || resyncs == 0 {
+            assert_eq!(to, at + 1, "{:?}", account.world.sockets().frames(&line.id));
+            at = to;
+        }
+    }
+    assert_eq!(at, last, "{:?}", account.world.sockets().frames(&line.id));
+    assert!(!account.world.sockets().overlapped(&line.id));
+    resyncs
+}
