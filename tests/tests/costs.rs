@@ -59,11 +59,11 @@ async fn a_message_to_many_costs_what_the_document_says() -> Result<()> {
             "{members} members: measured {units:?}, and the document has {told:?}"
         );
     }
-    // Each further thousand costs the same, so the largest is on the line through the two before.
-    let (hundred, thousand) = (measured[&100], measured[&1_000]);
-    let each = (thousand.read - hundred.read) / 900.0;
-    let more = f64::from(u32::try_from(TOO_LARGE - 1_000)?);
-    let read = thousand.read + more * each;
+    // They are read by the thousand, and each thousand costs the same; what is left is what a message costs in any case. Ten
+    // members take one unit to read, and one each.
+    let any = measured[&10].read - 11.0;
+    let thousand = measured[&1_000].read - any;
+    let read = any + f64::from(u32::try_from(TOO_LARGE / 1_000)?) * thousand;
     let told = document.get(&TOO_LARGE).context("it is in the document")?;
     ensure!((told.1 - read).abs() < 0.5, "{told:?}, and not {read}");
     Ok(())
