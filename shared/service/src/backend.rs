@@ -300,7 +300,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                             Box::pin(self.drain_after(&log, &holder, head, entries, PATIENCE))
                                 .await?;
                         }
-                        None => Box::pin(self.drain_job(&log, None, PATIENCE)).await?,
+                        None => Box::pin(self.drain_job(&log, None, None, PATIENCE)).await?,
                     }
                     return Ok(Some(planned));
                 }

@@ -10,7 +10,8 @@ use protocol::{LogId, Timestamp, change::LogEntry};
 
 use crate::{
     HOLE, LEASE, LEASE_GRACE, LEASE_LEFT, Service, Store,
-    ports::{Environment, Fault, Head, Job, Lease, Measure, Pushes, Workers},
+    fan_out::Sent,
+    ports::{Environment, Fault, Head, Job, Lease, Measure, Midway, Pushes, Workers},
 };
 
 /// Events of one batch.
@@ -29,6 +30,8 @@ pub(crate) struct Holding {
     pub(crate) sequence: u64,
     /// Up to here somebody else may have pushed: everybody gets a `resync` instead.
     pub(crate) doubtful: u64,
+    /// Where another invocation left off within a batch.
+    pub(crate) midway: Option<Midway>,
 }
 
 impl Holding {
@@ -39,6 +42,7 @@ impl Holding {
             sent: head.sent,
             sequence: head.sequence,
             doubtful: 0,
+            midway: None,
         }
     }
 
@@ -141,6 +145,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         &self,
         log: &LogId,
         holder: Option<&str>,
+        midway: Option<Midway>,
         patience: Duration,
     ) -> Result<(), Fault> {
         let Some(head) = self.store.head(log).await? else {
@@ -153,7 +158,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 if !self.store.take_lease(log, Some(lease), &mine).await? {
                     return Ok(());
                 }
-                Holding::new(mine, &head)
+                let mut holding = Holding::new(mine, &head);
+                holding.doubtful = midway.as_ref().map_or(0, |it| it.doubtful);
+                holding.midway = midway;
+                holding
             }
             Some(lease) if self.environment.now() <= lease.until.plus(LEASE_GRACE) => return Ok(()),
             None if head.sent == head.sequence => return Ok(()),
@@ -189,12 +197,22 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let mut hole = (0, impatient);
         loop {
             let batch = match contiguous(core::mem::take(&mut fresh), holding.sent) {
-                batch if batch.is_empty() => self.next_batch(log, &holding).await?,
+                batch if batch.is_empty() => self.next_batch(log, &mut holding).await?,
                 batch => batch,
             };
             if let Some(last) = batch.last().map(|it| it.event.sequence) {
-                if !Box::pin(self.send(log, &mut holding, &batch)).await? {
-                    return Ok(());
+                match Box::pin(self.send(log, &mut holding, &batch, impatient)).await? {
+                    Sent::All => {}
+                    Sent::Lost => return Ok(()),
+                    Sent::Until(after) => {
+                        let doubtful = holding.doubtful;
+                        holding.midway = Some(Midway {
+                            through: last,
+                            after,
+                            doubtful,
+                        });
+                        return self.hand_on(log, holding).await;
+                    }
                 }
                 if let Some(oldest) = batch.first() {
                     let age = self.since(oldest.event.timestamp);
@@ -238,7 +256,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         }
     }
 
-    async fn next_batch(&self, log: &LogId, holding: &Holding) -> Result<Vec<LogEntry>, Fault> {
+    async fn next_batch(&self, log: &LogId, holding: &mut Holding) -> Result<Vec<LogEntry>, Fault> {
+        if let Some(through) = holding.midway.as_ref().map(|it| it.through) {
+            let batch = self.batch_through(log, holding.sent, through).await?;
+            if batch.last().map(|it| it.event.sequence) == Some(through) {
+                return Ok(batch);
+            }
+            // Not the batch that some have had (its events are past their time): everybody looks for himself.
+            holding.midway = None;
+            holding.doubtful = through;
+        }
         if holding.sent >= holding.sequence {
             return Ok(Vec::new());
         }
@@ -247,6 +274,26 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .entries_after(log, holding.sent, holding.sequence, BATCH)
             .await?;
         Ok(contiguous(slice.entries, holding.sent))
+    }
+
+    /// The batch that was begun, however many pages it takes now.
+    async fn batch_through(
+        &self,
+        log: &LogId,
+        sent: u64,
+        through: u64,
+    ) -> Result<Vec<LogEntry>, Fault> {
+        let (mut batch, mut end) = (Vec::new(), sent);
+        while end < through {
+            let slice = self.store.entries_after(log, end, through, BATCH).await?;
+            let more = contiguous(slice.entries, end);
+            let Some(last) = more.last() else {
+                break;
+            };
+            end = last.event.sequence;
+            batch.extend(more);
+        }
+        Ok(batch)
     }
 
     /// Renews the lease and notes how far it came; whether it is still ours.
@@ -261,7 +308,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(head.is_some())
     }
 
-    /// Hands the lease on to the worker. If the job is lost, the lease ends by itself and is taken over.
+    /// Hands the lease on to the worker, within a batch with the place where it goes on. If the job is lost, the lease ends by
+    /// itself and is taken over.
     async fn hand_on(&self, log: &LogId, mut holding: Holding) -> Result<(), Fault> {
         if !self.renew(log, &mut holding).await? {
             return Ok(());
@@ -272,9 +320,17 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .take_lease(log, Some(&holding.lease), &next)
             .await?
         {
-            let job = Job::Drain {
-                log: log.clone(),
-                holder: Some(next.holder),
+            let (log, holder) = (log.clone(), next.holder);
+            let job = match holding.midway {
+                Some(midway) => Job::GoOn {
+                    log,
+                    holder,
+                    midway,
+                },
+                None => Job::Drain {
+                    log,
+                    holder: Some(holder),
+                },
             };
             self.workers.start(&job).await?;
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, future::OptionFuture, join, stream, try_join};
 use protocol::{
-    ConnectionId, EventBody, LogId, ServerMessage, Subscriber, SubscriberId,
+    ConnectionId, EventBody, LogId, ServerMessage, Subscriber, SubscriberId, Timestamp,
     change::{LogEntry, Member},
     frame::PushedEvent,
 };
@@ -30,6 +30,16 @@ struct Recipients {
     next: Option<SubscriberId>,
 }
 
+/// What became of a batch.
+pub(crate) enum Sent {
+    /// Everybody whom it concerns has had it.
+    All,
+    /// The lease was lost on the way.
+    Lost,
+    /// There is no time for more: everybody up to this one has had it.
+    Until(SubscriberId),
+}
+
 /// A connection, and how many of its items are done.
 struct Reached {
     target: Target,
@@ -37,21 +47,24 @@ struct Reached {
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// Sends a batch to everybody whom it concerns; false if the lease was lost on the way.
+    /// Sends a batch to everybody whom it concerns, or, where another began it, to those whom that one left; begins no further
+    /// page of them once it is `impatient`.
     pub(crate) async fn send(
         &self,
         log: &LogId,
         holding: &mut Holding,
         batch: &[LogEntry],
-    ) -> Result<bool, Fault> {
+        impatient: Timestamp,
+    ) -> Result<Sent, Fault> {
         let begun = self.environment.now();
+        let midway = holding.midway.take();
         let (frames, first) = try_join!(
             self.frames(log, holding, batch),
-            self.recipients(log, batch, None)
+            self.recipients(log, batch, midway.as_ref().map(|it| &it.after))
         )?;
         let mut recipients = Some(first);
         let mut delivered = BTreeMap::new();
-        let mut connections = 0;
+        let (mut connections, mut left) = (0, None);
         while let Some(Recipients { members, next }) = recipients {
             let sending = self.send_to(
                 log,
@@ -68,7 +81,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             );
             let (sent, following) = join!(sending, following);
             if !sent? {
-                return Ok(false);
+                return Ok(Sent::Lost);
+            }
+            if let Some(last) = next.filter(|_| impatient <= self.environment.now()) {
+                left = Some(last);
+                break;
             }
             recipients = following.transpose()?;
         }
@@ -78,7 +95,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         for (recipient, sequence) in delivered {
             self.received(log, &recipient, sequence).await?;
         }
-        Ok(true)
+        Ok(left.map_or(Sent::All, Sent::Until))
     }
 
     /// A page of those whom a batch concerns, and where the next one begins.

@@ -37,7 +37,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 Box::pin(self.connected(registered, *framing)).await
             }
             Job::Drain { log, holder } => {
-                Box::pin(self.drain_job(log, holder.as_deref(), PATIENCE)).await
+                Box::pin(self.drain_job(log, holder.as_deref(), None, PATIENCE)).await
+            }
+            Job::GoOn {
+                log,
+                holder,
+                midway,
+            } => {
+                let midway = Some(midway.clone());
+                Box::pin(self.drain_job(log, Some(holder), midway, PATIENCE)).await
             }
             Job::Presence { subscriber, grace } => {
                 Box::pin(self.tell_presence(subscriber, *grace)).await

@@ -401,7 +401,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     .await
             }
             // A log that was just made: nobody holds its lease.
-            Some((log, None, _)) => self.drain_job(log, None, PATIENCE).await,
+            Some((log, None, _)) => self.drain_job(log, None, None, PATIENCE).await,
         }
     }
 

@@ -23,7 +23,7 @@ pub use connections::{
     ReauthorizeError, Reference, RegisterError, Registration, is_first_gate, opener_gate,
 };
 pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, SHARDS, Slice};
-pub use outside::{Environment, Job, Measure, Outcome, Posted, Probe, Pushes, Workers};
+pub use outside::{Environment, Job, Measure, Midway, Outcome, Posted, Probe, Pushes, Workers};
 pub use presence::{PresenceState, Presences, Told};
 pub use sessions::{
     Attached, Closing, Doorbell, Hold, LINGER, OUTBOX_BYTES, OUTBOX_MESSAGES, Pushed, Session,

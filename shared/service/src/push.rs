@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
 
 use crate::{
-    GATE, POST, Service, Store,
+    GATE, POST, Service, Store, backoff,
     gate::Parking,
     ports::{
         Connection, Environment, Fault, Job, Measure, Outcome, Posted, Pushes, Reference, Workers,
     },
 };
+
+/// How often a throttled post is tried again before what is left waits behind a gate.
+const THROTTLED: u32 = 3;
 
 /// A connection as it was read.
 #[derive(Clone, Debug)]
@@ -60,6 +63,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             done: items.len(),
             ..pushed
         };
+        let mut throttled = 0;
         let messages: Vec<&str> = items.iter().map(|it| it.frame).collect();
         while let (Some(rest @ [_, ..]), Some(messages)) =
             (items.get(pushed.done..), messages.get(pushed.done..))
@@ -91,6 +95,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     self.lose(&target).await?;
                     return Ok(all);
                 }
+                // The account's rate, most of the time: who waits a little leaves room for others, and then gets through.
+                Outcome::Throttled if throttled < THROTTLED => {
+                    let pause = backoff(throttled + 3, target.id.as_str());
+                    self.environment.sleep(pause).await;
+                    throttled += 1;
+                    continue;
+                }
                 Outcome::Throttled => {
                     self.hold_back(&target, rest).await?;
                     return Ok(Pushed {
@@ -111,6 +122,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 }
             }
             pushed.done += count;
+            throttled = 0;
         }
         Ok(pushed)
     }

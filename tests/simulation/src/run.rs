@@ -125,7 +125,7 @@ fn to_the_end(
     profile: Profile,
 ) -> Result<(), String> {
     let sim = &world.sim;
-    for _ in 0..120 {
+    for _ in 0..240 {
         if shared.done.get() == devices.len() {
             break;
         }

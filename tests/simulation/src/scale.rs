@@ -244,6 +244,7 @@ fn kind(job: &Job) -> &'static str {
     match job {
         Job::Connected { .. } => "connected",
         Job::Drain { .. } => "drain",
+        Job::GoOn { .. } => "go on",
         Job::Release { .. } => "release",
         _ => "other",
     }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use protocol::{ChannelKey, ConnectionId, LogId, Subscriber, Timestamp};
+use protocol::{ChannelKey, ConnectionId, LogId, Subscriber, SubscriberId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sockjs::Close;
 
@@ -113,6 +113,15 @@ pub enum Job {
         /// The holder of the lease that is handed on, if one is.
         holder: Option<String>,
     },
+    /// A batch of a log is on its way to its members, and too many are left for one invocation.
+    GoOn {
+        /// The log.
+        log: LogId,
+        /// The holder of the lease that is handed on.
+        holder: String,
+        /// How far it came.
+        midway: Midway,
+    },
     /// A subscriber's presence changed.
     Presence {
         /// Whose.
@@ -153,6 +162,17 @@ pub enum Job {
         /// The channel.
         channel: ChannelKey,
     },
+}
+
+/// How far the sending of a batch came, in the order in which members are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Midway {
+    /// The last event of the batch.
+    pub through: u64,
+    /// Every member up to this one has had its part of the batch.
+    pub after: SubscriberId,
+    /// Up to here the others get a `resync` instead of the events.
+    pub doubtful: u64,
 }
 
 /// The `fanout` function.

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use serde_json::{Value, json};
 use service::ports::{Connections as _, Job, Lease, Logs as _};
+use testkit::sim::Sim;
 
 use super::world;
 use crate::world::{Line, World, channel, of_type, sequences, types};
@@ -132,6 +133,38 @@ fn a_handler_hands_on_what_it_cannot_finish_and_the_worker_goes_on_in_order() {
     assert_eq!(handed, 1);
     assert_eq!(sequences(&world.take(&bob)), [3, 4]);
     assert_eq!(world.head(&channel("d", "c")).lease, None);
+}
+
+/// The same between two members, and each worker is started twice: who was served is not served again, who is left once.
+#[test]
+fn a_batch_that_was_begun_is_ended_for_those_who_are_left() {
+    for seed in 0..50 {
+        let world = World::new(&Sim::new(seed));
+        world.work(0, 1_000);
+        let lines = ["anna", "bob", "carl", "dora"].map(|it| world.connect(it));
+        let [anna, bob, carl, dora] = &lines;
+        world.channel_of("c", &[anna, bob, carl, dora]);
+        world.service.store.cap_pages(Some(1));
+        let mut holder = world.hold(anna, &say("one"));
+        holder.until(|| !world.sockets().frames(&bob.id).is_empty());
+        world.ask_briefly(anna, say("two"));
+        world.sim.clock().advance(Duration::from_secs(4));
+        holder.finish().unwrap();
+        world.settle();
+        let after: Vec<String> = world
+            .jobs_done()
+            .iter()
+            .filter_map(|it| match it {
+                Job::GoOn { midway, .. } => Some(midway.after.to_string()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(after, ["bob", "bob"], "seed {seed}");
+        for line in [bob, carl, dora] {
+            assert_eq!(sequences(&world.take(line)), [5, 6], "seed {seed}");
+        }
+        assert_eq!(world.head(&channel("d", "c")).lease, None);
+    }
 }
 
 /// A job is carried out at least once: two workers that were handed the same lease push nothing twice at once.
