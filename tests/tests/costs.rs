@@ -53,10 +53,10 @@ async fn a_message_to_many_costs_what_the_document_says() -> Result<()> {
     }
     println!("{measured:#?}");
     for (members, units) in &measured {
-        let told = document.get(members).context("it is in the document")?;
+        let (write, read) = document.get(members).context("it is in the document")?;
         ensure!(
-            (units.write, units.read) == *told,
-            "{members} members: measured {units:?}, and the document has {told:?}"
+            units.write == *write && (units.read - read).abs() <= slack(*members),
+            "{members} members: measured {units:?}, and the document has {write} and {read}"
         );
     }
     // They are read by the thousand, and each thousand costs the same; what is left is what a message costs in any case. Ten
@@ -65,8 +65,16 @@ async fn a_message_to_many_costs_what_the_document_says() -> Result<()> {
     let thousand = measured[&1_000].read - any;
     let read = any + f64::from(u32::try_from(TOO_LARGE / 1_000)?) * thousand;
     let told = document.get(&TOO_LARGE).context("it is in the document")?;
-    ensure!((told.1 - read).abs() < 0.5, "{told:?}, and not {read}");
+    ensure!(
+        (told.1 - read).abs() <= slack(TOO_LARGE),
+        "{told:?}, and not {read}"
+    );
     Ok(())
+}
+
+/// A thousand members are read by size, and the domain of a test, which stands in each row, is now and then a letter longer.
+fn slack(members: u64) -> f64 {
+    f64::from(u32::try_from(members / 1_000).unwrap_or(u32::MAX))
 }
 
 /// One message to the channel, with all that follows it.
