@@ -7,7 +7,7 @@ use service::ports::{
 };
 
 use super::fixtures::{
-    DAY, Tenant, active_token, connection, now, registered, registration, unique, walk,
+    DAY, Tenant, active_token, connection, now, registered, registration, unique, walk_late,
 };
 
 fn ending(token: &TokenHash, connection: Option<&ConnectionId>) -> Ending {
@@ -38,7 +38,7 @@ pub(super) async fn eventually<S: Tokens>(
     let mut found = Vec::new();
     for round in 0..500 {
         let limit = 1 + round % 3;
-        let listed = walk(limit, async |after: Option<Ending>| {
+        let listed = walk_late(limit, async |after: Option<Ending>| {
             store.ending(minute, after.as_ref(), limit).await
         });
         found = listed.await;

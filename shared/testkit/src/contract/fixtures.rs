@@ -164,6 +164,23 @@ pub(super) async fn walk<T: Clone>(
     limit: usize,
     mut next: impl AsyncFnMut(Option<T>) -> Result<Page<T>, Fault>,
 ) -> Vec<T> {
+    walk_late(limit, async |after: Option<T>| {
+        let first = after.is_none();
+        let page = next(after).await?;
+        assert!(
+            !page.items.is_empty() || (first && !page.more),
+            "there was said to be more"
+        );
+        Ok(page)
+    })
+    .await
+}
+
+/// The same of an index, which is late: what it said there is more of may have moved on before the next page is read.
+pub(super) async fn walk_late<T: Clone>(
+    limit: usize,
+    mut next: impl AsyncFnMut(Option<T>) -> Result<Page<T>, Fault>,
+) -> Vec<T> {
     let mut all: Vec<T> = Vec::new();
     loop {
         let page = next(all.last().cloned()).await.unwrap();
@@ -172,8 +189,8 @@ pub(super) async fn walk<T: Clone>(
             "a page is no longer than asked for"
         );
         assert!(
-            !page.items.is_empty() || (all.is_empty() && !page.more),
-            "there was said to be more"
+            !page.items.is_empty() || !page.more,
+            "nothing, and more of it"
         );
         all.extend(page.items);
         if !page.more {

@@ -4,7 +4,7 @@ use futures::future::{join, join_all};
 use protocol::LogId;
 use service::ports::{Lease, Logs, SHARDS};
 
-use super::fixtures::{Tenant, allocation, contended, head, ids, lease, log, now, walk};
+use super::fixtures::{Tenant, allocation, contended, head, ids, lease, log, now, walk_late};
 
 /// A lease is renewed and given back by its holder alone, and taken only by who knows it exactly.
 pub async fn leases<S: Logs>(store: &S) {
@@ -177,7 +177,7 @@ async fn eventually_undrained<S: Logs>(store: &S, tenant: &Tenant, expected: &[L
     for _ in 0..50 {
         found.clear();
         for shard in 0..SHARDS {
-            let listed = walk(3, async |after: Option<LogId>| {
+            let listed = walk_late(3, async |after: Option<LogId>| {
                 store.undrained(shard, after.as_ref(), 3).await
             });
             let listed = listed.await;

@@ -10,7 +10,7 @@ use service::{
     },
 };
 
-use super::fixtures::{Tenant, contended, now, unique, walk};
+use super::fixtures::{Tenant, contended, now, unique, walk_late};
 
 mod outbox;
 
@@ -407,7 +407,7 @@ async fn eventually<S: Sessions>(
     let mut found = Vec::new();
     for round in 0..500 {
         let limit = 1 + round % 3;
-        let listed = walk(limit, async |after: Option<SessionKey>| {
+        let listed = walk_late(limit, async |after: Option<SessionKey>| {
             store.due_sessions(minute, after.as_ref(), limit).await
         });
         found = listed.await;
