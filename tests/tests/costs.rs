@@ -7,23 +7,23 @@
 
 #[path = "units/meter.rs"]
 mod meter;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use aws_credential_types::Credentials;
-use local_gateway::template::Template;
 use protocol::{
     ChannelId, ChannelKey, Domain, SubscriberId, Timestamp,
     change::{Change, Replace, Roster, RowChange},
 };
 use service::ports::Channels as _;
-use store::{DynamoStore, Tables};
+use store::DynamoStore;
 use tests::{Client, Gateway, Site};
 
 use meter::{Units, quiet};
+use tables::store;
 
 /// The largest of the document, too large to be made here.
 const TOO_LARGE: u64 = 10_000;
@@ -146,24 +146,6 @@ async fn fill(site: &Site, store: &DynamoStore, channel: &str, more: u64) -> Res
 fn now() -> Result<Timestamp> {
     let since = SystemTime::UNIX_EPOCH.elapsed()?;
     Ok(Timestamp::from_millis(i64::try_from(since.as_millis())?))
-}
-
-/// The gateway's tables.
-fn store(site: &Site) -> Result<DynamoStore> {
-    let template = Template::read(&root().join("template.yaml"), &BTreeMap::new())?;
-    let name = |id: &str| {
-        let table = template.tables.iter().find(|it| it.id == id);
-        table.map_or_else(String::new, |it| it.name.clone())
-    };
-    let tables = Tables {
-        channels: name("Channels"),
-        subscribers: name("Subscribers"),
-        events: name("Events"),
-        ..Tables::default()
-    };
-    let credentials = Credentials::new("test", "test", None, None, "test");
-    let client = store::client(site.urls.dynamodb.clone(), template.region, credentials);
-    Ok(DynamoStore::new(client, tables))
 }
 
 fn root() -> std::path::PathBuf {

@@ -10,6 +10,7 @@
 mod issuer;
 #[path = "rights/scenario.rs"]
 mod scenario;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +18,6 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use aws_credential_types::Credentials;
 use http::{Method, StatusCode};
 use local_gateway::template::{Statement, Template};
 use protocol::{ChannelId, ChannelKey, Domain, LogId, Subscriber, SubscriberId, Timestamp};
@@ -30,10 +30,11 @@ use service::{
         TokenHash, Tokens as _,
     },
 };
-use store::{DynamoStore, Tables};
+
 use tests::{DEADLINE, Site, eventually, get, send, sockjs::Session};
 
 use issuer::Issuer;
+use tables::store;
 
 /// A right: an action, and the ARN that it is for.
 type Right = (String, String);
@@ -124,24 +125,6 @@ async fn died_half_way(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Res
     Ok(())
 }
 
-/// The gateway's tables, written to by nobody's right.
-fn store(site: &Site) -> Result<DynamoStore> {
-    let template = Template::read(&root().join("template.yaml"), &BTreeMap::new())?;
-    let name = |id: &str| {
-        let table = template.tables.iter().find(|it| it.id == id);
-        table.map_or_else(String::new, |it| it.name.clone())
-    };
-    let tables = Tables {
-        tokens: name("Tokens"),
-        channels: name("Channels"),
-        sessions: name("Sessions"),
-        ..Tables::default()
-    };
-    let credentials = Credentials::new("test", "test", None, None, "test");
-    let client = store::client(site.urls.dynamodb.clone(), template.region, credentials);
-    Ok(DynamoStore::new(client, tables))
-}
-
 /// What is pushed to a connection that is not up yet is parked, and read again by who posts it then.
 async fn parked(site: &Site) -> Result<()> {
     let mut alice = site.connect("alice").await?;
@@ -156,12 +139,7 @@ async fn parked(site: &Site) -> Result<()> {
         });
         said?;
         coming?.close().await?;
-        let parked = seen(site).await?.into_iter().find(|it| {
-            it.function == "FanoutFunction"
-                && it.action == "dynamodb:GetItem"
-                && it.resource.ends_with("Events")
-        });
-        Ok(parked.map(drop))
+        worker_read(site, "Events").await
     })
     .await
 }
@@ -170,14 +148,19 @@ async fn parked(site: &Site) -> Result<()> {
 async fn left_at_once(site: &Site) -> Result<()> {
     eventually("somebody left before it was seen up", async || {
         site.connect("bob").await?.close().await?;
-        let looked = seen(site).await?.into_iter().find(|it| {
-            it.function == "FanoutFunction"
-                && it.action == "dynamodb:GetItem"
-                && it.resource.ends_with("Tokens")
-        });
-        Ok(looked.map(drop))
+        worker_read(site, "Tokens").await
     })
     .await
+}
+
+/// Whether the worker read an item of this table.
+async fn worker_read(site: &Site, table: &str) -> Result<Option<()>> {
+    let read = seen(site).await?.into_iter().find(|it| {
+        it.function == "FanoutFunction"
+            && it.action == "dynamodb:GetItem"
+            && it.resource.ends_with(table)
+    });
+    Ok(read.map(drop))
 }
 
 /// Sessions over HTTP: one is pushed to by each function that pushes, and the dead are found.
