@@ -15,8 +15,8 @@ use protocol::{
 use crate::{
     ATTEMPTS, Service, Store,
     ports::{
-        Connection, Ending, Environment, ExpiryCheckpoint, Fault, Job, Minute, Outcome, Page,
-        Parked, ParkedOutcome, Pushes, Reference, SHARDS, TokenHash, TokenState, Workers,
+        Connection, Ending, Environment, ExpiryCheckpoint, Fault, Minute, Outcome, Page, Parked,
+        ParkedOutcome, Pushes, Reference, SHARDS, TokenHash, TokenState, Workers,
     },
 };
 
@@ -231,11 +231,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 | (ParkedOutcome::Parked(Parked::Further), Some(_)) => return Ok(()),
                 // Nobody may be seeing to what is parked there.
                 (ParkedOutcome::Parked(_), _) => {
-                    let job = Job::Release {
-                        subscriber: subscriber.clone(),
-                        connection: id.clone(),
-                    };
-                    return self.workers.start(&job).await;
+                    return self.start_release(subscriber, id).await;
                 }
                 (ParkedOutcome::Changed, _) => {
                     match self.store.connections(subscriber).await?.remove(id) {

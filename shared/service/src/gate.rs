@@ -119,7 +119,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         }
     }
 
-    async fn start_release(&self, subscriber: &Subscriber, id: &ConnectionId) -> Result<(), Fault> {
+    /// Has the worker see to what is parked for a connection.
+    pub(crate) async fn start_release(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<(), Fault> {
         let job = Job::Release {
             subscriber: subscriber.clone(),
             connection: id.clone(),

@@ -7,9 +7,7 @@ use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
 use crate::{
     GATE, POST, Service, Store, backoff,
     gate::Parking,
-    ports::{
-        Connection, Environment, Fault, Job, Measure, Outcome, Posted, Pushes, Reference, Workers,
-    },
+    ports::{Connection, Environment, Fault, Measure, Outcome, Posted, Pushes, Reference, Workers},
 };
 
 /// How often a throttled post is tried again before what is left waits behind a gate.
@@ -220,11 +218,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .store
             .park(subscriber, id, Some(&gate), &references)
             .await;
-        let job = Job::Release {
-            subscriber: subscriber.clone(),
-            connection: id.clone(),
-        };
-        self.workers.start(&job).await?;
+        self.start_release(subscriber, id).await?;
         parked.map(drop)
     }
 }
