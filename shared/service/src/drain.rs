@@ -130,7 +130,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             holder: lease.holder.clone(),
             until: Timestamp::from_millis(0),
         };
-        if self.store.take_lease(log, Some(&lease), &ended).await? {
+        let left = self.store.take_lease(log, Some(&lease), &ended).await?;
+        if left.is_some() {
             let job = Job::Drain {
                 log: log.clone(),
                 holder: None,
@@ -151,34 +152,23 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let Some(head) = self.store.head(log).await? else {
             return Ok(());
         };
-        let mut holding = match &head.lease {
-            Some(lease) if Some(lease.holder.as_str()) == holder => {
-                // The job may be carried out twice, also at once: one of them gets it.
-                let mine = self.fresh_lease();
-                if !self.store.take_lease(log, Some(lease), &mine).await? {
-                    return Ok(());
-                }
-                let mut holding = Holding::new(mine, &head);
-                holding.doubtful = midway.as_ref().map_or(0, |it| it.doubtful);
-                holding.midway = midway;
-                holding
-            }
+        let handed_on = match &head.lease {
+            Some(lease) if Some(lease.holder.as_str()) == holder => true,
             Some(lease) if self.environment.now() <= lease.until.plus(LEASE_GRACE) => return Ok(()),
             None if head.sent == head.sequence => return Ok(()),
-            old => {
-                let mine = self.fresh_lease();
-                if !self.store.take_lease(log, old.as_ref(), &mine).await? {
-                    return Ok(());
-                }
-                let mut holding = Holding::new(mine, &head);
-                if old.is_some() {
-                    holding.doubtful = head.sequence;
-                }
-                holding
-            }
+            _ => false,
         };
-        if !self.renew(log, &mut holding).await? {
+        let (old, mine) = (head.lease.as_ref(), self.fresh_lease());
+        // The job may be carried out twice, also at once: one of them gets it.
+        let Some(head_then) = self.store.take_lease(log, old, &mine).await? else {
             return Ok(());
+        };
+        let mut holding = Holding::new(mine, &head_then);
+        if handed_on {
+            holding.doubtful = midway.as_ref().map_or(0, |it| it.doubtful);
+            holding.midway = midway;
+        } else if old.is_some() {
+            holding.doubtful = head_then.sequence;
         }
         self.drain(log, holding, Vec::new(), patience).await
     }
@@ -314,12 +304,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         if !self.renew(log, &mut holding).await? {
             return Ok(());
         }
-        let next = self.fresh_lease();
-        if self
-            .store
-            .take_lease(log, Some(&holding.lease), &next)
-            .await?
-        {
+        let (mine, next) = (holding.lease, self.fresh_lease());
+        let handed_on = self.store.take_lease(log, Some(&mine), &next).await?;
+        if handed_on.is_some() {
             let (log, holder) = (log.clone(), next.holder);
             let job = match holding.midway {
                 Some(midway) => Job::GoOn {

@@ -152,7 +152,7 @@ impl Logs for DynamoStore {
         log: &LogId,
         old: Option<&Lease>,
         new: &Lease,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<Head>, Fault> {
         lease::take(self, log, old, new).await
     }
 

@@ -169,14 +169,17 @@ pub trait Logs {
     /// allocated; whether it did. On false the lease may be `holder`'s still: read the head.
     async fn release(&self, log: &LogId, holder: &str, sent: u64) -> Result<bool, Fault>;
 
-    /// Takes the lease on condition that it is exactly `old`; whether it did. This is how an expired lease is taken over
-    /// and how a holder hands its own on.
+    /// Takes the lease on condition that it is exactly `old`; the head as it is then, or none if the lease is another. This is
+    /// how an expired lease is taken over and how a holder hands its own on.
+    ///
+    /// Where nobody held it, somebody may have had it since the head was read, pushed, and given it back: how far the log was
+    /// pushed is to be taken from the answer.
     async fn take_lease(
         &self,
         log: &LogId,
         old: Option<&Lease>,
         new: &Lease,
-    ) -> Result<bool, Fault>;
+    ) -> Result<Option<Head>, Fault>;
 
     /// Moves a participant's horizon of a direct conversation forward: `status` and all that it implies; whether it moved.
     async fn raise_direct_horizon(

@@ -55,7 +55,7 @@ pub(super) async fn take(
     log: &LogId,
     old: Option<&Lease>,
     new: &Lease,
-) -> Result<bool, Fault> {
+) -> Result<Option<Head>, Fault> {
     let write = Write::update(Key::head(log), "SET #lease = :lease")
         .value(":lease", map(&LeaseItem::new(new))?);
     let write = match old {
@@ -66,9 +66,12 @@ pub(super) async fn take(
         None => write.when("attribute_exists(#channel) AND attribute_not_exists(#lease)"),
     };
     let written = store
-        .write("take_lease", &write, ReturnValue::None, Repeat::Never)
+        .write("take_lease", &write, ReturnValue::AllNew, Repeat::Never)
         .await?;
-    Ok(matches!(written, Written::Done(_)))
+    match written {
+        Written::Done(item) => Ok(Some(decode::<HeadItem>(item, WHAT)?.into())),
+        Written::Stood(_) => Ok(None),
+    }
 }
 
 pub(super) async fn undrained(

@@ -2,7 +2,7 @@
 
 use futures::future::{join, join_all};
 use protocol::LogId;
-use service::ports::{Lease, Logs, SHARDS};
+use service::ports::{Head, Lease, Logs, SHARDS};
 
 use super::fixtures::{Tenant, allocation, contended, head, ids, lease, log, now, walk_late};
 
@@ -12,12 +12,8 @@ pub async fn leases<S: Logs>(store: &S) {
     let until = now().plus_seconds(60);
     assert_eq!(store.renew(&absent, "one", until, 0).await.unwrap(), None);
     assert!(!store.release(&absent, "one", 0).await.unwrap());
-    assert!(
-        !store
-            .take_lease(&absent, None, &lease("one"))
-            .await
-            .unwrap()
-    );
+    let taken = store.take_lease(&absent, None, &lease("one")).await;
+    assert_eq!(taken.unwrap(), None);
     assert_eq!(
         store.head(&absent).await.unwrap(),
         None,
@@ -28,12 +24,9 @@ pub async fn leases<S: Logs>(store: &S) {
     let idle = head(store, &log).await;
     assert_eq!(store.renew(&log, "one", until, 0).await.unwrap(), None);
     assert!(!store.release(&log, "one", 0).await.unwrap());
-    assert!(
-        !store
-            .take_lease(&log, Some(&lease("one")), &lease("two"))
-            .await
-            .unwrap()
-    );
+    let (one, two) = (lease("one"), lease("two"));
+    let taken = store.take_lease(&log, Some(&one), &two).await;
+    assert_eq!(taken.unwrap(), None);
     assert_eq!(head(store, &log).await, idle);
 
     // Who allocates holds it; renewing notes what was pushed.
@@ -66,8 +59,19 @@ pub async fn leases<S: Logs>(store: &S) {
 
     // Taken while it is nobody's, or by who knows both holder and time.
     let (two, three) = (lease("two"), lease("three"));
-    assert!(store.take_lease(&log, None, &two).await.unwrap());
-    assert!(!store.take_lease(&log, None, &three).await.unwrap());
+    let taken = store.take_lease(&log, None, &two).await.unwrap();
+    let held = Some(two.clone());
+    assert_eq!(
+        taken,
+        Some(Head {
+            lease: held,
+            ..free
+        }),
+        "with how far it is"
+    );
+    assert_eq!(taken, store.head(&log).await.unwrap());
+    let taken = store.take_lease(&log, None, &three).await;
+    assert_eq!(taken.unwrap(), None);
     let later = Lease {
         until: two.until.plus_seconds(1),
         ..two.clone()
@@ -77,10 +81,12 @@ pub async fn leases<S: Logs>(store: &S) {
         ..two.clone()
     };
     for wrong in [&later, &foreign] {
-        assert!(!store.take_lease(&log, Some(wrong), &three).await.unwrap());
+        let taken = store.take_lease(&log, Some(wrong), &three).await;
+        assert_eq!(taken.unwrap(), None);
         assert_eq!(head(store, &log).await.lease.as_ref(), Some(&two));
     }
-    assert!(store.take_lease(&log, Some(&two), &three).await.unwrap());
+    let taken = store.take_lease(&log, Some(&two), &three).await;
+    assert!(taken.unwrap().is_some());
     assert_eq!(head(store, &log).await.lease, Some(three));
     assert_eq!(
         store.renew(&log, "two", until, 2).await.unwrap(),
@@ -111,7 +117,7 @@ pub async fn lease_race<S: Logs>(store: &S) {
         let taken = join_all(takes).await;
         let now_held = head(store, &log).await.lease;
         for (lease, taken) in leases.iter().zip(taken) {
-            assert_eq!(taken, now_held.as_ref() == Some(lease));
+            assert_eq!(taken.is_some(), now_held.as_ref() == Some(lease));
         }
         assert!(now_held.is_some());
         stands = now_held;

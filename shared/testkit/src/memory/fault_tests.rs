@@ -26,7 +26,8 @@ async fn take(memory: &Memory, holder: &str) -> Result<bool, Fault> {
         holder: holder.to_owned(),
         until: BEGIN,
     };
-    memory.take_lease(&log(), None, &lease).await
+    let taken = memory.take_lease(&log(), None, &lease).await?;
+    Ok(taken.is_some())
 }
 
 #[test]

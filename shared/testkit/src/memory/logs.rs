@@ -243,16 +243,14 @@ impl Logs for Memory {
         log: &LogId,
         old: Option<&Lease>,
         new: &Lease,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<Head>, Fault> {
         self.write("take_lease", |state, _| {
-            let Some(head) = state.heads.get_mut(log) else {
-                return false;
-            };
+            let head = state.heads.get_mut(log)?;
             if head.lease.as_ref() != old {
-                return false;
+                return None;
             }
             head.lease = Some(new.clone());
-            true
+            Some(head.clone())
         })
         .await
     }
