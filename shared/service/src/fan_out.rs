@@ -14,7 +14,7 @@ use crate::{
     Service, Store,
     drain::Holding,
     ports::{Environment, Fault, Measure, Page, Pushes, Reference, Workers},
-    push::{Item, Pushed, Target},
+    push::{Item, Target},
 };
 
 /// Connections that are posted to at once.
@@ -41,9 +41,19 @@ pub(crate) enum Sent {
 }
 
 /// A connection, and how many of its items are done.
-struct Reached {
+struct Reached<'a> {
     target: Target,
-    pushed: Pushed,
+    member: &'a Member,
+    done: usize,
+}
+
+/// How far one of them came.
+struct Further<'a> {
+    reached: Reached<'a>,
+    /// Whether something is left.
+    is_left: bool,
+    /// The last message of the peer that it was handed.
+    received: Option<u64>,
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
@@ -149,17 +159,20 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .collect();
         let read_at = self.environment.now();
         let mut connections = self.store.connections_of(&subscribers).await?;
-        let mut waiting: Vec<(Target, Vec<Item<'_>>)> = Vec::new();
+        let mut waiting: Vec<Reached<'_>> = Vec::new();
         for (member, subscriber) in members.iter().zip(subscribers) {
             for (id, connection) in connections.remove(&subscriber).unwrap_or_default() {
-                let items = items_for(frames, member, &id);
                 let target = Target {
                     subscriber: subscriber.clone(),
                     id,
                     connection,
                     read_at,
                 };
-                waiting.push((target, items));
+                waiting.push(Reached {
+                    target,
+                    member,
+                    done: 0,
+                });
             }
         }
         *reached += waiting.len();
@@ -167,30 +180,26 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         while !waiting.is_empty() {
             let until = holding.no_post_after();
             let mut reached = stream::iter(waiting.drain(..))
-                .map(|(target, items)| async move {
-                    let pushed = Box::pin(self.push(&target, &items, Some(until))).await?;
-                    Ok::<_, Fault>((Reached { target, pushed }, items))
-                })
+                .map(|it| Box::pin(self.push_left(it, frames, until)))
                 .buffer_unordered(AT_ONCE);
             let mut left = Vec::new();
             let mut failed = None;
             while let Some(result) = reached.next().await {
-                let (Reached { target, pushed }, items) = match result {
-                    Ok(reached) => reached,
+                let further = match result {
+                    Ok(further) => further,
                     // The others get theirs; the lease is then not given back, and who takes over tells everybody.
                     Err(fault) => {
                         failed = Some(fault);
                         continue;
                     }
                 };
-                if let Some(sequence) = newest_from_peer(&items, pushed.delivered, frames, &target)
-                {
-                    let newest = delivered.entry(target.subscriber.id.clone()).or_insert(0);
+                if let Some(sequence) = further.received {
+                    let recipient = further.reached.member.subscriber.clone();
+                    let newest = delivered.entry(recipient).or_insert(0);
                     *newest = sequence.max(*newest);
                 }
-                if pushed.done < items.len() {
-                    let items = items.get(pushed.done..).unwrap_or_default().to_vec();
-                    left.push((target, items));
+                if further.is_left {
+                    left.push(further.reached);
                 }
             }
             drop(reached);
@@ -203,6 +212,30 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             waiting = left;
         }
         Ok(true)
+    }
+
+    /// Pushes what is left for one connection, as far as it comes until then.
+    async fn push_left<'a>(
+        &self,
+        mut reached: Reached<'a>,
+        frames: &[Frame],
+        until: Timestamp,
+    ) -> Result<Further<'a>, Fault> {
+        let Reached {
+            target,
+            member,
+            done,
+        } = &mut reached;
+        let items = items_for(frames, member, &target.id, until);
+        let items = items.get(*done..).unwrap_or_default();
+        let pushed = self.push(target, items, Some(until)).await?;
+        let received = newest_from_peer(items, pushed.delivered, frames, target);
+        *done += pushed.done;
+        Ok(Further {
+            is_left: pushed.done < items.len(),
+            received,
+            reached,
+        })
     }
 
     /// The frames of a batch: each is encoded once for all receivers of a channel, once for each side of a conversation.
@@ -229,7 +262,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     last_sequence: end,
                 }
                 .encode(None),
-                reference: Reference::Resync { log: log.clone() },
+                log: log.clone(),
+                is_event: false,
                 origin: None,
                 from: None,
             };
@@ -249,10 +283,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     first: sequence,
                     sequence,
                     text: ServerMessage::Event(pushed).encode(None),
-                    reference: Reference::Event {
-                        log: log.clone(),
-                        sequence,
-                    },
+                    log: log.clone(),
+                    is_event: true,
                     origin: entry.origin.clone(),
                     from: match &entry.event.body {
                         EventBody::Message { from, .. } => Some(from.clone()),
@@ -274,13 +306,36 @@ struct Frame {
     /// The last one.
     sequence: u64,
     text: String,
-    reference: Reference,
+    log: LogId,
+    /// Whether it stands for its event; for a `resync` else.
+    is_event: bool,
     origin: Option<ConnectionId>,
     from: Option<SubscriberId>,
 }
 
-/// What of `frames` is for this connection.
-fn items_for<'a>(frames: &'a [Frame], member: &Member, id: &ConnectionId) -> Vec<Item<'a>> {
+impl Frame {
+    /// What is parked instead; nobody else pushes the log until then.
+    fn reference(&self, until: Timestamp) -> Reference {
+        let (log, sequence) = (self.log.clone(), self.sequence);
+        if self.is_event {
+            Reference::Event {
+                log,
+                sequence,
+                until,
+            }
+        } else {
+            Reference::Resync { log }
+        }
+    }
+}
+
+/// What of `frames` is for this connection, to be pushed until then.
+fn items_for<'a>(
+    frames: &'a [Frame],
+    member: &Member,
+    id: &ConnectionId,
+    until: Timestamp,
+) -> Vec<Item<'a>> {
     frames
         .iter()
         .filter(|it| {
@@ -292,7 +347,7 @@ fn items_for<'a>(frames: &'a [Frame], member: &Member, id: &ConnectionId) -> Vec
         .filter(|it| it.origin.as_ref() != Some(id))
         .map(|it| Item {
             frame: &it.text,
-            reference: Some(it.reference.clone()),
+            reference: Some(it.reference(until)),
         })
         .collect()
 }

@@ -64,6 +64,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } = target;
         let references: Vec<Reference> =
             items.iter().filter_map(|it| it.reference.clone()).collect();
+        let references = if connection.parked.len() + references.len() > PARKED {
+            // Also if a `resync` of the log waits already: it may be on its way out, and know nothing of these.
+            loud(references)
+        } else {
+            references
+        };
         let Some(saw) = connection.standing_gate(self.environment.now(), None) else {
             if connection.opening_gate().is_some() {
                 self.drop_unopened(target).await?;
@@ -74,12 +80,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         if references.is_empty() {
             return Ok(Parking::Done);
         }
-        let references = if connection.parked.len() + references.len() > PARKED {
-            // Also if a `resync` of the log waits already: it may be on its way out, and know nothing of these.
-            loud(references)
-        } else {
-            references
-        };
         let parked = self
             .store
             .park(subscriber, id, Some(saw), &references)
@@ -142,24 +142,31 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } = target;
         let gate = self.environment.fresh_id();
         let deadline = self.environment.now().plus(GATE);
+        // In one write: what others park next stands behind what is ours, and what is removed is what was posted.
         let taken = self
             .store
-            .take_gate(subscriber, id, &connection.gates, &gate, deadline)
-            .await?;
-        let Some(mut taken) = taken else {
+            .take_gate(
+                subscriber,
+                id,
+                &connection.gates,
+                (&gate, deadline),
+                references,
+            )
+            .await;
+        // Somebody else may have released all the rest meanwhile, and nobody see to ours if this dies.
+        let alone = match &taken {
+            Ok(taken) => taken
+                .as_ref()
+                .is_some_and(|it| it.parked.len() == references.len()),
+            Err(fault) => matches!(fault, Fault::Unknown(_)),
+        };
+        if alone && !references.is_empty() {
+            self.start_release(subscriber, id).await?;
+        }
+        let Some(taken) = taken? else {
             return Ok(Parking::Changed);
         };
-        let late = taken.parked.len();
-        if !references.is_empty() {
-            let parked = self
-                .store
-                .park(subscriber, id, Some(&gate), references)
-                .await;
-            // Somebody else may have released all the rest meanwhile.
-            self.see_to(subscriber, id, &parked).await?;
-            parked?;
-            taken.parked.extend_from_slice(references);
-        }
+        let late = taken.parked.len().saturating_sub(references.len());
         Box::pin(self.release(subscriber, id, &gate, taken, late)).await?;
         Ok(Parking::Done)
     }
@@ -219,7 +226,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 let deadline = now.plus(GATE);
                 let taken = self
                     .store
-                    .take_gate(subscriber, id, &expired, gate, deadline)
+                    .take_gate(subscriber, id, &expired, (gate, deadline), &[])
                     .await?;
                 match taken {
                     Some(taken) => {
@@ -310,16 +317,20 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     continue;
                 }
             }
-            let holds = target.connection.gates.get(gate);
             let now = self.environment.now();
-            if holds.is_none_or(|deadline| *deadline <= now.plus(POST))
-                || (done > 0 && target.read_at.plus(POST) <= now)
+            let holds = target.connection.gates.get(gate);
+            let Some(holds) = holds.filter(|deadline| now.plus(POST) < **deadline) else {
+                return Ok(Some(done));
+            };
+            if (done > 0 && target.read_at.plus(POST) <= now)
+                || ready.iter().any(|it| it.reference.is_overdue(now))
             {
                 // Renewed before the next post, and looked whether another stands behind a gate of its own.
                 return Ok(Some(done));
             }
             let messages: Vec<&str> = ready.iter().map(|it| it.message.as_str()).collect();
-            let Posted { count, outcome } = self.post_patiently(target, &messages).await;
+            let Posted { count, outcome } =
+                self.post_patiently(target, &messages, Some(*holds)).await;
             let posted: Vec<Ready> = ready.drain(..count.min(ready.len())).collect();
             match outcome {
                 Outcome::Delivered => {
@@ -354,7 +365,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 
     /// The messages for the references from `from` on, as many as may go together; and up to where that is. Of the first
-    /// `late` references each log is told only once, that something may be missing.
+    /// `late` references, and of those that are overdue, each log is told only once, that something may be missing.
     async fn make_ready(
         &self,
         target: &Target,
@@ -370,12 +381,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let mut ready = VecDeque::new();
         let mut looked = from;
         for (place, reference) in target.connection.parked.iter().enumerate().skip(from) {
-            if ready.len() >= most || self.environment.now() >= impatient && looked > from {
+            let now = self.environment.now();
+            if ready.len() >= most || now >= impatient && looked > from {
                 break;
             }
             looked = place + 1;
             let reference = match reference {
-                Reference::Event { log, .. } | Reference::Resync { log } if place < late => {
+                Reference::Event { log, .. } | Reference::Resync { log }
+                    if place < late || reference.is_overdue(now) =>
+                {
                     if !resynced.insert(log.clone()) {
                         continue;
                     }
@@ -394,17 +408,24 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok((ready, looked))
     }
 
-    /// Posts, and again after a pause if the client reads too slowly: a throttled post was certainly not taken.
-    pub(crate) async fn post_patiently(&self, target: &Target, messages: &[&str]) -> Posted {
+    /// Posts, and again after a pause if the client reads too slowly: a throttled post was certainly not taken. None is under
+    /// way any more at `until`.
+    pub(crate) async fn post_patiently(
+        &self,
+        target: &Target,
+        messages: &[&str],
+        until: Option<Timestamp>,
+    ) -> Posted {
         let mut attempt = 0;
         loop {
             let posted = self.post(target, messages).await;
-            if posted.outcome != Outcome::Throttled || attempt == THROTTLED {
+            let pause = crate::backoff(attempt + 3, target.id.as_str());
+            let next = self.environment.now().plus(pause);
+            let is_late = until.is_some_and(|until| until <= next.plus(POST));
+            if posted.outcome != Outcome::Throttled || attempt == THROTTLED || is_late {
                 return posted;
             }
-            self.environment
-                .sleep(crate::backoff(attempt + 3, target.id.as_str()))
-                .await;
+            self.environment.sleep(pause).await;
             attempt += 1;
         }
     }
@@ -417,7 +438,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<Option<String>, Fault> {
         match reference {
             Reference::Resync { log } => self.resync_frame(target, log).await,
-            Reference::Event { log, sequence } => match self.store.entry(log, *sequence).await? {
+            Reference::Event { log, sequence, .. } => match self.store.entry(log, *sequence).await?
+            {
                 Some(LogEntry {
                     event:
                         Event {

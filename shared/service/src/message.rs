@@ -378,7 +378,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let mut rest = messages.as_slice();
         let mut told = handled.response.is_none();
         while !rest.is_empty() {
-            let posted = self.post_patiently(target, rest).await;
+            let posted = self.post_patiently(target, rest, None).await;
             if posted.outcome == Outcome::Gone {
                 return self.lose(target).await;
             }

@@ -61,7 +61,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             let first = BTreeMap::from([(FIRST_GATE.to_owned(), *deadline)]);
             let gate = self.environment.fresh_id();
             let until = self.environment.now().plus(GATE);
-            let taken = self.store.take_gate(subscriber, id, &first, &gate, until);
+            let taken = self
+                .store
+                .take_gate(subscriber, id, &first, (&gate, until), &[]);
             if let Some(taken) = taken.await? {
                 self.release(subscriber, id, &gate, taken, 0).await?;
             }
@@ -108,7 +110,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             let gate = opener_gate(&self.environment.fresh_id());
             let taken = self
                 .store
-                .take_gate(subscriber, id, &first, &gate, *deadline)
+                .take_gate(subscriber, id, &first, (&gate, *deadline), &[])
                 .await?;
             if taken.is_some() {
                 return self.open_behind(registered, &gate, *deadline).await;

@@ -66,13 +66,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         while let (Some(rest @ [_, ..]), Some(messages)) =
             (items.get(pushed.done..), messages.get(pushed.done..))
         {
+            // A gate may have been raised since the connection was read; two seconds is what the contract allows.
+            let is_old = target.read_at.plus(POST) < self.environment.now();
+            if is_old && !self.refresh(&mut target).await? {
+                return Ok(all);
+            }
+            // Only now: that may have taken long.
             let now = self.environment.now();
             if until.is_some_and(|until| until <= now) {
                 return Ok(pushed);
-            }
-            // A gate may have been raised since the connection was read; two seconds is what the contract allows.
-            if target.read_at.plus(POST) < now && !self.refresh(&mut target).await? {
-                return Ok(all);
             }
             if target.connection.is_gated(now) {
                 match self.park(&target, rest).await? {

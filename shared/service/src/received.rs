@@ -82,6 +82,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Reference::Event {
                 log: log @ LogId::Direct { .. },
                 sequence,
+                ..
             } => self.received(log, &target.subscriber.id, *sequence).await,
             _ => Ok(()),
         }

@@ -125,9 +125,9 @@ impl Connections for DynamoStore {
         subscriber: &Subscriber,
         id: &ConnectionId,
         expired: &BTreeMap<String, Timestamp>,
-        gate: &str,
-        deadline: Timestamp,
+        gate: (&str, Timestamp),
+        references: &[Reference],
     ) -> Result<Option<Connection>, Fault> {
-        gates::take(self, subscriber, id, expired, gate, deadline).await
+        gates::take(self, subscriber, id, expired, gate, references).await
     }
 }

@@ -129,6 +129,9 @@ pub enum Reference {
         log: LogId,
         /// The event.
         sequence: u64,
+        /// After this it must not be posted: whoever parked it may not hold the log's lease any more, and this may have been
+        /// parked behind later events of the next holder.
+        until: Timestamp,
     },
     /// That something of the log may be missing.
     Resync {
@@ -163,6 +166,14 @@ pub enum Reference {
         /// When.
         at: Timestamp,
     },
+}
+
+impl Reference {
+    /// Whether it names an event that must not be posted any more.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Event { until, .. } if *until <= now)
+    }
 }
 
 /// What [`Connections::park`] did.
@@ -309,14 +320,14 @@ pub trait Connections {
         other: Option<&str>,
     ) -> Result<bool, Fault>;
 
-    /// Takes over from gates that no longer hold: removes `expired` (each on condition that it is unchanged) and raises
-    /// `gate`; the connection as it is then, or none if it had changed.
+    /// Takes over from gates that no longer hold: removes `expired` (each on condition that it is unchanged), raises `gate`
+    /// and parks `references` at the end; the connection as it is then, or none if it had changed.
     async fn take_gate(
         &self,
         subscriber: &Subscriber,
         id: &ConnectionId,
         expired: &BTreeMap<String, Timestamp>,
-        gate: &str,
-        deadline: Timestamp,
+        gate: (&str, Timestamp),
+        references: &[Reference],
     ) -> Result<Option<Connection>, Fault>;
 }

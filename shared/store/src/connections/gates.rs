@@ -17,9 +17,18 @@ use crate::{
     write::{Write, number, text},
 };
 
+/// Parks at the end.
+const APPENDED: &str =
+    "#connections.#id.#parked = list_append(#connections.#id.#parked, :references)";
+
 /// An update of one connection's entry.
 fn update(subscriber: &Subscriber, id: &ConnectionId, expression: impl Into<String>) -> Write {
     Write::update(Key::connections(subscriber), expression).name("#id", id.as_str())
+}
+
+fn list(parked: &[Reference]) -> Result<AttributeValue, Fault> {
+    let parked = references(parked)?.into_iter().map(text).collect();
+    Ok(AttributeValue::L(parked))
 }
 
 /// The connection as a write left it.
@@ -60,14 +69,9 @@ pub(super) async fn park(
     saw: Option<&str>,
     parked: &[Reference],
 ) -> Result<ParkedOutcome, Fault> {
-    let parked = references(parked)?.into_iter().map(text).collect();
-    let mut write = update(
-        subscriber,
-        id,
-        "SET #connections.#id.#parked = list_append(#connections.#id.#parked, :references)",
-    )
-    .value(":references", AttributeValue::L(parked))
-    .value(":none", number(0));
+    let mut write = update(subscriber, id, format!("SET {APPENDED}"))
+        .value(":references", list(parked)?)
+        .value(":none", number(0));
     let something = "size(#connections.#id.#parked) > :none";
     write = match saw {
         Some(saw) => write
@@ -177,8 +181,8 @@ pub(super) async fn take(
     subscriber: &Subscriber,
     id: &ConnectionId,
     expired: &BTreeMap<String, Timestamp>,
-    gate: &str,
-    deadline: Timestamp,
+    (gate, deadline): (&str, Timestamp),
+    parked: &[Reference],
 ) -> Result<Option<Connection>, Fault> {
     let mut conditions = vec!["attribute_exists(#connections.#id)".to_owned()];
     let mut removed = Vec::new();
@@ -190,6 +194,9 @@ pub(super) async fn take(
         }
     }
     let mut expression = "SET #connections.#id.#gates.#gate = :deadline".to_owned();
+    if !parked.is_empty() {
+        expression = format!("{expression}, {APPENDED}");
+    }
     if !removed.is_empty() {
         expression = format!("{expression} REMOVE {}", removed.join(", "));
     }
@@ -197,6 +204,9 @@ pub(super) async fn take(
         .when(conditions.join(" AND "))
         .name("#gate", gate)
         .value(":deadline", number(deadline.millis()));
+    if !parked.is_empty() {
+        write = write.value(":references", list(parked)?);
+    }
     for (index, (name, until)) in expired.iter().enumerate() {
         write = write
             .name(format!("#e{index}"), name.as_str())

@@ -22,6 +22,7 @@ pub(super) fn references(tenant: &Tenant) -> Vec<Reference> {
         Reference::Event {
             log: channel.clone(),
             sequence: protocol::limits::SEQUENCE,
+            until: now(),
         },
         Reference::Resync {
             log: direct.clone(),

@@ -29,7 +29,11 @@ impl<'a, S: Tokens + Connections> Line<'a, S> {
 
     fn reference(&self, sequence: u64) -> Reference {
         let log = self.tenant.channel("c").log();
-        Reference::Event { log, sequence }
+        Reference::Event {
+            log,
+            sequence,
+            until: Timestamp::from_millis(1_700_000_000_123),
+        }
     }
 
     fn references(&self, sequences: &[u64]) -> Vec<Reference> {
@@ -205,18 +209,21 @@ pub async fn gates_taken_over<S: Tokens + Connections>(store: &S) {
     line.park(Some("one"), &[1, 2]).await;
     let before = line.read().await;
     let until = now().plus_seconds(90);
-    let take = async |seen: &[(&str, Timestamp)], gate: &str| {
+    let take_and_park = async |seen: &[(&str, Timestamp)], gate: &str, parked: &[u64]| {
         let seen = seen.iter().map(|(gate, at)| ((*gate).to_owned(), *at));
         let seen = seen.collect();
         let (ada, id) = (&line.ada, &line.id);
-        contended(async || store.take_gate(ada, id, &seen, gate, until).await).await
+        let gate = (gate, until);
+        let parked = line.references(parked);
+        contended(async || store.take_gate(ada, id, &seen, gate, &parked).await).await
     };
+    let take = async |seen: &[(&str, Timestamp)], gate: &str| take_and_park(seen, gate, &[]).await;
     for changed in [
         &[("one", one.plus_seconds(1))][..],
         &[("one", one), ("two.=", one.plus_seconds(-1))],
         &[("one", one), ("never raised", one)],
     ] {
-        assert_eq!(take(changed, "new").await, None);
+        assert_eq!(take_and_park(changed, "new", &[3]).await, None);
         assert_eq!(line.read().await, before);
     }
     let seen = [("one", one), ("two.=", two)];
@@ -229,6 +236,18 @@ pub async fn gates_taken_over<S: Tokens + Connections>(store: &S) {
     assert_eq!(taken, expected);
     assert_eq!(line.read().await, expected);
     assert_eq!(take(&seen, "late").await, None);
+    assert_eq!(line.read().await, expected);
+
+    let renewed = take_and_park(&[("new", until)], "new", &[3, 4]).await;
+    let expected = Connection {
+        parked: line.references(&[1, 2, 3, 4]),
+        ..expected
+    };
+    assert_eq!(
+        renewed.as_ref(),
+        Some(&expected),
+        "what is taken along is last"
+    );
     assert_eq!(line.read().await, expected);
 
     let race = (0..8).map(async |n| take(&[("new", until)], &format!("taker {n}")).await);

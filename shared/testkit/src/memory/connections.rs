@@ -215,8 +215,8 @@ impl Connections for Memory {
         subscriber: &Subscriber,
         id: &ConnectionId,
         expired: &BTreeMap<String, Timestamp>,
-        gate: &str,
-        deadline: Timestamp,
+        (gate, deadline): (&str, Timestamp),
+        references: &[Reference],
     ) -> Result<Option<Connection>, Fault> {
         self.write("take_gate", |state, _| {
             let connection = state.connection_mut(subscriber, id)?;
@@ -230,6 +230,7 @@ impl Connections for Memory {
                 .gates
                 .retain(|gate, _| !expired.contains_key(gate));
             connection.gates.insert(gate.to_owned(), deadline);
+            connection.parked.extend_from_slice(references);
             Some(connection.clone())
         })
         .await

@@ -190,13 +190,8 @@ fn a_lease_that_was_handed_on_is_taken_up_by_one_worker_only() {
                     holder: "handed".into(),
                     until,
                 };
-                assert!(
-                    service
-                        .store
-                        .take_lease(&log, old.as_ref(), &new)
-                        .await
-                        .unwrap()
-                );
+                let taken = service.store.take_lease(&log, old.as_ref(), &new).await;
+                assert!(taken.unwrap().is_some());
             }
         });
         for _ in 0..2 {
@@ -209,6 +204,77 @@ fn a_lease_that_was_handed_on_is_taken_up_by_one_worker_only() {
         let told = sequences(&world.take(&bob));
         assert_eq!(told, [3, 4, 5], "seed {seed}");
     }
+}
+
+/// Between a worker's reading the head and its taking the lease, others may push everything and give the lease back.
+#[test]
+fn a_worker_that_read_the_head_long_ago_pushes_nothing_again() {
+    let world = world(11);
+    let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+    let log = channel("d", "c");
+    let before = world.calls("change");
+    let create =
+        json!({"type": "create-channel", "channel-id": "c", "name": "c", "invite-token": "t"});
+    let mut creating = world.hold(&anna, &create);
+    creating.until(|| world.calls("change") > before);
+    let head = world.head(&log);
+    assert!(
+        head.lease.is_none() && head.sent < head.sequence,
+        "{head:?}"
+    );
+    let job = Job::Drain { log, holder: None };
+    let (service, read) = (world.service.clone(), world.calls("head"));
+    let mut worker = world.held(async move { service.work(&job).await });
+    worker.until(|| world.calls("head") > read);
+    creating.finish().unwrap();
+    let join = json!({"type": "join-channel", "channel-id": "c", "invite-token": "t"});
+    world.ask(&bob, join);
+    world.ask(&anna, say("one"));
+    for line in [&anna, &bob] {
+        world.take(line);
+    }
+    worker.finish().unwrap();
+    world.settle();
+    for line in [&anna, &bob] {
+        assert_eq!(world.take(line), [] as [Value; 0]);
+    }
+    let head = world.head(&channel("d", "c"));
+    assert_eq!((head.sent, head.lease), (3, None));
+}
+
+/// A holder that is slow where it parks finds the gate as it saw it, and the lease with another, who parked later events there.
+#[test]
+fn what_is_parked_after_the_lease_has_ended_is_not_told_after_later_events() {
+    let world = world(12);
+    let (anna, bob) = two(&world);
+    let young = Line {
+        id: world.connection_id(),
+        identity: bob.identity.clone(),
+    };
+    let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
+    world.run(async move { service.connect(&incoming).await.unwrap() });
+    let (read, parked) = (world.calls("connections_of"), world.calls("park"));
+    let mut slow = world.hold(&anna, &say("one"));
+    slow.until(|| world.calls("connections_of") > read);
+    assert!(slow.step());
+    assert_eq!(world.calls("park"), parked, "it is about to");
+    world.sim.clock().advance(Duration::from_secs(12));
+    for text in ["two", "three"] {
+        world.ask_briefly(&anna, say(text));
+    }
+    assert!(world.calls("park") > parked);
+    slow.until(|| world.calls("park") > parked + 2);
+    world.sockets().open(&young.id);
+    drop(slow);
+    world.settle();
+    let frames = world.take(&young);
+    assert!(frames.len() > 1, "{frames:?}");
+    assert!(sequences(&frames).is_sorted(), "{frames:?}");
+    let last = frames
+        .iter()
+        .filter_map(|it| it["last-sequence"].as_u64())
+        .max();
+    assert_eq!(last, Some(5), "{frames:?}");
 }
 
 #[test]
