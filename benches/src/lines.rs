@@ -1,6 +1,7 @@
 //! The lines of the table, each measured in turns: a round of every subject, then the next round.
 
 mod fan_out;
+mod functions;
 mod handshakes;
 mod memory;
 mod messages;
@@ -50,6 +51,8 @@ pub(crate) enum Line {
     Posts,
     /// Request units of a client message
     Units,
+    /// CPU and memory of an invocation of each function
+    Functions,
 }
 
 impl Line {
@@ -67,6 +70,7 @@ impl Line {
             Self::Start => start::start(plan).await,
             Self::Posts => posts::posts(plan).await,
             Self::Units => units::units(plan).await,
+            Self::Functions => functions::functions(plan).await,
         }?;
         // Everything that was started has ended and was waited for, so it counts as this process's.
         Ok(measured.with_load(machine.since(own_cpu() - ours)?))

@@ -8,6 +8,7 @@
 
 mod floor;
 mod lines;
+mod load;
 mod proc;
 mod process;
 mod report;
@@ -25,6 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::floor::Floor;
 use crate::lines::{Line, Plan};
+use crate::load::Load;
 use crate::stack::{Peers, binaries};
 
 /// Measures Messaging on its local gateway against floors and peers, and prints each line with its ratios.
@@ -62,23 +64,26 @@ struct Options {
     command: Option<What>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum What {
+    Load(Load),
     /// Runs a floor; for the benchmarks themselves
     #[command(hide = true)]
-    Floor { floor: Floor },
+    Floor {
+        floor: Floor,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    match options.command {
-        Some(What::Floor { floor }) => floor.run().await,
-        // What is dropped unfinished ends the processes that it started.
-        None => tokio::select! {
-            measured = measure(&options) => measured,
-            () = told_to_stop() => anyhow::bail!("stopped"),
-        },
+    if let Some(What::Floor { floor }) = options.command {
+        return floor.run().await;
+    }
+    // What is dropped unfinished ends the processes that it started.
+    tokio::select! {
+        done = run(&options) => done,
+        () = told_to_stop() => anyhow::bail!("stopped"),
     }
 }
 
@@ -96,10 +101,17 @@ async fn told_to_stop() {
     }
 }
 
-async fn measure(options: &Options) -> Result<()> {
+async fn run(options: &Options) -> Result<()> {
     if !options.no_build {
         build()?;
     }
+    match &options.command {
+        Some(What::Load(load)) => load.run().await,
+        _ => measure(options).await,
+    }
+}
+
+async fn measure(options: &Options) -> Result<()> {
     let plan = Plan {
         rounds: options.rounds.into(),
         peers: if options.no_peers {

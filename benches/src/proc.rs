@@ -107,6 +107,12 @@ pub(crate) fn cpu_nanos(pid: u32) -> f64 {
         .sum()
 }
 
+/// What a process is called: its executable, up to fifteen letters.
+pub(crate) fn name(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
 /// Resident memory in KiB.
 pub(crate) fn resident(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

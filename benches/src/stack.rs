@@ -207,7 +207,8 @@ pub(crate) fn number(push: &str) -> Option<u64> {
     after(push, "@")
 }
 
-fn after(text: &str, mark: &str) -> Option<u64> {
+/// The number after `mark`.
+pub(crate) fn after(text: &str, mark: &str) -> Option<u64> {
     let (_, rest) = text.split_once(mark)?;
     let end = rest.find(|it: char| !it.is_ascii_digit());
     rest.get(..end.unwrap_or(rest.len()))?.parse().ok()

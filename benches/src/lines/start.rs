@@ -74,6 +74,7 @@ async fn once(listener: &TcpListener, mut command: Command) -> Result<Started> {
         ("SUBSCRIBERS_TABLE", "subscribers"),
         ("CHANNELS_TABLE", "channels"),
         ("EVENTS_TABLE", "events"),
+        ("SESSIONS_TABLE", "sessions"),
         ("FANOUT_FUNCTION", "fanout"),
         // With TLS, as on AWS: root certificates are part of a start.
         (
