@@ -10,7 +10,7 @@ use std::fs::{File, TryLockError};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dynoxide::Database;
 use tokio::net::TcpListener;
@@ -23,6 +23,8 @@ use crate::template::Table;
 
 /// Nothing else deletes what has expired; AWS takes days, which would make a local table only grow.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// And so many times as long as it takes, if that is more: the share of a core that it may have.
+const SWEEP_SHARE: u32 = 50;
 
 /// The running engine; it stops when shut down or dropped.
 #[derive(Debug)]
@@ -234,13 +236,17 @@ fn kept_in(folder: &Path) -> Result<(Database, File), EngineError> {
     Ok((database, lock))
 }
 
+/// Deletes what is past its time to live, again and again. On a thread of its own: it reads every table from its beginning to its
+/// end, and lets requests in between two pages. The longer that takes, the less often it is done.
 async fn sweep(database: Database) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        if let Err(error) = database.sweep_ttl() {
-            tracing::warn!(%error, "expired items could not be deleted");
+        let begun = Instant::now();
+        let sweeping = database.clone();
+        match tokio::task::spawn_blocking(move || sweeping.sweep_ttl()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "expired items could not be deleted"),
+            Err(error) => tracing::warn!(%error, "deleting expired items broke off"),
         }
+        tokio::time::sleep(SWEEP_EVERY.max(begun.elapsed() * SWEEP_SHARE)).await;
     }
 }
