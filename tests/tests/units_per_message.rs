@@ -66,7 +66,7 @@ const EXPECTED: &[(&str, f64, f64, u64)] = &[
     ("disconnect", 0.0, 3.0, 2),
     ("hello", 0.0, 2.0, 2),
     ("ping", 1.0, 0.0, 1),
-    ("create-channel", 10.0, 22.0, 16),
+    ("create-channel", 10.0, 21.0, 15),
     ("join-channel, 1 receiver", 12.0, 16.0, 16),
     ("channel-message, 1 receiver", 5.0, 3.0, 7),
     ("channel-message with message-id, 1 receiver", 6.0, 4.0, 9),
