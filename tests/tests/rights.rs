@@ -30,7 +30,6 @@ use service::{
         TokenHash, Tokens as _,
     },
 };
-
 use tests::{DEADLINE, Site, eventually, get, send, sockjs::Session};
 
 use issuer::Issuer;

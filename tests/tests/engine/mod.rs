@@ -1,5 +1,8 @@
 //! The store over the embedded engine, with the tables of template.yaml.
 
+#[path = "../tables/names.rs"]
+mod names;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -13,7 +16,9 @@ use local_gateway::{
     rights::Rights,
     template::Template,
 };
-use store::{DynamoStore, Tables};
+use store::DynamoStore;
+
+use names::names;
 
 /// A running engine in memory, and a store over it.
 pub(crate) struct Running {
@@ -27,17 +32,7 @@ impl Running {
     pub(crate) async fn start(faults: &[Fault], seed: u64) -> anyhow::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let template = Template::read(&root.join("template.yaml"), &BTreeMap::new())?;
-        let table = |id: &str| {
-            let table = template.tables.iter().find(|table| table.id == id);
-            table.map_or_else(String::new, |table| table.name.clone())
-        };
-        let tables = Tables {
-            tokens: table("Tokens"),
-            subscribers: table("Subscribers"),
-            channels: table("Channels"),
-            events: table("Events"),
-            sessions: table("Sessions"),
-        };
+        let tables = names(&template);
         let engine = Engine::start(EngineOptions {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,

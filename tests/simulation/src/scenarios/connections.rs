@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use service::ports::{Connections as _, Job};
 use testkit::memory::Failure;
 
-use super::world;
+use super::{coming_up, world};
 use crate::world::{Line, World, incoming, of_type, types};
 
 fn announce(availability: &str) -> Value {
@@ -238,12 +238,7 @@ fn the_twenty_first_connection_replaces_the_oldest() {
 fn a_connection_that_never_comes_up_is_forgotten() {
     let world = world(8);
     let anna = world.connect("anna");
-    let never = Line {
-        id: world.connection_id(),
-        ..anna.clone()
-    };
-    let (service, connecting) = (world.service.clone(), incoming(&never));
-    world.run(async move { service.connect(&connecting).await.unwrap() });
+    coming_up(&world, &anna);
     world.settle();
     let left = world.run({
         let (service, anna) = (world.service.clone(), anna.clone());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use service::ports::{Connections as _, Framing};
 use testkit::memory::Forced;
 
-use super::world;
+use super::{coming_up, world};
 use crate::world::{Held, Line, World, of_type, sequences, types};
 
 fn say(text: &str) -> Value {
@@ -175,13 +175,7 @@ fn nothing_is_posted_before_a_connection_is_up_and_nothing_is_lost_then() {
     for (wait, told) in [(3, "channel-message"), (20, "resync")] {
         let world = world(6);
         let (anna, bob) = two(&world);
-        let identity = bob.identity.clone();
-        let young = Line {
-            id: world.connection_id(),
-            identity,
-        };
-        let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
-        world.run(async move { service.connect(&incoming).await.unwrap() });
+        let young = coming_up(&world, &bob);
         let saying = world.send(&anna, &say("one"));
         world.sim.run_for(Duration::from_secs(wait));
         assert!(!saying.is_running());
@@ -199,12 +193,7 @@ fn nothing_is_posted_before_a_connection_is_up_and_nothing_is_lost_then() {
 fn what_takes_too_long_to_let_go_becomes_a_resync_and_keeps_nobody() {
     let world = world(11);
     let (anna, bob) = two(&world);
-    let young = Line {
-        id: world.connection_id(),
-        identity: bob.identity.clone(),
-    };
-    let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
-    world.run(async move { service.connect(&incoming).await.unwrap() });
+    let young = coming_up(&world, &bob);
     for number in 0..30 {
         world.ask_briefly(&anna, say(&number.to_string()));
     }
@@ -242,12 +231,7 @@ fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
     for seed in 0..200 {
         let world = world(seed);
         let (anna, bob) = two(&world);
-        let young = Line {
-            id: world.connection_id(),
-            identity: bob.identity.clone(),
-        };
-        let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
-        world.run(async move { service.connect(&incoming).await.unwrap() });
+        let young = coming_up(&world, &bob);
         let job = service::ports::Job::Connected {
             subscriber: bob.subscriber().clone(),
             connection: young.id.clone(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use service::ports::{Connections as _, Job, Lease, Logs as _};
 use testkit::sim::Sim;
 
-use super::world;
+use super::{coming_up, world};
 use crate::world::{Line, World, channel, of_type, sequences, types};
 
 fn say(text: &str) -> Value {
@@ -247,12 +247,7 @@ fn a_worker_that_read_the_head_long_ago_pushes_nothing_again() {
 fn what_is_parked_after_the_lease_has_ended_is_not_told_after_later_events() {
     let world = world(12);
     let (anna, bob) = two(&world);
-    let young = Line {
-        id: world.connection_id(),
-        identity: bob.identity.clone(),
-    };
-    let (service, incoming) = (world.service.clone(), crate::world::incoming(&young));
-    world.run(async move { service.connect(&incoming).await.unwrap() });
+    let young = coming_up(&world, &bob);
     let (read, parked) = (world.calls("connections_of"), world.calls("park"));
     let mut slow = world.hold(&anna, &say("one"));
     slow.until(|| world.calls("connections_of") > read);

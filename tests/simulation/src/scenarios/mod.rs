@@ -11,11 +11,22 @@ mod young;
 
 use testkit::sim::Sim;
 
-use super::world::World;
+use super::world::{Line, World, incoming};
 
 /// A world of this seed whose workers are at work and where nothing fails by chance.
 fn world(seed: u64) -> World {
     let world = World::new(&Sim::new(seed));
     world.work(0, 0);
     world
+}
+
+/// Another device of the same subscriber, which is registered and yet to come up.
+fn coming_up(world: &World, other: &Line) -> Line {
+    let line = Line {
+        id: world.connection_id(),
+        ..other.clone()
+    };
+    let (service, incoming) = (world.service.clone(), incoming(&line));
+    world.run(async move { service.connect(&incoming).await.unwrap() });
+    line
 }
