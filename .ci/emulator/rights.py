@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -127,6 +128,26 @@ def polls(urls):
         una.until("by the API")
         site.api("POST", "tokens/invalidate", {"token": token})
         una.until("token-invalidated")
+
+
+def doorbell(urls, hung):
+    """One who streams has a doorbell: without it, it hears the same, later and at the price of looking for it."""
+    site = Deployment(urls)
+    token = site.token("una")
+    url = f"{site.urls['sockjs']}/000/{uuid.uuid4()}/xhr_streaming?access_token={token}"
+    with ThreadPoolExecutor(1) as beside:
+        # The emulator answers when the stream has ended.
+        stream = beside.submit(ask, "POST", url, "")
+        try:
+            deadline = time.monotonic() + DEADLINE
+            while not hung(site.domain):
+                if time.monotonic() > deadline:
+                    raise Missing("no doorbell")
+                time.sleep(0.1)
+        finally:
+            site.api("POST", "tokens/invalidate", {"token": token})
+        if "token-invalidated" not in stream.result()[1]:
+            raise Missing("the stream is not ended")
 
 
 def minute(urls, run, touch):

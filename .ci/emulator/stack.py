@@ -41,7 +41,6 @@ import expanded  # noqa: E402  pylint: disable=wrong-import-position
 
 # What its absence does not change for a client, with the reason: tests/tests/rights.rs sees that it is used.
 NOT_HERE = {
-    ("ConnectFunctionRole", "Sessions"): "a receiver without a doorbell looks again and again",
     ("DisconnectFunctionRole", "Tokens"): "the row that would be left goes when the token ends",
     ("FanoutFunctionRole", "Tokens"): "it clears up after connections that left at once",
     ("SockjsFunctionRole", "Connections"): "what it cannot post the worker posts",
@@ -285,6 +284,8 @@ def works(name, sid, command, urls):
     try:
         if name.startswith("ExpireFunction"):
             rights.minute(urls, expire, leave_undone)
+        elif name.startswith(("AuthorizerFunction", "ConnectFunction")) and sid == "Sessions":
+            rights.doorbell(urls, hung)
         elif name.startswith("SockjsFunction") or sid == "Sessions":
             rights.polls(urls)
         else:
@@ -305,24 +306,35 @@ def expire():
 
 def leave_undone(domain):
     """What functions that died leave: an event that nobody pushed, and a session that is due to be looked at."""
-    tables = resources_of("AWS::DynamoDB::Table")
     dynamodb = client("dynamodb")
     dynamodb.update_item(
-        TableName=tables["Channels"],
+        TableName=resources_of("AWS::DynamoDB::Table")["Channels"],
         Key={"channel": {"S": f"{domain}#d"}, "item": {"S": "head"}},
         UpdateExpression="SET undrained = :zero, sent = :zero REMOVE #lease",
         ExpressionAttributeNames={"#lease": "lease"},
         ExpressionAttributeValues={":zero": {"N": "0"}},
     )
-    for session in dynamodb.scan(TableName=tables["Sessions"])["Items"]:
-        if session["domain"]["S"] == domain:
-            dynamodb.update_item(
-                TableName=tables["Sessions"],
-                Key={key: session[key] for key in ("session", "item")},
-                UpdateExpression="SET #due = :due",
-                ExpressionAttributeNames={"#due": "due-minute"},
-                ExpressionAttributeValues={":due": {"N": str(int(time.time()) // 60 - 1)}},
-            )
+    table, sessions = sessions_of(domain)
+    for session in sessions:
+        dynamodb.update_item(
+            TableName=table,
+            Key={key: session[key] for key in ("session", "item")},
+            UpdateExpression="SET #due = :due",
+            ExpressionAttributeNames={"#due": "due-minute"},
+            ExpressionAttributeValues={":due": {"N": str(int(time.time()) // 60 - 1)}},
+        )
+
+
+def hung(domain):
+    """Whether a session of the domain has a doorbell."""
+    return any("doorbell" in session for session in sessions_of(domain)[1])
+
+
+def sessions_of(domain):
+    """The table of sessions, and those of a domain."""
+    table = resources_of("AWS::DynamoDB::Table")["Sessions"]
+    items = client("dynamodb").scan(TableName=table)["Items"]
+    return table, [it for it in items if it["domain"]["S"] == domain]
 
 
 def statements(ready, command):
@@ -330,7 +342,12 @@ def statements(ready, command):
     iam = client("iam")
     with open(ready, encoding="utf-8") as file:
         urls = json.load(file)
-    for name, sid in (("MessageFunctionRole", ""), ("SockjsFunctionRole", ""), ("ExpireFunctionRole", "")):
+    for name, sid in (
+        ("MessageFunctionRole", ""),
+        ("SockjsFunctionRole", ""),
+        ("ConnectFunctionRole", "Sessions"),
+        ("ExpireFunctionRole", ""),
+    ):
         if not works(name, sid, command, urls):
             sys.exit(f"it fails with every statement in place ({name})")
     begun, unnoticed, tried = time.monotonic(), [], 0
