@@ -6,7 +6,7 @@ use protocol::{ConnectionId, LogId, Subscriber, Timestamp, frame::DisconnectCode
 
 use crate::{
     Service, Store,
-    open::Registered,
+    open::{Registered, Up},
     ports::{Environment, Fault, Framing, Job, Pushes, Reference, Workers},
 };
 
@@ -75,7 +75,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Framing::Raw | Framing::Session => self.come_up(registered).await?,
             Framing::Sockjs => self.open_session(registered).await?,
         };
-        let Some(mut connections) = up else {
+        let Some(Up {
+            mut connections,
+            settled,
+        }) = up
+        else {
             return Ok(());
         };
         while connections.len() > limits::CONNECTIONS_PER_SUBSCRIBER {
@@ -87,10 +91,14 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 break;
             };
             let code = DisconnectCode::ConnectionLimit;
+            // Whoever dies in the midst of it leaves a connection that is closed with the next message from it.
             self.drop_for_certain(subscriber, &entry.token, &oldest, Some(&entry), code)
                 .await?;
         }
         self.tell_invitations(subscriber).await?;
+        if settled {
+            return Ok(());
+        }
         // What is left if another try of this job died.
         self.release_late(subscriber, id).await
     }
@@ -147,9 +155,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         loop {
             let now = self.environment.now();
             let mut connections = self.store.connections(subscriber).await?;
-            let Some(connection) = connections.remove(id).filter(|it| !it.parked.is_empty()) else {
-                return Ok(());
+            let Some(connection) = connections.remove(id) else {
+                // It left, or an earlier try of this died after the first step of dropping it: forgotten, it would stay
+                // open and hear of nothing.
+                let code = DisconnectCode::Shutdown;
+                return self.close_for_certain(id, Framing::Raw, code).await;
             };
+            if connection.parked.is_empty() {
+                return Ok(());
+            }
             let parked = connection.parked.first();
             match &first {
                 Some((reference, since)) if Some(reference) == parked => {

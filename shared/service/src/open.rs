@@ -29,8 +29,23 @@ use crate::{
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// The connections of a subscriber.
-type Lines = BTreeMap<ConnectionId, Connection>;
+/// A connection that is up.
+#[derive(Debug)]
+pub(crate) struct Up {
+    /// All connections of its subscriber.
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    /// Whether nothing was parked when its first gate went, so that nothing can be left of another try of this job.
+    pub(crate) settled: bool,
+}
+
+impl Up {
+    fn unsettled(connections: BTreeMap<ConnectionId, Connection>) -> Self {
+        Self {
+            connections,
+            settled: false,
+        }
+    }
+}
 
 /// A connection that was registered.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +59,22 @@ pub(crate) struct Registered<'a> {
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// Waits until an unframed connection is up, and lets go what was parked; the subscriber's connections, or none if this
-    /// one is no more.
-    pub(crate) async fn come_up(&self, registered: Registered<'_>) -> Result<Option<Lines>, Fault> {
+    /// Waits until an unframed connection is up, and lets go what was parked; none if it is no more.
+    ///
+    /// # Cost
+    /// One write unit for each KiB of the subscriber's connections, as long as nothing was parked.
+    pub(crate) async fn come_up(&self, registered: Registered<'_>) -> Result<Option<Up>, Fault> {
         let Registered { subscriber, id, .. } = registered;
         if !self.wait_for(registered).await? {
             return Ok(None);
+        }
+        // Who parks from here on has seen another gate, and has that seen to.
+        if let Some(connections) = self.store.lower_first_gate(subscriber, id).await? {
+            let settled = true;
+            return Ok(Some(Up {
+                connections,
+                settled,
+            }));
         }
         let connections = self.store.connections(subscriber).await?;
         let Some(connection) = connections.get(id) else {
@@ -68,15 +93,14 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 self.release(subscriber, id, &gate, taken, 0).await?;
             }
         }
-        Ok(Some(connections))
+        Ok(Some(Up::unsettled(connections)))
     }
 
-    /// Tells a framed client that its session is open, and lets go what was parked; the subscriber's connections, or none
-    /// if this one is no more.
+    /// Tells a framed client that its session is open, and lets go what was parked; none if the connection is no more.
     pub(crate) async fn open_session(
         &self,
         registered: Registered<'_>,
-    ) -> Result<Option<Lines>, Fault> {
+    ) -> Result<Option<Up>, Fault> {
         let Registered { subscriber, id, .. } = registered;
         loop {
             let now = self.environment.now();
@@ -88,7 +112,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             };
             let Some(opening) = connection.opening_gate() else {
                 // Another try of this job has done it.
-                return Ok(Some(connections));
+                return Ok(Some(Up::unsettled(connections)));
             };
             if connection.gates.get(opening).is_none_or(|it| *it <= now) {
                 let target = Target {
@@ -124,7 +148,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         registered: Registered<'_>,
         gate: &str,
         deadline: Timestamp,
-    ) -> Result<Option<Lines>, Fault> {
+    ) -> Result<Option<Up>, Fault> {
         let Registered { subscriber, id, .. } = registered;
         let mut pause = FIRST_LOOK;
         loop {
@@ -157,7 +181,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             return Ok(None);
         };
         self.release(subscriber, id, gate, connection, 0).await?;
-        Ok(Some(connections))
+        Ok(Some(Up::unsettled(connections)))
     }
 
     /// Waits until a connection is up; whether it is. One that never is has nothing left afterwards.

@@ -115,18 +115,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<(), Fault> {
         if entry.is_none_or(|it| it.token == *token) {
             let framing = entry.map_or(Framing::Raw, |it| it.framing);
-            let (_, mut gone) = self.cut(subscriber, id, framing, code).await?;
-            for attempt in 0..ATTEMPTS {
-                if gone {
-                    break;
-                }
-                self.environment
-                    .sleep(backoff(attempt + 3, id.as_str()))
-                    .await;
-                gone = self.gateway.drop_connection(id, framing, close(code)).await;
-            }
+            let (_, gone) = self.cut(subscriber, id, framing, code).await?;
             if !gone {
-                return Err(Fault::Unknown("a connection may still be open".to_owned()));
+                self.close_for_certain(id, framing, code).await?;
             }
         }
         let now = self.environment.now();
@@ -134,6 +125,24 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             return Ok(());
         }
         self.store.forget_token_connection(token, id).await
+    }
+
+    /// Closes a connection that is forgotten, or fails.
+    pub(crate) async fn close_for_certain(
+        &self,
+        id: &ConnectionId,
+        framing: Framing,
+        code: DisconnectCode,
+    ) -> Result<(), Fault> {
+        for attempt in 0..ATTEMPTS {
+            self.environment
+                .sleep(backoff(attempt + 3, id.as_str()))
+                .await;
+            if self.gateway.drop_connection(id, framing, close(code)).await {
+                return Ok(());
+            }
+        }
+        Err(Fault::Unknown("a connection may still be open".to_owned()))
     }
 
     /// Forgets a connection, says why, and closes it; whether it is certainly gone. If it is not, what its token has of it

@@ -12,7 +12,7 @@
 //! | `register` | TransactWriteItems of 3 | 2 + 2 + 2 write, and 1 for the index; the first of a subscriber pays for one more that fails |
 //! | `reauthorize` | TransactWriteItems of 4 | 2 + 2 + 2 + 2 write, and 2 for the index |
 //! | `forget` | UpdateItem | 1 write; with an announcement 1 + 4 |
-//! | `raise_gate`, `park`, `unpark`, `lower_gate`, `take_gate` | UpdateItem | 1 write, also if the condition fails |
+//! | `raise_gate`, `park`, `unpark`, `lower_gate`, `lower_first_gate`, `take_gate` | UpdateItem | 1 write, also if the condition fails |
 
 mod forget;
 mod gates;
@@ -118,6 +118,14 @@ impl Connections for DynamoStore {
         other: Option<&str>,
     ) -> Result<bool, Fault> {
         gates::lower(self, subscriber, id, gate, other).await
+    }
+
+    async fn lower_first_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault> {
+        gates::lower_first(self, subscriber, id).await
     }
 
     async fn take_gate(

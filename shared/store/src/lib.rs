@@ -25,7 +25,7 @@
 //! | `tokens_with_jti` | Query | | 1 |
 //! | `connections` | GetItem | | 1 |
 //! | `connections_of` | BatchGetItem | | 1 each |
-//! | `raise_gate`, `park`, `unpark`, `lower_gate`, `take_gate` | UpdateItem | 1 | |
+//! | `raise_gate`, `park`, `unpark`, `lower_gate`, `lower_first_gate`, `take_gate` | UpdateItem | 1 | |
 //! | `forget` | UpdateItem | 1 | |
 //! | `forget`, announced | UpdateItem, TransactWriteItems | 5 | |
 //! | `presence` | GetItem | | 1 |

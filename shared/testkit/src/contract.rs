@@ -36,7 +36,10 @@ pub use self::{
     direct::{conversations_in_pages, direct_conversation, direct_horizons},
     endings::{endings, expiry_checkpoint},
     fixtures::now,
-    gates::{gate_races, gates_lowered, gates_raised, gates_taken_over, parking, unparking},
+    gates::{
+        first_gate_lowered, gate_races, gates_lowered, gates_raised, gates_taken_over, parking,
+        unparking,
+    },
     identity::{awkward_ids, content_byte_for_byte, domains_never_mix},
     leases::{lease_race, leases, undrained_logs},
     logs::{
@@ -71,7 +74,7 @@ macro_rules! each_suite {
             endings expiry_checkpoint
             signed_registration refused_signed_tokens tokens_with_jti signed_reauthorization
             registration refused_registration reauthorization forgetting connections_in_batches
-            gates_raised parking unparking gates_lowered gates_taken_over gate_races
+            gates_raised parking unparking gates_lowered first_gate_lowered gates_taken_over gate_races
             announcements presence_leases presences_in_batches
             allocation concurrent_allocation closed_log heads_in_batches
             entries entries_in_pages heavy_pages expired_entries entry_race

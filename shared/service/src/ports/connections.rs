@@ -320,6 +320,14 @@ pub trait Connections {
         other: Option<&str>,
     ) -> Result<bool, Fault>;
 
+    /// Removes the gate behind which a connection began, on condition that it still stands and nothing is parked; the
+    /// subscriber's connections as they are then, or none if it was not so.
+    async fn lower_first_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault>;
+
     /// Takes over from gates that no longer hold: removes `expired` (each on condition that it is unchanged), raises `gate`
     /// and parks `references` at the end; the connection as it is then, or none if it had changed.
     async fn take_gate(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use protocol::{ConnectionId, Subscriber, Timestamp};
-use service::ports::{Connection, Fault, Gone, Parked, ParkedOutcome, Reference};
+use service::ports::{Connection, FIRST_GATE, Fault, Gone, Parked, ParkedOutcome, Reference};
 
 use super::{
     WHAT,
@@ -173,6 +173,32 @@ pub(super) async fn lower(
             let there = ConnectionsItem::stood(stood.as_ref())?.one(id)?;
             Ok(there.is_none_or(|connection| !connection.gates.contains_key(gate)))
         }
+    }
+}
+
+pub(super) async fn lower_first(
+    store: &DynamoStore,
+    subscriber: &Subscriber,
+    id: &ConnectionId,
+) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault> {
+    let write = update(subscriber, id, "REMOVE #connections.#id.#gates.#gate")
+        .when(
+            "attribute_exists(#connections.#id.#gates.#gate) AND size(#connections.#id.#parked) = :none",
+        )
+        .name("#gate", FIRST_GATE)
+        .value(":none", number(0));
+    // Repeated it finds the gate gone, which its caller looks into.
+    let written = store
+        .write(
+            "lower_first_gate",
+            &write,
+            ReturnValue::AllNew,
+            Repeat::Safe,
+        )
+        .await?;
+    match written {
+        Written::Done(item) => decode::<ConnectionsItem>(item, WHAT)?.all().map(Some),
+        Written::Stood(_) => Ok(None),
     }
 }
 

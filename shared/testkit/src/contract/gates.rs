@@ -2,7 +2,9 @@
 
 use futures::future::{join, join_all};
 use protocol::{ConnectionId, Subscriber, Timestamp};
-use service::ports::{Connection, Connections, Gone, Parked, ParkedOutcome, Reference, Tokens};
+use service::ports::{
+    Connection, Connections, FIRST_GATE, Gone, Parked, ParkedOutcome, Reference, Tokens,
+};
 
 use super::fixtures::{Tenant, connected, contended, now};
 
@@ -199,6 +201,37 @@ pub async fn gates_lowered<S: Tokens + Connections>(store: &S) {
     store.forget(&line.ada, &line.id).await.unwrap();
     assert!(line.lower("other", None).await, "the connection is gone");
     assert!(store.connections(&line.ada).await.unwrap().is_empty());
+}
+
+/// The gate behind which a connection began goes while nothing is parked, once; whoever lowers it is told of all
+/// connections.
+pub async fn first_gate_lowered<S: Tokens + Connections>(store: &S) {
+    let line = Line::new(store).await;
+    let (ada, id) = (&line.ada, &line.id);
+    let lower = async || contended(async || store.lower_first_gate(ada, id).await).await;
+    assert_eq!(lower().await, None, "it does not stand");
+
+    let first = line.raise(FIRST_GATE).await;
+    line.park(Some(FIRST_GATE), &[1]).await;
+    let parked = line.read().await;
+    assert_eq!(lower().await, None, "something is parked");
+    assert_eq!(line.read().await, parked);
+
+    let emptied = store.unpark(ada, id, FIRST_GATE, 1, first).await;
+    emptied.unwrap().unwrap();
+    let other = line.raise("other").await;
+    let expected = Connection {
+        gates: [("other".to_owned(), other)].into(),
+        parked: Vec::new(),
+        ..parked
+    };
+    assert_eq!(lower().await.unwrap()[id], expected);
+    assert_eq!(store.connections(ada).await.unwrap()[id], expected);
+    assert_eq!(lower().await, None, "it is gone already");
+
+    store.forget(ada, id).await.unwrap();
+    assert_eq!(lower().await, None, "the connection is gone");
+    assert!(store.connections(ada).await.unwrap().is_empty());
 }
 
 /// Gates are taken over only if each is as it was seen; of several that take them over one does.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use protocol::{ConnectionId, Subscriber, Timestamp};
 use service::ports::{
-    Connection, Connections, Fault, Gone, Parked, ParkedOutcome, Reauthorization, ReauthorizeError,
-    Reference, RegisterError, Registration,
+    Connection, Connections, FIRST_GATE, Fault, Gone, Parked, ParkedOutcome, Reauthorization,
+    ReauthorizeError, Reference, RegisterError, Registration,
 };
 
 use super::{Condition, Memory, state::State};
@@ -206,6 +206,22 @@ impl Connections for Memory {
                 connection.parked.clear();
             }
             true
+        })
+        .await
+    }
+
+    async fn lower_first_gate(
+        &self,
+        subscriber: &Subscriber,
+        id: &ConnectionId,
+    ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault> {
+        self.write("lower_first_gate", |state, _| {
+            let connection = state.connection_mut(subscriber, id)?;
+            if !connection.parked.is_empty() {
+                return None;
+            }
+            connection.gates.remove(FIRST_GATE)?;
+            state.person(subscriber).map(|it| it.connections.clone())
         })
         .await
     }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use serde_json::{Value, json};
-use service::ports::{Connections as _, Framing};
+use service::ports::{Connections as _, Framing, Job};
 use testkit::memory::Forced;
 
 use super::{coming_up, world};
@@ -232,7 +232,7 @@ fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
         let world = world(seed);
         let (anna, bob) = two(&world);
         let young = coming_up(&world, &bob);
-        let job = service::ports::Job::Connected {
+        let job = Job::Connected {
             subscriber: bob.subscriber().clone(),
             connection: young.id.clone(),
             token: young.identity.token.clone(),
@@ -296,6 +296,28 @@ fn a_connection_that_never_takes_anything_is_dropped_and_keeps_no_worker() {
         world.jobs_done().len()
     );
     world.settle();
+}
+
+/// Its entry goes first. Whoever dies before the second step leaves a connection that nobody finds among its subscriber's.
+#[test]
+fn a_drop_that_died_half_way_is_finished_by_the_jobs_repeat() {
+    let world = world(8);
+    let (_, bob) = two(&world);
+    world
+        .run({
+            let (service, bob) = (world.service.clone(), bob.clone());
+            async move {
+                let (subscriber, connection) = (bob.subscriber().clone(), bob.id.clone());
+                service.store.forget(&subscriber, &connection).await?;
+                let job = Job::Release {
+                    subscriber,
+                    connection,
+                };
+                service.work(&job).await
+            }
+        })
+        .unwrap();
+    assert!(!world.sockets().is_open(&bob.id));
 }
 
 #[test]
