@@ -176,7 +176,7 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
         },
     };
     store.register(&registration("c0")).await.unwrap();
-    bill.row("register (the first; what failed before is not told)", 7.0);
+    bill.row("register (the subscriber's first)", 7.0);
     store.register(&registration("c1")).await.unwrap();
     bill.row("register", 7.0);
     store.connections(&who).await.unwrap();

@@ -62,7 +62,7 @@ async fn every_message_costs_what_the_table_says_however_many_are_connected_else
 
 /// Small items: reads of at most 4 KiB, writes of at most 1 KiB. Name, read units, write units, requests.
 const EXPECTED: &[(&str, f64, f64, u64)] = &[
-    ("connect", 2.0, 14.0, 5),
+    ("connect", 2.0, 8.0, 4),
     ("disconnect", 0.0, 3.0, 2),
     ("hello", 0.0, 2.0, 2),
     ("ping", 1.0, 0.0, 1),

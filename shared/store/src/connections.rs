@@ -1,4 +1,4 @@
-//! The open connections of a subscriber: one item, a map with an entry for each.
+//! The open connections of a subscriber: one item, an attribute for each, so that the first needs nothing to be there.
 //!
 //! # Cost
 //!
@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `connections` | GetItem | 1 read |
 //! | `connections_of` | BatchGetItem, 100 a request | 1 read each |
-//! | `register` | TransactWriteItems of 3 | 2 + 2 + 2 write, and 1 for the index; the first of a subscriber pays for one more that fails |
+//! | `register` | TransactWriteItems of 3 | 2 + 2 + 2 write, and 1 for the index |
 //! | `reauthorize` | TransactWriteItems of 4 | 2 + 2 + 2 + 2 write, and 2 for the index |
 //! | `forget` | UpdateItem | 1 write; with an announcement 1 + 4 |
 //! | `raise_gate`, `park`, `unpark`, `lower_gate`, `lower_first_gate`, `take_gate` | UpdateItem | 1 write, also if the condition fails |
@@ -28,13 +28,21 @@ use service::ports::{
     Reference, RegisterError, Registration,
 };
 
-use crate::{DynamoStore, keys::Key, requests::decode};
+use crate::{DynamoStore, keys::Key, write::Write};
 
-pub(crate) use item::ConnectionsItem;
 pub(crate) use reauthorize::reauthorize;
 pub(crate) use register::register;
 
 const WHAT: &str = "connections";
+
+/// An update of a subscriber's item, which spells the attribute of one connection `#id`.
+pub(crate) fn update(
+    subscriber: &Subscriber,
+    id: &ConnectionId,
+    expression: impl Into<String>,
+) -> Write {
+    Write::update(Key::connections(subscriber), expression).name("#id", item::attribute(id))
+}
 
 impl Connections for DynamoStore {
     async fn connections(
@@ -42,8 +50,8 @@ impl Connections for DynamoStore {
         subscriber: &Subscriber,
     ) -> Result<BTreeMap<ConnectionId, Connection>, Fault> {
         let key = Key::connections(subscriber);
-        let item: Option<ConnectionsItem> = self.get("connections", &key, WHAT).await?;
-        item.unwrap_or_default().all()
+        let item = self.item("connections", &key).await?;
+        item::all(item.unwrap_or_default())
     }
 
     async fn connections_of(
@@ -56,10 +64,7 @@ impl Connections for DynamoStore {
         let items = self.batch("connections_of", wanted).await?;
         items
             .into_iter()
-            .map(|(subscriber, item)| {
-                let item: ConnectionsItem = decode(item, WHAT)?;
-                Ok((subscriber, item.all()?))
-            })
+            .map(|(subscriber, item)| Ok((subscriber, item::all(item)?)))
             .collect()
     }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use service::ports::{Connections as _, Fault, Gone, PresenceState, Presences, Told};
 
 use crate::{
-    DynamoStore,
+    DynamoStore, connections,
     items::{json, millis},
     keys::{Item, Key},
     requests::{Repeat, TURNS, Written, decode, pause},
@@ -124,13 +124,9 @@ impl Presences for DynamoStore {
                 Written::Stood(stood) => stood,
             };
             let (write, version) = first(subscriber, connection, &item, stood)?;
-            let mark = Write::update(
-                Key::connections(subscriber),
-                "SET #connections.#id.#announced = :true",
-            )
-            .when("attribute_exists(#connections.#id)")
-            .name("#id", connection.as_str())
-            .value(":true", AttributeValue::Bool(true));
+            let mark = connections::update(subscriber, connection, "SET #id.#announced = :true")
+                .when("attribute_exists(#id)")
+                .value(":true", AttributeValue::Bool(true));
             match self.transact("announce", &[mark, write]).await? {
                 Ok(()) => return Ok(Ok(version)),
                 Err(cancelled) if cancelled.stood(0).is_some() => return Ok(Err(Gone)),
@@ -153,12 +149,8 @@ impl Presences for DynamoStore {
                 let registered = self.connections(subscriber).await?.contains_key(connection);
                 return Ok(if registered { Ok(None) } else { Err(Gone) });
             }
-            let unmark = Write::update(
-                Key::connections(subscriber),
-                "REMOVE #connections.#id.#announced",
-            )
-            .when("attribute_exists(#connections.#id)")
-            .name("#id", connection.as_str());
+            let unmark = connections::update(subscriber, connection, "REMOVE #id.#announced")
+                .when("attribute_exists(#id)");
             let next = item.version.saturating_add(1);
             let write = Write::update(key, "REMOVE #announcements.#id SET #version = :next")
                 .when("#version = :version AND attribute_exists(#announcements.#id)")

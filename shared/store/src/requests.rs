@@ -60,6 +60,16 @@ impl DynamoStore {
         key: &Key,
         what: &'static str,
     ) -> Result<Option<T>, Fault> {
+        let item = self.item(pattern, key).await?;
+        item.map(|item| decode(item, what)).transpose()
+    }
+
+    /// The same, as it is stored.
+    pub(crate) async fn item(
+        &self,
+        pattern: &'static str,
+        key: &Key,
+    ) -> Result<Option<Item>, Fault> {
         let output = self
             .client
             .get_item()
@@ -71,11 +81,7 @@ impl DynamoStore {
             .await
             .map_err(|error| fault(&error))?;
         self.meter(pattern, output.consumed_capacity.as_slice());
-        output
-            .item
-            .filter(|item| self.is_live(item))
-            .map(|item| decode(item, what))
-            .transpose()
+        Ok(output.item.filter(|item| self.is_live(item)))
     }
 
     /// Carries out one write.

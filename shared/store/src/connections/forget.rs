@@ -4,13 +4,10 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::{ConnectionId, Subscriber};
 use service::ports::{Connection, Fault};
 
-use super::{WHAT, item::ConnectionsItem};
+use super::{item, update};
 use crate::{
-    DynamoStore,
-    keys::Key,
-    presence,
-    requests::{Repeat, TURNS, Written, decode, pause},
-    write::Write,
+    DynamoStore, presence,
+    requests::{Repeat, TURNS, Written, pause},
 };
 
 pub(super) async fn forget(
@@ -18,22 +15,21 @@ pub(super) async fn forget(
     subscriber: &Subscriber,
     id: &ConnectionId,
 ) -> Result<Option<Connection>, Fault> {
-    let removal = Write::update(Key::connections(subscriber), "REMOVE #connections.#id")
-        .name("#id", id.as_str());
-    let silent = removal.clone().when(
-        "attribute_exists(#connections.#id) AND attribute_not_exists(#connections.#id.#announced)",
-    );
-    let announced = removal.when("attribute_exists(#connections.#id.#announced)");
+    let removal = update(subscriber, id, "REMOVE #id");
+    let silent = removal
+        .clone()
+        .when("attribute_exists(#id) AND attribute_not_exists(#id.#announced)");
+    let announced = removal.when("attribute_exists(#id.#announced)");
     for turn in 1..=TURNS {
         // Repeated after a lost answer it would say that there was no such connection.
         let written = store
             .write("forget", &silent, ReturnValue::AllOld, Repeat::Never)
             .await?;
         let stood = match written {
-            Written::Done(old) => return decode::<ConnectionsItem>(old, WHAT)?.one(id),
-            Written::Stood(stood) => ConnectionsItem::stood(stood.as_ref())?,
+            Written::Done(old) => return item::one(old, id),
+            Written::Stood(stood) => item::one(stood.unwrap_or_default(), id)?,
         };
-        let Some(connection) = stood.one(id)? else {
+        let Some(connection) = stood else {
             return Ok(None);
         };
         let both = [announced.clone(), presence::removal(subscriber, id)];

@@ -8,23 +8,18 @@ use service::ports::{Connection, FIRST_GATE, Fault, Gone, Parked, ParkedOutcome,
 
 use super::{
     WHAT,
-    item::{ConnectionsItem, references},
+    item::{self, references},
+    update,
 };
 use crate::{
     DynamoStore,
-    keys::{Item, Key},
-    requests::{Repeat, Written, decode},
-    write::{Write, number, text},
+    keys::Item,
+    requests::{Repeat, Written},
+    write::{number, text},
 };
 
 /// Parks at the end.
-const APPENDED: &str =
-    "#connections.#id.#parked = list_append(#connections.#id.#parked, :references)";
-
-/// An update of one connection's entry.
-fn update(subscriber: &Subscriber, id: &ConnectionId, expression: impl Into<String>) -> Write {
-    Write::update(Key::connections(subscriber), expression).name("#id", id.as_str())
-}
+const APPENDED: &str = "#id.#parked = list_append(#id.#parked, :references)";
 
 fn list(parked: &[Reference]) -> Result<AttributeValue, Fault> {
     let parked = references(parked)?.into_iter().map(text).collect();
@@ -33,9 +28,7 @@ fn list(parked: &[Reference]) -> Result<AttributeValue, Fault> {
 
 /// The connection as a write left it.
 fn after(item: Item, id: &ConnectionId) -> Result<Connection, Fault> {
-    decode::<ConnectionsItem>(item, WHAT)?
-        .one(id)?
-        .ok_or_else(|| Fault::Corrupt(WHAT.to_owned()))
+    item::one(item, id)?.ok_or_else(|| Fault::Corrupt(WHAT.to_owned()))
 }
 
 pub(super) async fn raise(
@@ -45,14 +38,10 @@ pub(super) async fn raise(
     gate: &str,
     deadline: Timestamp,
 ) -> Result<Result<Connection, Gone>, Fault> {
-    let write = update(
-        subscriber,
-        id,
-        "SET #connections.#id.#gates.#gate = :deadline",
-    )
-    .when("attribute_exists(#connections.#id)")
-    .name("#gate", gate)
-    .value(":deadline", number(deadline.millis()));
+    let write = update(subscriber, id, "SET #id.#gates.#gate = :deadline")
+        .when("attribute_exists(#id)")
+        .name("#gate", gate)
+        .value(":deadline", number(deadline.millis()));
     let written = store
         .write("raise_gate", &write, ReturnValue::AllNew, Repeat::Safe)
         .await?;
@@ -72,12 +61,10 @@ pub(super) async fn park(
     let mut write = update(subscriber, id, format!("SET {APPENDED}"))
         .value(":references", list(parked)?)
         .value(":none", number(0));
-    let something = "size(#connections.#id.#parked) > :none";
+    let something = "size(#id.#parked) > :none";
     write = match saw {
         Some(saw) => write
-            .when(format!(
-                "attribute_exists(#connections.#id.#gates.#saw) OR {something}"
-            ))
+            .when(format!("attribute_exists(#id.#gates.#saw) OR {something}"))
             .name("#saw", saw),
         None => write.when(something),
     };
@@ -95,8 +82,8 @@ pub(super) async fn park(
             }))
         }
         Written::Stood(stood) => {
-            let there = ConnectionsItem::stood(stood.as_ref())?;
-            Ok(if there.connections.contains_key(id.as_str()) {
+            let there = item::one(stood.unwrap_or_default(), id)?;
+            Ok(if there.is_some() {
                 ParkedOutcome::Changed
             } else {
                 ParkedOutcome::NotRegistered
@@ -115,9 +102,7 @@ pub(super) async fn unpark(
 ) -> Result<Result<Connection, Gone>, Fault> {
     // Short names: 200 of these have to fit into the 4 KiB of an expression
     // (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
-    let first: Vec<String> = (0..count)
-        .map(|index| format!("#c.#id.#p[{index}]"))
-        .collect();
+    let first: Vec<String> = (0..count).map(|index| format!("#id.#p[{index}]")).collect();
     let removed = if first.is_empty() {
         String::new()
     } else {
@@ -126,10 +111,9 @@ pub(super) async fn unpark(
     let mut write = update(
         subscriber,
         id,
-        format!("SET #c.#id.#gates.#gate = :deadline{removed}"),
+        format!("SET #id.#gates.#gate = :deadline{removed}"),
     )
-    .when("attribute_exists(#c.#id.#gates.#gate)")
-    .name("#c", "connections")
+    .when("attribute_exists(#id.#gates.#gate)")
     .name("#gate", gate)
     .value(":deadline", number(deadline.millis()));
     if count > 0 {
@@ -152,15 +136,13 @@ pub(super) async fn lower(
     gate: &str,
     other: Option<&str>,
 ) -> Result<bool, Fault> {
-    let mut write = update(subscriber, id, "REMOVE #connections.#id.#gates.#gate")
+    let mut write = update(subscriber, id, "REMOVE #id.#gates.#gate")
         .name("#gate", gate)
         .value(":none", number(0));
-    let nothing = "size(#connections.#id.#parked) = :none";
+    let nothing = "size(#id.#parked) = :none";
     write = match other {
         Some(other) => write
-            .when(format!(
-                "{nothing} OR attribute_exists(#connections.#id.#gates.#other)"
-            ))
+            .when(format!("{nothing} OR attribute_exists(#id.#gates.#other)"))
             .name("#other", other),
         None => write.when(nothing),
     };
@@ -170,7 +152,7 @@ pub(super) async fn lower(
     match written {
         Written::Done(_) => Ok(true),
         Written::Stood(stood) => {
-            let there = ConnectionsItem::stood(stood.as_ref())?.one(id)?;
+            let there = item::one(stood.unwrap_or_default(), id)?;
             Ok(there.is_none_or(|connection| !connection.gates.contains_key(gate)))
         }
     }
@@ -181,10 +163,8 @@ pub(super) async fn lower_first(
     subscriber: &Subscriber,
     id: &ConnectionId,
 ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault> {
-    let write = update(subscriber, id, "REMOVE #connections.#id.#gates.#gate")
-        .when(
-            "attribute_exists(#connections.#id.#gates.#gate) AND size(#connections.#id.#parked) = :none",
-        )
+    let write = update(subscriber, id, "REMOVE #id.#gates.#gate")
+        .when("attribute_exists(#id.#gates.#gate) AND size(#id.#parked) = :none")
         .name("#gate", FIRST_GATE)
         .value(":none", number(0));
     // Repeated it finds the gate gone, which its caller looks into.
@@ -197,7 +177,7 @@ pub(super) async fn lower_first(
         )
         .await?;
     match written {
-        Written::Done(item) => decode::<ConnectionsItem>(item, WHAT)?.all().map(Some),
+        Written::Done(item) => item::all(item).map(Some),
         Written::Stood(_) => Ok(None),
     }
 }
@@ -210,16 +190,16 @@ pub(super) async fn take(
     (gate, deadline): (&str, Timestamp),
     parked: &[Reference],
 ) -> Result<Option<Connection>, Fault> {
-    let mut conditions = vec!["attribute_exists(#connections.#id)".to_owned()];
+    let mut conditions = vec!["attribute_exists(#id)".to_owned()];
     let mut removed = Vec::new();
     for (index, name) in expired.keys().enumerate() {
-        conditions.push(format!("#connections.#id.#gates.#e{index} = :e{index}"));
+        conditions.push(format!("#id.#gates.#e{index} = :e{index}"));
         // What is raised anew cannot be removed by the same update.
         if name != gate {
-            removed.push(format!("#connections.#id.#gates.#e{index}"));
+            removed.push(format!("#id.#gates.#e{index}"));
         }
     }
-    let mut expression = "SET #connections.#id.#gates.#gate = :deadline".to_owned();
+    let mut expression = "SET #id.#gates.#gate = :deadline".to_owned();
     if !parked.is_empty() {
         expression = format!("{expression}, {APPENDED}");
     }

@@ -1,24 +1,48 @@
-//! The item that holds a subscriber's connections.
+//! The item that holds a subscriber's connections: an attribute for each.
 
 use std::collections::BTreeMap;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use protocol::{ConnectionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use service::ports::{Connection, Fault, Framing, Reference, TokenHash};
 
 use super::WHAT;
-use crate::{items::millis, keys::Item, requests::decode};
+use crate::{items::millis, keys::Item};
 
-#[derive(Default, Serialize, Deserialize)]
-pub(crate) struct ConnectionsItem {
-    #[serde(default)]
-    pub(crate) connections: BTreeMap<String, Entry>,
+/// What the names of the connections' attributes begin with, and no other's.
+const PREFIX: char = '#';
+
+/// The name of a connection's attribute.
+pub(super) fn attribute(id: &ConnectionId) -> String {
+    format!("{PREFIX}{id}")
+}
+
+/// All connections of an item.
+pub(super) fn all(item: Item) -> Result<BTreeMap<ConnectionId, Connection>, Fault> {
+    item.into_iter()
+        .filter_map(|(name, value)| {
+            Some((ConnectionId(name.strip_prefix(PREFIX)?.to_owned()), value))
+        })
+        .map(|(id, value)| Ok((id, connection(value)?)))
+        .collect()
+}
+
+/// One of them.
+pub(super) fn one(mut item: Item, id: &ConnectionId) -> Result<Option<Connection>, Fault> {
+    item.remove(&attribute(id)).map(connection).transpose()
+}
+
+fn connection(value: AttributeValue) -> Result<Connection, Fault> {
+    let entry: Entry = serde_dynamo::aws_sdk_dynamodb_1::from_attribute_value(value)
+        .map_err(|_| Fault::Corrupt(WHAT.to_owned()))?;
+    entry.connection()
 }
 
 /// One connection.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Entry {
+pub(super) struct Entry {
     token: TokenHash,
     framing: Framing,
     #[serde(with = "millis")]
@@ -30,33 +54,12 @@ pub(crate) struct Entry {
     parked: Vec<String>,
     /// Only there while it holds an announcement, so that a condition can ask whether it exists.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    pub(crate) announced: bool,
-}
-
-impl ConnectionsItem {
-    /// What stood where a condition failed.
-    pub(crate) fn stood(item: Option<&Item>) -> Result<Self, Fault> {
-        item.map_or_else(|| Ok(Self::default()), |item| decode(item.clone(), WHAT))
-    }
-
-    /// All connections.
-    pub(crate) fn all(self) -> Result<BTreeMap<ConnectionId, Connection>, Fault> {
-        self.connections
-            .into_iter()
-            .map(|(id, entry)| Ok((ConnectionId(id), entry.connection()?)))
-            .collect()
-    }
-
-    /// One of them.
-    pub(crate) fn one(mut self, id: &ConnectionId) -> Result<Option<Connection>, Fault> {
-        let entry = self.connections.remove(id.as_str());
-        entry.map(Entry::connection).transpose()
-    }
+    announced: bool,
 }
 
 impl Entry {
     /// The entry of a new connection, which has announced nothing.
-    pub(crate) fn new(connection: &Connection) -> Result<Self, Fault> {
+    pub(super) fn new(connection: &Connection) -> Result<Self, Fault> {
         Ok(Self {
             token: connection.token.clone(),
             framing: connection.framing,
@@ -72,7 +75,7 @@ impl Entry {
         })
     }
 
-    pub(crate) fn connection(self) -> Result<Connection, Fault> {
+    fn connection(self) -> Result<Connection, Fault> {
         Ok(Connection {
             token: self.token,
             framing: self.framing,
@@ -95,7 +98,7 @@ impl Entry {
 }
 
 /// References as they are stored.
-pub(crate) fn references(references: &[Reference]) -> Result<Vec<String>, Fault> {
+pub(super) fn references(references: &[Reference]) -> Result<Vec<String>, Fault> {
     references
         .iter()
         .map(serde_json::to_string)

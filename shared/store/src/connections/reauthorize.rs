@@ -2,6 +2,7 @@
 
 use service::ports::{Fault, Reauthorization, ReauthorizeError, SignedUse, TokenState};
 
+use super::update;
 use crate::{
     DynamoStore,
     keys::Key,
@@ -54,12 +55,12 @@ fn transaction(
     let authorised = TokenConnectionItem::new(subscriber, *ends_at);
     let authorised = Write::put(Key::token_connection(new, id), &authorised)?;
     let forgotten = Write::delete(Key::token_connection(old, id));
-    let own = Write::update(
-        Key::connections(subscriber),
-        "SET #connections.#id.#token = :new, #connections.#id.#ends_at = :ends",
+    let own = update(
+        subscriber,
+        id,
+        "SET #id.#token = :new, #id.#ends_at = :ends",
     )
-    .when("#connections.#id.#token = :old")
-    .name("#id", id.as_str())
+    .when("#id.#token = :old")
     .name("#ends_at", "ends-at")
     .value(":new", text(new.as_str()))
     .value(":old", text(old.as_str()))
