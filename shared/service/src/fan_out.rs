@@ -1,9 +1,12 @@
 //! Sending a batch of a log's events to everybody whom it concerns: each frame encoded once, connections at once, one
 //! connection's frames one after the other.
 
+use core::pin::pin;
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::{StreamExt as _, future::OptionFuture, join, stream, try_join};
+use futures::{
+    Stream, StreamExt as _, TryStreamExt as _, future::OptionFuture, join, stream, try_join,
+};
 use protocol::{
     ConnectionId, EventBody, LogId, ServerMessage, Subscriber, SubscriberId, Timestamp,
     change::{LogEntry, Member},
@@ -20,9 +23,14 @@ use crate::{
 /// Connections that are posted to at once.
 const AT_ONCE: usize = 64;
 
-/// Members that are read together: one query of about 100 KB, and the connections of a hundred of them in each batch, some
-/// batches at once.
+/// Members that are read together: one query of about 100 KB.
 const RECIPIENTS: usize = 1_000;
+
+/// Members whose connections are read together, in one batch; the first ones are sent to while the next are read.
+const GROUP: usize = 100;
+
+/// Groups that are read at once.
+const GROUPS_AT_ONCE: usize = 4;
 
 /// Some of those whom a batch concerns, and where the next ones begin.
 struct Recipients {
@@ -38,6 +46,15 @@ pub(crate) enum Sent {
     Lost,
     /// There is no time for more: everybody up to this one has had it.
     Until(SubscriberId),
+}
+
+/// What was sent.
+#[derive(Default)]
+struct Outcome {
+    /// To how many connections.
+    connections: usize,
+    /// The last message of the peer that each side of a conversation was handed.
+    received: BTreeMap<SubscriberId, u64>,
 }
 
 /// A connection, and how many of its items are done.
@@ -73,17 +90,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             self.recipients(log, batch, midway.as_ref().map(|it| &it.after))
         )?;
         let mut recipients = Some(first);
-        let mut delivered = BTreeMap::new();
-        let (mut connections, mut left) = (0, None);
+        let mut outcome = Outcome::default();
+        let mut left = None;
         while let Some(Recipients { members, next }) = recipients {
-            let sending = self.send_to(
-                log,
-                holding,
-                &frames,
-                &members,
-                &mut delivered,
-                &mut connections,
-            );
+            let sending = self.send_to(log, holding, &frames, &members, &mut outcome);
             // The next ones are read while these are sent to.
             let following = OptionFuture::from(
                 next.as_ref()
@@ -100,9 +110,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             recipients = following.transpose()?;
         }
         let took = self.since(begun);
+        let Outcome {
+            connections,
+            received,
+        } = outcome;
         self.environment
             .measure(Measure::Fanout { connections, took });
-        for (recipient, sequence) in delivered {
+        for (recipient, sequence) in received {
             self.received(log, &recipient, sequence).await?;
         }
         Ok(left.map_or(Sent::All, Sent::Until))
@@ -141,15 +155,48 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(Recipients { members, next })
     }
 
+    /// Sends to all connections of `members`; false if the lease was lost on the way.
     async fn send_to(
         &self,
         log: &LogId,
         holding: &mut Holding,
         frames: &[Frame],
         members: &[Member],
-        delivered: &mut BTreeMap<SubscriberId, u64>,
-        reached: &mut usize,
+        outcome: &mut Outcome,
     ) -> Result<bool, Fault> {
+        // Once around, unless the lease runs short: then it is renewed and those that are left come next.
+        let until = holding.no_post_after();
+        let all = self.connections_of(log, members);
+        let mut left = self.send_until(until, all, frames, outcome).await?;
+        while !left.is_empty() {
+            if !self.renew(log, holding).await? {
+                return Ok(false);
+            }
+            let until = holding.no_post_after();
+            let rest = stream::iter(left).map(Ok);
+            left = self.send_until(until, rest, frames, outcome).await?;
+        }
+        Ok(true)
+    }
+
+    /// The connections of `members`, each as soon as it is read.
+    fn connections_of<'a>(
+        &'a self,
+        log: &'a LogId,
+        members: &'a [Member],
+    ) -> impl Stream<Item = Result<Reached<'a>, Fault>> {
+        stream::iter(members.chunks(GROUP))
+            .map(move |group| self.connections_of_group(log, group))
+            .buffered(GROUPS_AT_ONCE)
+            .map_ok(|group| stream::iter(group).map(Ok))
+            .try_flatten()
+    }
+
+    async fn connections_of_group<'a>(
+        &self,
+        log: &LogId,
+        members: &'a [Member],
+    ) -> Result<Vec<Reached<'a>>, Fault> {
         let subscribers: Vec<Subscriber> = members
             .iter()
             .map(|it| Subscriber {
@@ -159,7 +206,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .collect();
         let read_at = self.environment.now();
         let mut connections = self.store.connections_of(&subscribers).await?;
-        let mut waiting: Vec<Reached<'_>> = Vec::new();
+        let mut group = Vec::new();
         for (member, subscriber) in members.iter().zip(subscribers) {
             for (id, connection) in connections.remove(&subscriber).unwrap_or_default() {
                 let target = Target {
@@ -168,50 +215,52 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     connection,
                     read_at,
                 };
-                waiting.push(Reached {
+                group.push(Reached {
                     target,
                     member,
                     done: 0,
                 });
             }
         }
-        *reached += waiting.len();
-        // Once around, unless the lease runs short: then it is renewed and those that are left come next.
-        while !waiting.is_empty() {
-            let until = holding.no_post_after();
-            let mut reached = stream::iter(waiting.drain(..))
-                .map(|it| Box::pin(self.push_left(it, frames, until)))
-                .buffer_unordered(AT_ONCE);
-            let mut left = Vec::new();
-            let mut failed = None;
-            while let Some(result) = reached.next().await {
-                let further = match result {
-                    Ok(further) => further,
-                    // The others get theirs; the lease is then not given back, and who takes over tells everybody.
-                    Err(fault) => {
-                        failed = Some(fault);
-                        continue;
-                    }
-                };
-                if let Some(sequence) = further.received {
-                    let recipient = further.reached.member.subscriber.clone();
-                    let newest = delivered.entry(recipient).or_insert(0);
-                    *newest = sequence.max(*newest);
+        Ok(group)
+    }
+
+    /// Sends to connections as far as it comes until then; those for which something is left.
+    async fn send_until<'a>(
+        &self,
+        until: Timestamp,
+        connections: impl Stream<Item = Result<Reached<'a>, Fault>>,
+        frames: &[Frame],
+        outcome: &mut Outcome,
+    ) -> Result<Vec<Reached<'a>>, Fault> {
+        let mut sent = pin!(
+            connections
+                .map(|it| Box::pin(async move { self.push_left(it?, frames, until).await }))
+                .buffer_unordered(AT_ONCE)
+        );
+        let mut left = Vec::new();
+        let mut failed = None;
+        while let Some(result) = sent.next().await {
+            let further = match result {
+                Ok(further) => further,
+                // The others get theirs; the lease is then not given back, and who takes over tells everybody.
+                Err(fault) => {
+                    failed = Some(fault);
+                    continue;
                 }
-                if further.is_left {
-                    left.push(further.reached);
-                }
+            };
+            if let Some(sequence) = further.received {
+                let recipient = further.reached.member.subscriber.clone();
+                let newest = outcome.received.entry(recipient).or_insert(0);
+                *newest = sequence.max(*newest);
             }
-            drop(reached);
-            if let Some(fault) = failed {
-                return Err(fault);
+            if further.is_left {
+                left.push(further.reached);
+            } else {
+                outcome.connections += 1;
             }
-            if !left.is_empty() && !self.renew(log, holding).await? {
-                return Ok(false);
-            }
-            waiting = left;
         }
-        Ok(true)
+        failed.map_or(Ok(left), Err)
     }
 
     /// Pushes what is left for one connection, as far as it comes until then.
