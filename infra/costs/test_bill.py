@@ -1,9 +1,10 @@
-"""The script of bills: by hand what it computes, and that docs/costs.md has its tables."""
+"""The script of bills: by hand what it computes, and that docs/costs.md and docs/scale.md say what it says."""
 
 import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -13,6 +14,18 @@ loader = importlib.machinery.SourceFileLoader("bill", os.path.join(HERE, "bill")
 bill = importlib.util.module_from_spec(importlib.util.spec_from_loader("bill", loader))
 sys.dont_write_bytecode = True
 loader.exec_module(bill)
+
+
+def document(name):
+    """The text of a document."""
+    with open(os.path.join(HERE, "..", "..", "docs", name), encoding="utf-8") as file:
+        return file.read()
+
+
+def example():
+    """The month that docs/costs.md has as an example."""
+    with open(os.path.join(HERE, "example.json"), encoding="utf-8") as file:
+        return bill.month(json.load(file))
 
 
 class Bills(unittest.TestCase):
@@ -61,15 +74,68 @@ class Bills(unittest.TestCase):
     def test_the_example_runs(self):
         command = [os.path.join(HERE, "bill"), os.path.join(HERE, "example.json")]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        with open(command[1], encoding="utf-8") as file:
-            total = bill.month(json.load(file)).total()
-        self.assertIn(f"{total:,.2f} $", printed)
+        self.assertIn(f"{example().total():,.2f} $", printed)
 
-    def test_the_document_has_the_script_s_tables(self):
-        with open(os.path.join(HERE, "..", "..", "docs", "costs.md"), encoding="utf-8") as file:
-            document = file.read()
+
+class Documents(unittest.TestCase):
+    """What they quote is what the script computes now."""
+
+    def assert_rows(self, text, rows):
+        """Each row is a line of the text."""
+        lines = text.splitlines()
+        for name, dollars in rows:
+            self.assertIn(f"| {name} | {dollars} |", lines)
+
+    def test_costs_has_the_script_s_tables(self):
+        text = document("costs.md")
         for table in bill.tables().split("\n\n"):
-            self.assertIn(table, document, "run infra/costs/bill --table")
+            self.assertIn(table, text, "run infra/costs/bill --table")
+
+    def test_costs_has_the_example_s_month(self):
+        month = example()
+        rows = [(what, f"{dollars:,.2f}") for what, dollars in month.dollars().items()]
+        self.assert_rows(document("costs.md"), rows + [("a month", f"{month.total():,.2f}")])
+
+    def test_scale_has_the_totals_of_the_workloads_that_it_quotes(self):
+        text = document("scale.md")
+        quoted = re.findall(r"`infra/costs/bill`[^`]*`(\{[^`]*\})`", text)
+        self.assertEqual(len(quoted), 2)
+        for workload in quoted:
+            total = bill.month(json.loads(workload)).total()
+            self.assertRegex(text, rf"(?<![\d,.]){total:,.0f}(?![\d,]|\.\d)", workload)
+
+    def test_scale_has_the_month_of_a_million_connections(self):
+        text = document("scale.md")
+        (workload,) = re.findall(r"`(\{\"connects\"[^`]*\})`", text)
+        workload = json.loads(workload)
+        month = bill.month(workload)
+        dollars = month.dollars()
+        talk = {"direct-messages": 100_000_000, "channels": [{"members": 10, "messages": 50_000_000}]}
+        more = bill.month({**workload, **talk}).total() - month.total()
+        self.assert_rows(
+            text,
+            [
+                ("connection minutes", f"{dollars['connection minute']:,.0f}"),
+                ("gateway messages: pings and `ack`s", f"{dollars['gateway message']:,.0f}"),
+                ("DynamoDB", f"{dollars['write unit'] + dollars['read unit']:,.0f}"),
+                ("Lambda", f"{dollars['invocation'] + dollars['GB-second']:,.0f}"),
+                ("logs", f"{dollars['GB of logs']:,.0f}"),
+                ("**together**", f"**{month.total():,.0f}**"),
+                ("100 million direct messages and 50 million to channels of ten", f"{more:,.0f} more"),
+            ],
+        )
+
+    def test_scale_has_the_units_of_a_connect(self):
+        text = document("scale.md")
+        connect, end = bill.UNITS["connect"]["write"], bill.UNITS["disconnect"]["write"]
+        for said in (
+            f"A connect is {connect} write units",
+            f"Connecting writes the same {connect} units",
+            f"| **here**: connections with the subscriber | {connect} writes |",
+            f"| {connect} + 2 × channels writes",
+            f"| write units: connects and ends, {connect + end} each |",
+        ):
+            self.assertIn(said, text)
 
 
 if __name__ == "__main__":
