@@ -214,29 +214,79 @@ fn the_invariants_name_tests_that_are_there() -> Result<()> {
 
 #[test]
 fn links_between_documents_lead_somewhere() -> Result<()> {
-    for document in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "docs/invariants.md",
-        "docs/protocol.md",
-        "docs/tokens.md",
-    ] {
-        let text = read(document)?;
-        let folder = root().join(document);
-        let folder = folder.parent().context("a document is in a folder")?;
-        for link in text.split("](").skip(1) {
-            let target = link.split([')', '#']).next().unwrap_or_default();
-            if target.is_empty() || target.contains("://") {
-                continue;
-            }
-            ensure!(
-                folder.join(target).exists(),
-                "{document} links to {target}, which is not there"
-            );
+    let mut documents = vec![
+        root().join("README.md"),
+        root().join("ARCHITECTURE.md"),
+        root().join("CONTRIBUTING.md"),
+    ];
+    for entry in fs::read_dir(root().join("docs"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "md") {
+            documents.push(path);
         }
     }
+    ensure!(documents.len() > 10, "only {} documents", documents.len());
+    let mut followed = 0;
+    for document in documents {
+        let text = fs::read_to_string(&document)?;
+        let folder = document.parent().context("a document is in a folder")?;
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            if link.contains("://") {
+                continue;
+            }
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if target.is_empty() {
+                document.clone()
+            } else {
+                folder.join(target)
+            };
+            let dangling = format!("{} links to {link}, which is not there", document.display());
+            ensure!(target.exists(), "{dangling}");
+            if !anchor.is_empty() {
+                let there = fs::read_to_string(&target)?;
+                ensure!(anchors(&there).contains(anchor), "{dangling}");
+            }
+            followed += 1;
+        }
+    }
+    ensure!(followed > 50, "only {followed} links were followed");
     Ok(())
+}
+
+#[test]
+fn anchors_are_those_of_github() {
+    let document = "# The `$connect`: what, and why\n```sh\n# no heading\n```\n## Limits\n#no heading\n### Limits\n";
+    let expected = ["the-connect-what-and-why", "limits", "limits-1"];
+    assert_eq!(anchors(document), Names::from(expected.map(str::to_owned)));
+}
+
+/// The anchors of a document's headings: in lower case, without punctuation, a hyphen for each space, and a number behind what
+/// was there before.
+fn anchors(document: &str) -> Names {
+    let mut anchors = Names::new();
+    let mut is_code = false;
+    for line in document.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        let heading = line.trim_start_matches('#');
+        if is_code || heading == line || !heading.starts_with(' ') {
+            continue;
+        }
+        let slug: String = heading
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|it| it.is_alphanumeric() || matches!(*it, ' ' | '-' | '_'))
+            .map(|it| if it == ' ' { '-' } else { it })
+            .collect();
+        let mut anchor = slug.clone();
+        let mut earlier = 0;
+        while !anchors.insert(anchor.clone()) {
+            earlier += 1;
+            anchor = format!("{slug}-{earlier}");
+        }
+    }
+    anchors
 }
 
 /// Everything that is wrong with the dependencies of `crates`.
