@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use protocol::{RequestId, frame::DisconnectCode};
+use protocol::{RequestId, frame::DisconnectCode, limits};
 
 use crate::{
     GATE, Identity, Service, Store,
@@ -92,7 +92,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     read_at: now,
                 };
                 if target.connection.opening_gate().is_some() {
-                    self.drop_unopened(&target).await?;
+                    self.drop_target(&target).await?;
                     return Ok(None);
                 }
                 Ok(Some(target))
@@ -120,7 +120,14 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } = &incoming.identity;
         let now = self.environment.now();
         let code = match self.store.token(token).await? {
-            Some(record) if record.is_good(now) => DisconnectCode::ConnectionLimit,
+            Some(record) if record.is_good(now) => {
+                let others = self.store.connections(subscriber).await?.len();
+                if others < limits::CONNECTIONS_PER_SUBSCRIBER {
+                    DisconnectCode::Shutdown
+                } else {
+                    DisconnectCode::ConnectionLimit
+                }
+            }
             Some(record) if now >= record.expires => DisconnectCode::TokenExpired,
             _ => DisconnectCode::TokenInvalidated,
         };

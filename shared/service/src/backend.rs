@@ -130,6 +130,17 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// # Errors
     /// `not-found`, or a fault.
     pub async fn delete_channel(&self, channel: &ChannelKey) -> Result<(), Refused> {
+        self.end_channel(channel).await?;
+        // Also for a repeat: the first try may have died before it.
+        let job = Job::Dismantle {
+            channel: channel.clone(),
+        };
+        self.workers.start(&job).await?;
+        Ok(())
+    }
+
+    /// Carries out the transaction that ends a channel, or finishes one that began.
+    pub(crate) async fn end_channel(&self, channel: &ChannelKey) -> Result<(), Refused> {
         let needs = Needs {
             channel: Some(channel.clone()),
             ..Needs::default()
@@ -138,11 +149,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             backend::delete_channel(channel, known)
         })
         .await?;
-        // Also for a repeat: the first try may have died before it.
-        let job = Job::Dismantle {
-            channel: channel.clone(),
-        };
-        self.workers.start(&job).await?;
         Ok(())
     }
 

@@ -6,13 +6,10 @@
 //! | the transaction | events nobody has pushed | the lease ends, and the next writer, reader or the sweep drains |
 //! | | rows of a channel that ended | the worker, whose job was started before |
 
-use core::time::Duration;
-
 use protocol::{
     ChannelKey, ConnectionId, Decision, Known, LogId, Rejection, ServerMessage, backend,
-    change::{Change, LogEntry, RowChange},
+    change::{Change, LogEntry},
     decide::{Commit, Then},
-    limits,
     plan::Plan,
 };
 
@@ -21,11 +18,6 @@ use crate::{
     append::Allocated,
     ports::{AllocateError, Allocation, Environment, Fault, Measure, Workers},
 };
-
-/// How long the end of a channel may be on its way.
-const ENDING: Duration = Duration::from_secs(10);
-/// How long to wait before looking again.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Places that were taken for a change and are kept while it is decided again.
 #[derive(Clone, Debug)]
@@ -150,73 +142,6 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             entries: change.entries,
             answer,
         }))
-    }
-
-    /// Removes the rows of a channel that ended, a page at a time. Safe to be done twice, and by two at once.
-    ///
-    /// The job is started before the transaction that ends the channel, because who carries that out may die right after
-    /// it; so the end is waited for. If it does not come, its handler died before it and the channel is open: the job
-    /// fails, and its repeat a minute later looks once more.
-    pub(crate) async fn dismantle(&self, channel: &ChannelKey) -> Result<(), Fault> {
-        let given_up = self.environment.now().plus(ENDING);
-        let mut attempt = 0;
-        loop {
-            match self.remove_rows(channel).await {
-                Ok(true) => return Ok(()),
-                Ok(false) if given_up <= self.environment.now() => {
-                    return Err(Fault::Refused("the channel has not ended".to_owned()));
-                }
-                Ok(false) => self.environment.sleep(LOOK_AGAIN).await,
-                Err(fault) => {
-                    self.again(&mut attempt, channel.id.as_str(), fault).await?;
-                }
-            }
-        }
-    }
-
-    /// One pass over the rows of a channel that ended; whether none is left.
-    async fn remove_rows(&self, channel: &ChannelKey) -> Result<bool, Fault> {
-        if self.store.roster(channel).await?.is_some_and(|it| it.open) {
-            return Ok(false);
-        }
-        let log = channel.log();
-        let Some(head) = self.store.head(&log).await?.filter(|it| !it.active) else {
-            return Ok(true);
-        };
-        let mut none_left = true;
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .members(channel, after.as_ref(), limits::PAGE)
-                .await?;
-            after = page.items.last().map(|it| it.subscriber.clone());
-            for member in page.items.iter().filter(|it| it.is_current()) {
-                let change = Change {
-                    channel: channel.clone(),
-                    at: self.environment.now(),
-                    entries: Vec::new(),
-                    head: None,
-                    roster: None,
-                    profile: None,
-                    rows: vec![RowChange::Left {
-                        subscriber: member.subscriber.clone(),
-                        administrator: member.administrator,
-                        joined: member.joined,
-                        sequence: head.sequence,
-                    }],
-                };
-                match self.store.change(&change).await {
-                    Ok(()) => {}
-                    // Another was faster with this row, or only met us there: the next pass tells.
-                    Err(Fault::Conflict) => none_left = false,
-                    Err(fault) => return Err(fault),
-                }
-            }
-            if !page.more {
-                return Ok(none_left);
-            }
-        }
     }
 
     /// Closes the places that will not be used.

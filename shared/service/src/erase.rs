@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use protocol::{Destination, EventBody, LogId, Subscriber, limits};
 
 use crate::{
@@ -10,6 +11,8 @@ use crate::{
     ports::{Environment, Fault, Job, Pushes, Workers},
 };
 
+/// Logs that are left at once.
+const AT_ONCE: usize = 16;
 /// How long one job works on a log before it hands on to the next.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,21 +32,31 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// Ends the memberships, forgets the presence, and starts a job for each log that may hold what the person wrote.
     pub(crate) async fn erase_job(&self, subscriber: &Subscriber) -> Result<(), Fault> {
-        for log in self.logs_of(subscriber).await? {
-            if let LogId::Channel(channel) = &log {
-                match self.remove_member(channel, &subscriber.id).await {
-                    Ok(()) | Err(Refused::Rejected(_)) => {}
-                    Err(Refused::Fault(fault)) => return Err(fault),
-                }
-            }
-            let job = Job::EraseLog {
-                subscriber: subscriber.clone(),
-                log,
-                after: 0,
-            };
-            self.workers.start(&job).await?;
-        }
+        // Those who could see it are told before there is nothing left to tell, and nobody to be told.
+        self.tell_presence(subscriber, false).await?;
+        let logs = self.logs_of(subscriber).await?;
+        let erased: Vec<Result<(), Fault>> = stream::iter(logs)
+            .map(|log| Box::pin(self.leave_and_erase(subscriber, log)))
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        erased.into_iter().collect::<Result<(), _>>()?;
         self.store.forget_presence(subscriber).await
+    }
+
+    async fn leave_and_erase(&self, subscriber: &Subscriber, log: LogId) -> Result<(), Fault> {
+        if let LogId::Channel(channel) = &log {
+            match self.remove_member(channel, &subscriber.id).await {
+                Ok(()) | Err(Refused::Rejected(_)) => {}
+                Err(Refused::Fault(fault)) => return Err(fault),
+            }
+        }
+        let job = Job::EraseLog {
+            subscriber: subscriber.clone(),
+            log,
+            after: 0,
+        };
+        self.workers.start(&job).await
     }
 
     /// Replaces what the person wrote, page by page.

@@ -277,7 +277,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } = &mut reached;
         let items = items_for(frames, member, &target.id, until);
         let items = items.get(*done..).unwrap_or_default();
-        let pushed = self.push(target, items, Some(until)).await?;
+        let pushed = match self.push(target, items, Some(until)).await {
+            // One connection's entry must not keep a whole log: it comes back with a new one.
+            Err(Fault::Corrupt(what)) => {
+                tracing::error!(%what, connection = %target.id, "cannot be pushed to; dropped");
+                self.drop_target(target).await?;
+                return Ok(Further {
+                    is_left: false,
+                    received: None,
+                    reached,
+                });
+            }
+            pushed => pushed?,
+        };
         let received = newest_from_peer(items, pushed.delivered, frames, target);
         *done += pushed.done;
         Ok(Further {

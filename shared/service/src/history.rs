@@ -43,18 +43,7 @@ impl<S: Logs + Presences, G, W: Workers, E: Environment> Service<S, G, W, E> {
         head: &Head,
         range: Range,
     ) -> Result<History, Fault> {
-        let end = self.contiguous_end(log, head).await?;
-        let slice = match range {
-            Range::Latest { limit } => self.store.entries_before(log, end + 1, limit).await?,
-            Range::Before { sequence, limit } => {
-                self.store
-                    .entries_before(log, sequence.min(end + 1), limit)
-                    .await?
-            }
-            Range::After { sequence, limit } => {
-                self.store.entries_after(log, sequence, end, limit).await?
-            }
-        };
+        let (slice, end) = self.slice(log, head, range).await?;
         let first = slice.entries.first().map(|it| it.event.sequence);
         let first_sequence = match first {
             Some(1) => 1,
@@ -72,6 +61,28 @@ impl<S: Logs + Presences, G, W: Workers, E: Environment> Service<S, G, W, E> {
             first_sequence,
             last_sequence: end,
         })
+    }
+
+    /// The stored entries of a range, and the log's contiguous end.
+    pub(crate) async fn slice(
+        &self,
+        log: &LogId,
+        head: &Head,
+        range: Range,
+    ) -> Result<(Slice, u64), Fault> {
+        let end = self.contiguous_end(log, head).await?;
+        let slice = match range {
+            Range::Latest { limit } => self.store.entries_before(log, end + 1, limit).await?,
+            Range::Before { sequence, limit } => {
+                self.store
+                    .entries_before(log, sequence.min(end + 1), limit)
+                    .await?
+            }
+            Range::After { sequence, limit } => {
+                self.store.entries_after(log, sequence, end, limit).await?
+            }
+        };
+        Ok((slice, end))
     }
 
     /// Entries as clients see them, with the presence of who joined.

@@ -13,7 +13,7 @@ use crate::{
 /// How long the worker drains before it hands on to another invocation of itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of what waits for it.
-const BEHIND: Duration = Duration::from_secs(60);
+const BEHIND: Duration = Duration::from_secs(30);
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Carries out a job.

@@ -121,7 +121,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     connection: connection.clone(),
                     read_at: now,
                 };
-                self.drop_unopened(&target).await?;
+                self.drop_target(&target).await?;
                 return Ok(None);
             }
             let Some(deadline) = connection.gates.get(FIRST_GATE) else {

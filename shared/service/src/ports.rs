@@ -44,7 +44,7 @@ pub enum Fault {
     /// Nobody knows whether it took place: the answer was lost.
     #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// What was found cannot be read: a defect, not a passing fault.
-    #[error("unreadable item: {0}")]
+    /// What was found cannot be read, or not be added to: no passing fault.
+    #[error("unusable item: {0}")]
     Corrupt(String),
 }

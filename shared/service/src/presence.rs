@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use core::time::Duration;
 
+use futures::try_join;
 use protocol::{
     ChannelKey, ConnectionId, LogId, ServerMessage, Subscriber, digest::sha256_hex, limits,
     model::Presence,
@@ -212,9 +213,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let LogId::Channel(channel) = log else {
             return Ok(None);
         };
-        let invitation = self.store.invitation(subscriber, &channel.id).await?;
-        let profile = self.store.profile(channel).await?;
-        let (Some(invitation), Some(profile)) = (invitation, profile) else {
+        let (invitation, profile, roster) = try_join!(
+            self.store.invitation(subscriber, &channel.id),
+            self.store.profile(channel),
+            self.store.roster(channel),
+        )?;
+        // An invitation outlives its channel.
+        let (Some(invitation), Some(profile), true) =
+            (invitation, profile, roster.is_some_and(|it| it.open))
+        else {
             return Ok(None);
         };
         Ok(Some(

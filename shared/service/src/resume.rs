@@ -8,6 +8,7 @@ use protocol::{
     ChannelKey, Destination, LogId, Subscriber, Timestamp,
     change::Member,
     decide::{History, Positions, Range},
+    frame::fitting,
     limits,
 };
 
@@ -84,10 +85,24 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             sequence: position,
             limit: limits::PAGE,
         };
-        let mut page = self.history_from(log, head, range).await?;
+        let (slice, end) = self.slice(log, head, range).await?;
+        let mut events = self.on_the_wire(log, &slice.entries).await?;
+        let first_sequence = slice
+            .entries
+            .first()
+            .map_or(end + 1, |it| it.event.sequence);
         // What lies between the position and what is retained is gone: the page is not all of it.
-        page.more |= position > 0 && position + 1 < page.first_sequence;
-        Ok(page)
+        let gap = position > 0 && position + 1 < first_sequence;
+        // The pages of all positions are held together, and all that is answered fits one message.
+        let fit = fitting(None, events.iter());
+        let more = slice.more || gap || fit < events.len();
+        events.truncate(fit);
+        Ok(History {
+            events,
+            more,
+            first_sequence,
+            last_sequence: end,
+        })
     }
 
     /// Destinations without a position in which a place was allocated after `since`.

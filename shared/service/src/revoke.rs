@@ -76,9 +76,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .store
                 .tokens_of(subscriber, after.as_ref(), limits::PAGE)
                 .await?;
-            for token in &page.items {
-                self.invalidate(token).await?;
-            }
+            // Each to its end, also if another fails: a repeat then has less to do.
+            let invalidated: Vec<Result<bool, Fault>> = stream::iter(&page.items)
+                .map(|token| Box::pin(self.invalidate(token)))
+                .buffer_unordered(AT_ONCE)
+                .collect()
+                .await;
+            invalidated.into_iter().collect::<Result<Vec<_>, _>>()?;
             after = page.items.into_iter().next_back();
             if !page.more {
                 return Ok(());

@@ -21,6 +21,8 @@ const BATCH: usize = 100;
 const BATCHES_AT_ONCE: usize = 4;
 /// Rounds without any item before a batch gives up: about two seconds of nothing but throttling.
 const FRUITLESS: u32 = 8;
+/// Items at most of a page on the way past what has expired: about as many as a query's 1 MB holds.
+const STRIDE: usize = 1_000;
 
 /// A query of one partition.
 pub(crate) struct Query<'a> {
@@ -45,8 +47,8 @@ impl DynamoStore {
         let wanted = limit.saturating_add(1);
         let mut found = Vec::new();
         let mut start = query.after;
+        let mut page = wanted;
         loop {
-            let page = i32::try_from(wanted - found.len()).unwrap_or(i32::MAX);
             let output = self
                 .client
                 .query()
@@ -58,13 +60,14 @@ impl DynamoStore {
                 .set_expression_attribute_values(Some(values(&query.values)))
                 .set_exclusive_start_key(start)
                 .scan_index_forward(query.ascending)
-                .limit(page)
+                .limit(i32::try_from(page).unwrap_or(i32::MAX))
                 .set_return_consumed_capacity(self.measured())
                 .send()
                 .await
                 .map_err(|error| fault(&error))?;
             self.meter(pattern, output.consumed_capacity.as_slice());
             let items = output.items.unwrap_or_default();
+            let (read, before) = (items.len(), found.len());
             found.extend(items.into_iter().filter(|item| self.is_live(item)));
             if found.len() >= wanted {
                 found.truncate(limit);
@@ -74,6 +77,13 @@ impl DynamoStore {
                 Some(last) if !last.is_empty() => start = Some(last),
                 _ => return Ok((found, false)),
             }
+            // DynamoDB deletes what has expired within days: a stretch of that is crossed in ever larger steps.
+            let expired = read - (found.len() - before);
+            page = if expired > 0 {
+                page.saturating_mul(4).min(STRIDE)
+            } else {
+                wanted - found.len()
+            };
         }
     }
 

@@ -38,6 +38,8 @@ fn by_code(code: &str, status: u16) -> Fault {
         "ConditionalCheckFailedException" | "TransactionConflictException" => Fault::Conflict,
         // The same transaction is being carried out by an earlier attempt.
         "TransactionInProgressException" => Fault::Unknown(code.to_owned()),
+        // A defect, or an item that has no room for more: no repeat helps.
+        "ValidationException" => Fault::Corrupt(code.to_owned()),
         _ if status >= 500 => Fault::Unknown(code.to_owned()),
         _ => Fault::Refused(code.to_owned()),
     }

@@ -74,7 +74,9 @@ impl Presences for DynamoStore {
     }
 
     async fn forget_presence(&self, subscriber: &Subscriber) -> Result<(), Fault> {
-        let write = Write::delete(Key::presence(subscriber));
+        let write = Write::delete(Key::presence(subscriber))
+            .when("attribute_not_exists(#announcements) OR size(#announcements) = :none")
+            .value(":none", number(0));
         self.write("forget_presence", &write, ReturnValue::None, Repeat::Safe)
             .await?;
         Ok(())

@@ -113,10 +113,12 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
         }
         RowChange::Invited { subscriber, from } => {
             let item = InvitationItem::new(from.as_ref(), at);
-            vec![Write::put(
-                Key::invitation(&own(subscriber), &channel.id),
-                &item,
-            )?]
+            vec![
+                // Who has joined meanwhile would find it after being removed, and come back with it.
+                Write::check(Key::member(channel, subscriber))
+                    .when("attribute_not_exists(#channel) OR attribute_exists(#left)"),
+                Write::put(Key::invitation(&own(subscriber), &channel.id), &item)?,
+            ]
         }
         RowChange::Uninvited { subscriber } => {
             vec![Write::delete(Key::invitation(

@@ -43,7 +43,8 @@ pub(super) fn check(state: &mut State, change: &Change, now: Timestamp) -> Resul
         } => channel
             .current(subscriber)
             .is_some_and(|it| (it.joined, it.administrator) == (*joined, !administrator)),
-        RowChange::Invited { .. } | RowChange::Uninvited { .. } => true,
+        RowChange::Invited { subscriber, .. } => channel.current(subscriber).is_none(),
+        RowChange::Uninvited { .. } => true,
     });
     let holds = !taken
         && !head_there
@@ -77,9 +78,8 @@ fn check_items(change: &Change) -> Result<(), Fault> {
                 (subscriber, &["member", "seniority", "channel", "former"])
             }
             RowChange::Administrator { subscriber, .. } => (subscriber, &["member"]),
-            RowChange::Invited { subscriber, .. } | RowChange::Uninvited { subscriber } => {
-                (subscriber, &["invitation"])
-            }
+            RowChange::Invited { subscriber, .. } => (subscriber, &["member", "invitation"]),
+            RowChange::Uninvited { subscriber } => (subscriber, &["invitation"]),
         };
         items.extend(sides.iter().map(|side| format!("{side} of {subscriber}")));
     }

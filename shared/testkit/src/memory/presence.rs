@@ -10,7 +10,10 @@ use super::Memory;
 impl Presences for Memory {
     async fn forget_presence(&self, subscriber: &Subscriber) -> Result<(), Fault> {
         self.write("forget_presence", |state, _| {
-            state.person_mut(subscriber).presence = Default::default();
+            let presence = &mut state.person_mut(subscriber).presence;
+            if presence.state.announcements.is_empty() {
+                *presence = Default::default();
+            }
         })
         .await
     }
