@@ -9,6 +9,7 @@ Needs aws-sam-translator, nothing else, no network and no account. Each rule is 
 import copy
 import json
 import os
+import re
 import sys
 
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
@@ -25,6 +26,13 @@ MANAGED = {
     "arn:aws:iam::aws:policy/AWSXrayWriteOnlyAccess",
     "AmazonAPIGatewayPushToCloudWatchLogs",
 }
+
+
+METRICS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "shared", "lambda", "src", "metrics.rs")
+NAMESPACE = "Messaging/${AWS::StackName}"
+# What is not alphanumeric has to stand in quotes, docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/search-expression-syntax.html
+# (2026-11).
+SEARCH = re.compile(rf"""SEARCH\('{{"{re.escape(NAMESPACE)}",(\w+)}} MetricName="(\w+)"', .*\)""")
 
 
 class NoPolicies(ManagedPolicyLoader):
@@ -180,39 +188,107 @@ def alarms_say_what_to_do(document):
         assert alarm["TreatMissingData"] == "notBreaching", f"{name} rings while nobody talks"
 
 
+def told():
+    """The names of the metrics that functions tell, and the dimensions that some have."""
+    with open(METRICS, encoding="utf-8") as source:
+        code = source.read().split("#[cfg(test)]")[0]
+    names = re.findall(r'(?:\.count\(|=> |push\(\s*&mut self\.\w+,\s*|"Name": )"(\w+)"', code)
+    dimensions = re.findall(r'"Dimensions": \[\["(\w+)"\]\]', code)
+    assert names and dimensions, f"{METRICS} is written otherwise"
+    return set(names), set(dimensions)
+
+
+def alarms_watch_what_is_told(document):
+    """Nobody tells a metric by another name, and an alarm on one without values never rings."""
+    names, _ = told()
+    for name, alarm in of(document, "AWS::CloudWatch::Alarm"):
+        watched = [alarm] + [it["MetricStat"]["Metric"] for it in alarm.get("Metrics", []) if "MetricStat" in it]
+        for metric in watched:
+            if NAMESPACE in text(metric.get("Namespace", "")):
+                assert metric["MetricName"] in names, f"{name} watches {metric['MetricName']}, which nobody tells"
+
+
 def the_dashboard_is_one(document):
-    """CloudWatch would refuse what is no JSON only when it is deployed."""
+    """CloudWatch would refuse what is no JSON only when it is deployed, and never what nobody tells."""
+    names, dimensions = told()
     for _, dashboard in of(document, "AWS::CloudWatch::Dashboard"):
-        body = dashboard["DashboardBody"]["Fn::Sub"]
-        assert len(json.loads(body)["widgets"]) > 5
+        widgets = json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]
+        assert len(widgets) > 5
+        for widget in widgets:
+            for metric in widget["properties"]["metrics"]:
+                found = [metric[1]] if metric[0] == NAMESPACE else []
+                if isinstance(metric[0], dict):
+                    expression = metric[0]["expression"]
+                    search = SEARCH.fullmatch(expression)
+                    assert search, f"{expression} is written otherwise"
+                    assert search[1] in dimensions, f"nothing is told by {search[1]}"
+                    found = [search[2]]
+                for name in found:
+                    assert name in names, f"the dashboard shows {name}, which nobody tells"
+
+
+def the_access_log_waits_for_the_account_s_role(document):
+    """Where the stack sets the role: API Gateway refuses a stage that logs before there is one."""
+    log = document["Resources"]["AccessLog"]
+    assert {"Ref": "Account"} in log.get("Metadata", {}).get("After", {}).get("Fn::If", []), "AccessLog does not wait"
+    for name, stage in of(document, "AWS::ApiGatewayV2::Stage"):
+        assert "AccessLog" in text(stage["AccessLogSettings"]), f"{name} does not wait"
+
+
+def what_belongs_together_is_given_together(document):
+    """Half an issuer, with which no authorizer starts, and a domain without a certificate are refused at once."""
+    defaults = {name: it.get("Default") for name, it in document["Parameters"].items()}
+
+    def holds(expression, values):
+        ((function, arguments),) = expression.items()
+        if function == "Fn::Equals":
+            left, right = (values[it["Ref"]] if isinstance(it, dict) else it for it in arguments)
+            return left == right
+        results = [holds(it, values) for it in arguments]
+        return {"Fn::And": all(results), "Fn::Or": any(results), "Fn::Not": not results[0]}[function]
+
+    def accepts(**given):
+        rules = document["Rules"].values()
+        return all(holds(it["Assert"], {**defaults, **given}) for rule in rules for it in rule["Assertions"])
+
+    issuer = {"JwtIssuer": "i", "JwtAudience": "a", "JwtJwksUrl": "https://k"}
+    domain = {"EdgeDomainName": "d", "EdgeCertificateArn": "arn"}
+    assert accepts() and accepts(**issuer) and accepts(**domain), "a whole set is refused"
+    assert not accepts(EdgeDomainName="d"), "a domain needs no certificate"
+    for missing in issuer:
+        assert not accepts(**{**issuer, missing: ""}), f"an issuer needs no {missing}"
+        assert not accepts(**{missing: issuer[missing]}), f"{missing} may be alone"
 
 
 RULES = {
-    every_invocation_is_permitted: lambda resources: resources.pop("MessageFunctionWebSocketApiDefaultPermission", None)
+    every_invocation_is_permitted: lambda resources, _: resources.pop("MessageFunctionWebSocketApiDefaultPermission", None)
     or resources.pop(next(name for name, it in resources.items() if it["Type"] == "AWS::Lambda::Permission")),
-    no_policy_has_a_wildcard: lambda resources: resources["ConnectFunctionRole"]["Properties"]["Policies"][0][
+    no_policy_has_a_wildcard: lambda resources, _: resources["ConnectFunctionRole"]["Properties"]["Policies"][0][
         "PolicyDocument"
     ]["Statement"][0].update(Action=["dynamodb:*"]),
-    every_function_has_a_role_of_its_own: lambda resources: resources["ConnectFunction"]["Properties"].update(
+    every_function_has_a_role_of_its_own: lambda resources, _: resources["ConnectFunction"]["Properties"].update(
         Role=resources["MessageFunction"]["Properties"]["Role"]
     ),
-    every_table_is_kept_encrypted_and_expires: lambda resources: resources["Events"]["Properties"].update(
+    every_table_is_kept_encrypted_and_expires: lambda resources, _: resources["Events"]["Properties"].update(
         TimeToLiveSpecification={"AttributeName": "ttl", "Enabled": False}
     ),
-    every_queue_is_encrypted: lambda resources: resources["DeadLetters"]["Properties"].update(
+    every_queue_is_encrypted: lambda resources, _: resources["DeadLetters"]["Properties"].update(
         SqsManagedSseEnabled=False
     ),
-    every_function_logs_into_a_group_that_forgets: lambda resources: resources["ApiLog"]["Properties"].pop(
+    every_function_logs_into_a_group_that_forgets: lambda resources, _: resources["ApiLog"]["Properties"].pop(
         "RetentionInDays"
     ),
-    what_fails_for_good_is_kept: lambda resources: resources.pop("FanoutFunctionEventInvokeConfig"),
-    stages_are_throttled_and_their_logs_have_no_token: lambda resources: resources["WebSocketApiStage"]["Properties"][
+    what_fails_for_good_is_kept: lambda resources, _: resources.pop("FanoutFunctionEventInvokeConfig"),
+    stages_are_throttled_and_their_logs_have_no_token: lambda resources, _: resources["WebSocketApiStage"]["Properties"][
         "AccessLogSettings"
     ]["Fn::If"][1].update(Format="$context.routeKey $request.querystring.access_token"),
-    alarms_say_what_to_do: lambda resources: resources["DrainAgeAlarm"]["Properties"].update(AlarmDescription="Oh"),
-    the_dashboard_is_one: lambda resources: resources["Dashboard"]["Properties"].update(
-        DashboardBody={"Fn::Sub": "{"}
+    alarms_say_what_to_do: lambda resources, _: resources["DrainAgeAlarm"]["Properties"].update(AlarmDescription="Oh"),
+    alarms_watch_what_is_told: lambda resources, _: resources["GateWaitAlarm"]["Properties"].update(MetricName="Gates"),
+    the_dashboard_is_one: lambda resources, _: resources["Dashboard"]["Properties"]["DashboardBody"].update(
+        {"Fn::Sub": resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"].replace("PostsGone", "Posts")}
     ),
+    the_access_log_waits_for_the_account_s_role: lambda resources, _: resources["AccessLog"].pop("Metadata"),
+    what_belongs_together_is_given_together: lambda _, rules: rules.pop("WholeIssuer"),
 }
 
 
@@ -222,7 +298,7 @@ def main():
     document = expand(template)
     for rule, violate in RULES.items():
         broken = copy.deepcopy(document)
-        violate(broken["Resources"])
+        violate(broken["Resources"], broken["Rules"])
         try:
             rule(broken)
         except (AssertionError, ValueError):
