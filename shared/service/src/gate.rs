@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// References at most that wait for one connection; beyond that one `resync` for each log.
-pub(crate) const PARKED: usize = 200;
+const PARKED: usize = 200;
 /// Further behind than this a client is dropped, comes back and resumes: its item has room for so much.
 const FAR_BEHIND: usize = 2 * PARKED;
 /// How often a throttled post is tried again before the rest is left to the worker.

@@ -20,7 +20,7 @@ mod tokens;
 pub use channels::{Channels, Page};
 pub use connections::{
     Connection, Connections, FIRST_GATE, Framing, Gone, Parked, ParkedOutcome, Reauthorization,
-    ReauthorizeError, Reference, RegisterError, Registration, is_first_gate, opener_gate,
+    ReauthorizeError, Reference, RegisterError, Registration, UNPARKED, is_first_gate, opener_gate,
 };
 pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, SHARDS, Slice};
 pub use outside::{Environment, Job, Measure, Midway, Outcome, Posted, Probe, Pushes, Workers};

@@ -10,8 +10,10 @@ use protocol::{
 
 use crate::{
     GATE, POST, Service, Store,
-    gate::PARKED,
-    ports::{Connection, Environment, Fault, Framing, Outcome, Posted, Pushes, Reference, Workers},
+    ports::{
+        Connection, Environment, Fault, Framing, Outcome, Posted, Pushes, Reference, UNPARKED,
+        Workers,
+    },
     push::Target,
 };
 
@@ -129,7 +131,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         mut done: usize,
     ) -> Result<Option<Connection>, Fault> {
         loop {
-            let count = done.min(PARKED);
+            let count = done.min(UNPARKED);
             let deadline = self.environment.now().plus(GATE);
             let left = self
                 .store

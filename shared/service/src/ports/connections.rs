@@ -61,6 +61,9 @@ pub struct Connection {
 /// The gate that every connection begins with. It holds back pushes until the connection is up, which it is not before
 /// `$connect` has returned; so the young connection loses nothing, and nobody mistakes its 410 for its end.
 pub const FIRST_GATE: &str = "connect";
+/// References at most that one update removes: each is named in its expression, which has 4 KiB
+/// (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
+pub const UNPARKED: usize = 200;
 
 /// The gate of one who tells a framed client that its session is open, in the place of the first.
 #[must_use]
@@ -299,8 +302,8 @@ pub trait Connections {
         references: &[Reference],
     ) -> Result<ParkedOutcome, Fault>;
 
-    /// Removes the first `count` parked references and renews the own gate, on condition that the own gate is still there;
-    /// the connection as it is then.
+    /// Removes the first `count` parked references, at most [`UNPARKED`], and renews the own gate, on condition that the own
+    /// gate is still there; the connection as it is then.
     async fn unpark(
         &self,
         subscriber: &Subscriber,

@@ -100,8 +100,7 @@ pub(super) async fn unpark(
     count: usize,
     deadline: Timestamp,
 ) -> Result<Result<Connection, Gone>, Fault> {
-    // Short names: 200 of these have to fit into the 4 KiB of an expression
-    // (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
+    // Short names: as many as may be removed have to fit.
     let first: Vec<String> = (0..count).map(|index| format!("#id.#p[{index}]")).collect();
     let removed = if first.is_empty() {
         String::new()

@@ -4,7 +4,7 @@ use protocol::{
     ChannelId, ChannelKey, DeliveryStatus, SubscriberId,
     change::{Invitation, Member, Profile, Replace, RowChange},
 };
-use service::ports::{Channels, Head, Logs};
+use service::ports::{Channels, Fault, Head, Logs};
 
 use super::fixtures::{
     Tenant, creation, head, ids, joined, json, left, now, person, profile, roster, rows, walk,
@@ -236,6 +236,18 @@ pub async fn invitations<S: Channels>(store: &S) {
         assert_eq!(stands().await, None);
     }
     assert_eq!(store.count_memberships(&bob).await.unwrap(), 0);
+
+    // Who is a member meanwhile would find it once it is none any more.
+    let joining = rows(&channel, vec![joined("bob", 3)]);
+    store.change(&joining).await.unwrap();
+    let invite = rows(&channel, vec![invited(None)]);
+    let late = store.change(&invite).await;
+    assert!(matches!(late, Err(Fault::Conflict)), "{late:?}");
+    assert_eq!(stands().await, None);
+    let leaving = rows(&channel, vec![left("bob", 3, 5)]);
+    store.change(&leaving).await.unwrap();
+    store.change(&invite).await.unwrap();
+    assert!(stands().await.is_some());
 }
 
 /// More channels than one batch takes, in any order, some twice, most of them not there.

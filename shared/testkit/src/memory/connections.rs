@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::{ConnectionId, Subscriber, Timestamp};
 use service::ports::{
     Connection, Connections, FIRST_GATE, Fault, Gone, Parked, ParkedOutcome, Reauthorization,
-    ReauthorizeError, Reference, RegisterError, Registration,
+    ReauthorizeError, Reference, RegisterError, Registration, UNPARKED,
 };
 
 use super::{Condition, Memory, state::State};
@@ -173,6 +173,9 @@ impl Connections for Memory {
         count: usize,
         deadline: Timestamp,
     ) -> Result<Result<Connection, Gone>, Fault> {
+        if count > UNPARKED {
+            return Err(Fault::Corrupt("the expression is too long".to_owned()));
+        }
         self.write("unpark", |state, _| {
             let connection = state.connection_mut(subscriber, id).ok_or(Gone)?;
             let own = connection.gates.get_mut(gate).ok_or(Gone)?;

@@ -3,11 +3,11 @@
 use core::time::Duration;
 
 use serde_json::{Value, json};
-use service::ports::{Connections as _, Framing, Job};
+use service::ports::{Connections as _, Environment as _, Framing, Job, Reference};
 use testkit::memory::Forced;
 
 use super::{coming_up, world};
-use crate::world::{Held, Line, World, of_type, sequences, types};
+use crate::world::{Held, Line, World, channel, of_type, sequences, types};
 
 fn say(text: &str) -> Value {
     json!({"type": "channel-message", "channel-id": "c", "content": text, "message-id": text})
@@ -284,11 +284,12 @@ fn a_connection_that_never_takes_anything_is_dropped_and_keeps_no_worker() {
     let (anna, bob) = two(&world);
     world.sockets().force(&bob.id, Some(Forced::Throttled));
     let saying = world.send(&anna, &say("one"));
-    world.sim.run_for(Duration::from_secs(180));
+    // The shortest life of a worker.
+    world.sim.run_for(Duration::from_secs(45));
     assert!(!saying.is_running());
     assert!(
         !world.sockets().is_open(&bob.id),
-        "it is more than 60 s behind"
+        "it is more than 30 s behind"
     );
     assert!(
         world.jobs_done().len() < 20,
@@ -296,6 +297,44 @@ fn a_connection_that_never_takes_anything_is_dropped_and_keeps_no_worker() {
         world.jobs_done().len()
     );
     world.settle();
+}
+
+/// Nobody posts to it while it takes nothing, and its item has an end.
+#[test]
+fn what_waits_for_a_connection_is_bounded_and_a_backlog_is_let_go() {
+    for (waiting, stays) in [(350, true), (450, false)] {
+        let world = world(8);
+        let (anna, bob) = two(&world);
+        world
+            .run({
+                let (service, bob) = (world.service.clone(), bob.clone());
+                async move {
+                    let (subscriber, until) = (bob.subscriber(), service.environment.now());
+                    let store = &service.store;
+                    let gate = store.raise_gate(subscriber, &bob.id, "dead", until).await?;
+                    assert!(gate.is_ok());
+                    let log = channel("d", "c");
+                    let references = vec![Reference::Resync { log }; waiting];
+                    store
+                        .park(subscriber, &bob.id, Some("dead"), &references)
+                        .await
+                }
+            })
+            .unwrap();
+        world.ask(&anna, say("one"));
+        world.settle();
+        assert_eq!(world.sockets().is_open(&bob.id), stays);
+        if stays {
+            assert_eq!(types(&world.take(&bob))[0], "resync");
+            let left = world.run({
+                let (service, bob) = (world.service.clone(), bob.clone());
+                async move {
+                    service.store.connections(bob.subscriber()).await.unwrap()[&bob.id].clone()
+                }
+            });
+            assert!(left.parked.is_empty() && left.gates.is_empty(), "{left:?}");
+        }
+    }
 }
 
 /// Its entry goes first. Whoever dies before the second step leaves a connection that nobody finds among its subscriber's.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::EventBody;
 use serde_json::{Value, json};
 use service::ports::{Channels as _, Logs as _};
 use testkit::memory::Failure;
@@ -300,6 +301,29 @@ fn a_channel_whose_deleter_dies_right_after_it_keeps_nobody_s_row() {
     }
     let listed = world.ask(&bob, json!({"type": "list-channels"}));
     assert_eq!(of_type(&listed, "channels")[0]["channels"], json!([]));
+}
+
+/// Its log takes nothing any more, so that nobody could even leave it.
+#[test]
+fn a_channel_whose_deleter_dies_before_its_end_ends_all_the_same() {
+    let world = world(12);
+    let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+    world.channel_of("c", &[&anna, &bob]);
+    let log = channel("d", "c");
+    let mut handler = world.hold(&anna, &json!({"type": "delete-channel", "channel-id": "c"}));
+    handler.until(|| !world.head(&log).active);
+    drop(handler);
+    world.settle();
+    for line in [&anna, &bob] {
+        let listed = world.ask(line, json!({"type": "list-channels"}));
+        assert_eq!(of_type(&listed, "channels")[0]["channels"], json!([]));
+    }
+    let end = world.entries(&log).last().map(|it| it.event.body.clone());
+    let is_end = matches!(
+        end,
+        Some(EventBody::ChannelDeleted { .. } | EventBody::Void)
+    );
+    assert!(is_end, "{end:?}");
 }
 
 /// Two administrators: one deletes the channel, the other takes its right, whose place in the log is before the end's.
