@@ -3,7 +3,7 @@
 mod problem;
 mod routes;
 
-use gateway::{Clients, Management};
+use gateway::Clients;
 use jwt::WithIssuer;
 use lambda::{Config, HttpEvent, System, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
@@ -17,21 +17,15 @@ type Api = Service<DynamoStore, Clients<DynamoStore, System>, Worker, WithIssuer
 async fn main() -> Result<(), Error> {
     init_logs();
     let config = Config::from_env()?;
-    let tables = Tables {
-        tokens: Config::required("TOKENS_TABLE")?,
-        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
-        channels: Config::required("CHANNELS_TABLE")?,
-        events: Config::required("EVENTS_TABLE")?,
-        sessions: Config::required("SESSIONS_TABLE")?,
-    };
+    let tables = Tables::all(Config::required)?;
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
     let client = client(endpoint, config.region.clone(), config.credentials.clone());
     let store = DynamoStore::new(client, tables);
-    let sockets = Management::new(config.signing_client(&connections)?, &connections);
+    let signing = config.signing_client(&connections)?;
     let service = Service {
         store: store.clone(),
-        gateway: Clients::new(sockets, store, System),
+        gateway: Clients::new(signing, &connections, store, System),
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };

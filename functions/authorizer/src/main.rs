@@ -1,7 +1,9 @@
 //! The `$connect` authorizer: a bearer token in, who it is out, or `Unauthorized`.
 
 use jwt::WithIssuer;
-use lambda::{AuthorizerEvent, Config, Origins, System, allow, init_logs, measured, unauthorized};
+use lambda::{
+    AuthorizerEvent, Config, Origins, System, allow, failed, init_logs, measured, unauthorized,
+};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use service::Service;
@@ -51,10 +53,7 @@ async fn authorize(
         Some(of) => service.authenticate_doorbell(token, &of).await,
         None => service.authenticate(token, event.framing()).await,
     };
-    let identity = identity.map_err(|fault| Diagnostic {
-        error_type: "Store".to_owned(),
-        error_message: fault.to_string(),
-    })?;
+    let identity = identity.map_err(failed)?;
     let identity = identity.ok_or_else(unauthorized)?;
     Ok(allow(&event, &identity))
 }

@@ -1,6 +1,6 @@
 //! `$disconnect`: forgets the connection, and has others told if that changes how its subscriber is seen.
 
-use lambda::{Config, System, WebSocketEvent, Worker, init_logs, measured};
+use lambda::{Config, System, WebSocketEvent, Worker, failed, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
 use service::Service;
@@ -43,9 +43,6 @@ async fn disconnect(service: &Disconnect, event: WebSocketEvent) -> Result<Value
     service
         .disconnect(&subscriber, event.connection())
         .await
-        .map_err(|fault| Diagnostic {
-            error_type: "Store".to_owned(),
-            error_message: fault.to_string(),
-        })?;
+        .map_err(failed)?;
     Ok(json!({"statusCode": 200}))
 }

@@ -1,7 +1,7 @@
 //! Each minute: what ends is ended, who ends soon is told, and what lies unpushed is handed to the worker.
 
-use gateway::{Clients, Management};
-use lambda::{Config, System, Worker, init_logs, measured};
+use gateway::Clients;
+use lambda::{Config, System, Worker, failed, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde::de::IgnoredAny;
 use service::Service;
@@ -24,10 +24,10 @@ async fn main() -> Result<(), Error> {
     let endpoint = config.dynamodb_endpoint();
     let client = client(endpoint, config.region.clone(), config.credentials.clone());
     let store = DynamoStore::new(client, tables);
-    let sockets = Management::new(config.signing_client(&connections)?, &connections);
+    let signing = config.signing_client(&connections)?;
     let service = Service {
         store: store.clone(),
-        gateway: Clients::new(sockets, store, System),
+        gateway: Clients::new(signing, &connections, store, System),
         workers: Worker::from_env(&config)?,
         environment: System,
     };
@@ -39,8 +39,5 @@ async fn main() -> Result<(), Error> {
 }
 
 async fn expire(service: &Expire) -> Result<(), Diagnostic> {
-    service.expire().await.map_err(|fault| Diagnostic {
-        error_type: "Store".to_owned(),
-        error_message: fault.to_string(),
-    })
+    service.expire().await.map_err(failed)
 }

@@ -1,7 +1,7 @@
 //! `$default`: one client message in, one decision carried out. Everything that is said goes out through the gateway; what
 //! this returns reaches nobody.
 
-use gateway::{Clients, Management};
+use gateway::Clients;
 use jwt::WithIssuer;
 use lambda::{Config, System, WebSocketEvent, Worker, init_logs, measured};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
@@ -16,21 +16,15 @@ type Message = Service<DynamoStore, Clients<DynamoStore, System>, Worker, WithIs
 async fn main() -> Result<(), Error> {
     init_logs();
     let config = Config::from_env()?;
-    let tables = Tables {
-        tokens: Config::required("TOKENS_TABLE")?,
-        subscribers: Config::required("SUBSCRIBERS_TABLE")?,
-        channels: Config::required("CHANNELS_TABLE")?,
-        events: Config::required("EVENTS_TABLE")?,
-        sessions: Config::required("SESSIONS_TABLE")?,
-    };
+    let tables = Tables::all(Config::required)?;
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
     let client = client(endpoint, config.region.clone(), config.credentials.clone());
     let store = DynamoStore::new(client, tables);
-    let sockets = Management::new(config.signing_client(&connections)?, &connections);
+    let signing = config.signing_client(&connections)?;
     let service = Service {
         store: store.clone(),
-        gateway: Clients::new(sockets, store, System),
+        gateway: Clients::new(signing, &connections, store, System),
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };

@@ -25,8 +25,9 @@ EXAMPLES
 
 WHAT IS WHERE
 The public port (--port) has the console page at /, the HTTP API under /v1/ and, for everything else, the template's \
-CloudFront distribution: SockJS at /messaging, the raw WebSocket at /messaging/websocket. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on AWS. DynamoDB and Lambda have \
-ports of their own, and the AWS CLI works with them:
+CloudFront distribution: SockJS at /messaging, the raw WebSocket at /messaging/websocket. Its /metrics are what the \
+functions measured, for Prometheus. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on AWS. \
+DynamoDB and Lambda have ports of their own, and the AWS CLI works with them:
       aws dynamodb list-tables --endpoint-url http://127.0.0.1:8083
 
 WHAT DIFFERS FROM AWS

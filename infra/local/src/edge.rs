@@ -16,9 +16,6 @@ const SCRIPT: &str = include_str!("../console/app.js");
 const PROTOCOL: &str = include_str!("../console/protocol.js");
 const STYLE: &str = include_str!("../console/style.css");
 
-/// What every SockJS endpoint answers at its base URL; a distribution does so by itself.
-const GREETING: &str = "Welcome to SockJS!\n";
-
 /// What stands behind the public port; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -61,9 +58,6 @@ impl Edge {
             ),
             (_, Some(distribution), _) => distribution.answer(request, source).await,
             ("/messaging/websocket", None, Some(sockets)) => sockets.upgrade(request, source).await,
-            ("/messaging" | "/messaging/", None, _) if reads => {
-                server::with_type(StatusCode::OK, "text/plain; charset=UTF-8", GREETING)
-            }
             _ => nothing_here(),
         }
     }

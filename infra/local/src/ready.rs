@@ -20,8 +20,9 @@ pub struct Urls {
     /// The base URL for SockJS clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sockjs: Option<String>,
-    /// The HTTP API.
-    pub api: String,
+    /// The HTTP API, if the template has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// The WebSocket API's own URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
@@ -55,8 +56,11 @@ impl Urls {
         Self {
             edge: format!("http://{edge}"),
             websocket: api.map(|_| format!("ws://{edge}/messaging/websocket")),
-            sockjs: api.map(|_| format!("http://{edge}{sockjs}")),
-            api: format!("http://{edge}/v1"),
+            sockjs: template
+                .distribution
+                .as_ref()
+                .map(|_| format!("http://{edge}{sockjs}")),
+            api: (!template.http_routes.is_empty()).then(|| format!("http://{edge}/v1")),
             stage: api.map(|api| format!("ws://{stage}/{}", api.stage)),
             management: api.map(|api| format!("http://{stage}/{}", api.stage)),
             dynamodb,
@@ -86,7 +90,7 @@ pub fn text(urls: &Urls) -> String {
         ("Console page", Some(&urls.edge)),
         ("WebSocket", urls.websocket.as_ref()),
         ("SockJS", urls.sockjs.as_ref()),
-        ("HTTP API", Some(&urls.api)),
+        ("HTTP API", urls.api.as_ref()),
         ("WebSocket API's stage", urls.stage.as_ref()),
         ("@connections", urls.management.as_ref()),
         ("DynamoDB", Some(&urls.dynamodb)),
@@ -96,15 +100,14 @@ pub fn text(urls: &Urls) -> String {
             let _ = writeln!(text, "  {name:<22} {url}");
         }
     }
-    let _ = writeln!(text, "\nOpen the page at {}/", urls.edge);
-    if let Some(websocket) = &urls.websocket {
-        let api = &urls.api;
+    if let (Some(websocket), Some(api)) = (&urls.websocket, &urls.api) {
+        let _ = writeln!(text, "\nOpen the page at {}/", urls.edge);
         let _ = write!(
             text,
             r#"or be alice in a terminal:
 
   TOKEN=$(curl -s -X POST {api}/domains/example/subscribers/alice/tokens | sed 's/.*"token":"\([^"]*\)".*/\1/')
-  websocat "{websocket}?access_token=$TOKEN"
+  npx --yes wscat --connect "{websocket}?access_token=$TOKEN"
 
 and type, for example:
 
@@ -127,7 +130,7 @@ mod tests {
             edge: "http://127.0.0.1:8080".to_owned(),
             websocket: url("/messaging/websocket"),
             sockjs: url("/messaging"),
-            api: "http://127.0.0.1:8080/v1".to_owned(),
+            api: Some("http://127.0.0.1:8080/v1".to_owned()),
             stage: None,
             management: None,
             dynamodb: "http://127.0.0.1:8083".to_owned(),
@@ -138,7 +141,7 @@ mod tests {
             "curl -s -X POST http://127.0.0.1:8080/v1/domains/example/subscribers/alice/tokens | sed"
         ));
         assert!(text.contains(
-            "\n  websocat \"ws://127.0.0.1:8080/messaging/websocket?access_token=$TOKEN\"\n"
+            "\n  npx --yes wscat --connect \"ws://127.0.0.1:8080/messaging/websocket?access_token=$TOKEN\"\n"
         ));
         assert!(text.contains("\n  {\"type\":\"hello\",\"id\":\"1\"}\n"));
     }

@@ -8,6 +8,7 @@ use service::ports::{
     Closing, Environment, Fault, Framing, OUTBOX_BYTES, OUTBOX_MESSAGES, Outcome, Posted, Probe,
     Pushed, Pushes, SessionId, Sessions,
 };
+use signing::SigningClient;
 use sockjs::Close;
 use tokio::time::timeout;
 
@@ -25,11 +26,11 @@ pub struct Clients<S, E> {
 }
 
 impl<S: Sessions, E: Environment> Clients<S, E> {
-    /// Sockets behind `sockets`, and `sessions`.
+    /// Sockets of the stage at `endpoint`, and `sessions`.
     #[must_use]
-    pub const fn new(sockets: Management, sessions: S, environment: E) -> Self {
+    pub fn new(client: SigningClient, endpoint: &str, sessions: S, environment: E) -> Self {
         Self {
-            sockets,
+            sockets: Management::new(client, endpoint),
             sessions,
             environment,
         }

@@ -14,7 +14,11 @@ use trust::Trust;
 /// | `TOKENS_TABLE`, `SUBSCRIBERS_TABLE`, `CHANNELS_TABLE`, `EVENTS_TABLE`, `SESSIONS_TABLE` | the tables |
 /// | `CONNECTIONS_ENDPOINT` | the stage's `@connections` endpoint, without `/@connections` |
 /// | `FANOUT_FUNCTION` | the worker's name |
+/// | `METRICS_NAMESPACE` | where measures go; without it there are none |
 /// | `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | other endpoints than AWS's, if set |
+///
+/// What else there is stands where it is read: the origins of pages with [`Origins`](crate::Origins), the issuer of signed
+/// tokens with `jwt::Settings`, SockJS's site with the function `sockjs`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The region.
@@ -23,7 +27,7 @@ pub struct Config {
     pub credentials: Credentials,
 }
 
-/// What is missing.
+/// Why a function cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A variable.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use service::{
     DoorbellOf, Identity,
-    ports::{Framing, Jti, TokenHash},
+    ports::{Fault, Framing, Jti, TokenHash},
 };
 
 /// The subprotocol that is selected if the client offers it.
@@ -133,6 +133,15 @@ pub fn unauthorized() -> Diagnostic {
     Diagnostic {
         error_type: "Unauthorized".to_owned(),
         error_message: "Unauthorized".to_owned(),
+    }
+}
+
+/// What Lambda is told of a fault: the invocation has failed, and is repeated where that is configured.
+#[must_use]
+pub fn failed(fault: Fault) -> Diagnostic {
+    Diagnostic {
+        error_type: "Fault".to_owned(),
+        error_message: fault.to_string(),
     }
 }
 

@@ -8,7 +8,7 @@ mod system;
 mod worker;
 
 pub use config::{Config, ConfigError};
-pub use events::{AuthorizerEvent, Bearer, HttpEvent, WebSocketEvent, allow, unauthorized};
+pub use events::{AuthorizerEvent, Bearer, HttpEvent, WebSocketEvent, allow, failed, unauthorized};
 pub use metrics::measured;
 pub use origins::Origins;
 pub use system::System;

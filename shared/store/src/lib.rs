@@ -107,6 +107,22 @@ pub struct Tables {
     pub sessions: String,
 }
 
+impl Tables {
+    /// All of them, as `variable` has their names.
+    ///
+    /// # Errors
+    /// What `variable` says of one that is missing.
+    pub fn all<E>(variable: impl Fn(&'static str) -> Result<String, E>) -> Result<Self, E> {
+        Ok(Self {
+            tokens: variable("TOKENS_TABLE")?,
+            subscribers: variable("SUBSCRIBERS_TABLE")?,
+            channels: variable("CHANNELS_TABLE")?,
+            events: variable("EVENTS_TABLE")?,
+            sessions: variable("SESSIONS_TABLE")?,
+        })
+    }
+}
+
 /// What is told of each request: the access pattern it belongs to and the capacity units that it consumed.
 pub type Meter = Arc<dyn Fn(&'static str, f64) + Send + Sync>;
 
