@@ -14,9 +14,9 @@ use protocol::{
 };
 
 use crate::{
-    ATTEMPTS, Service, Store,
+    DECISIONS, Service, Store,
     append::NotAppended,
-    backoff,
+    beaten,
     change::Changed,
     ports::{Connection, Environment, Fault, Job, Pushes, Workers},
 };
@@ -285,7 +285,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         };
         let mut held = None;
         let mut outcome = Err(Rejection::busy());
-        for attempt in 0..=ATTEMPTS {
+        for attempt in 0..=DECISIONS {
             let known = self.load(&caller, needs).await?;
             let planned = match plan(&known) {
                 Ok(Some(planned)) => planned,
@@ -310,7 +310,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     }
                     return Ok(Some(planned));
                 }
-                Ok(None) => self.environment.sleep(backoff(attempt, &holder)).await,
+                Ok(None) => self.environment.sleep(beaten(attempt, &holder)).await,
                 Err(rejection) => {
                     outcome = Err(rejection);
                     break;

@@ -100,6 +100,8 @@ pub(crate) const LEASE_GRACE: Duration = Duration::from_secs(1);
 pub(crate) const HOLE: Duration = Duration::from_secs(1);
 /// How often a conflict is decided again.
 pub(crate) const ATTEMPTS: u32 = 8;
+/// How often a change is decided anew because another writer was first.
+pub(crate) const DECISIONS: u32 = 16;
 
 impl<S, G, W, E: ports::Environment> Service<S, G, W, E> {
     /// How long ago a moment was; nothing if the clock that told it is ahead.
@@ -107,6 +109,11 @@ impl<S, G, W, E: ports::Environment> Service<S, G, W, E> {
         let millis = self.environment.now().millis() - moment.millis();
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
+}
+
+/// The pause before a change is decided anew: never so long that those who come meanwhile are always first.
+pub(crate) fn beaten(attempt: u32, salt: &str) -> Duration {
+    backoff(attempt.min(3), salt)
 }
 
 /// The pause before attempt `attempt`, from 5 ms up; `salt` keeps two that collided from doing so again.

@@ -12,9 +12,9 @@ use protocol::{
 };
 
 use crate::{
-    ATTEMPTS, Identity, Service, Store,
+    DECISIONS, Identity, Service, Store,
     append::{Allocated, NotAppended},
-    backoff,
+    beaten,
     change::{Changed, Held, go_on_deleting},
     ports::{Connection, Environment, Fault, Job, Marker, Measure, Outcome, Pushes, Workers},
     push::Target,
@@ -183,14 +183,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<Handled, Fault> {
         let mut held: Option<Held> = None;
         let mut begun = None;
-        for attempt in 0..=ATTEMPTS {
+        for attempt in 0..=DECISIONS {
             let decision = match protocol::decide(message, &context, &known) {
                 Ok(decision) => decision,
                 // What was read does not fit together, because others changed it meanwhile.
-                Err(rejection) if rejection.code == Code::Unavailable && attempt < ATTEMPTS => {
-                    self.environment.sleep(backoff(attempt, holder)).await;
-                    let needs = message.needs(&context.subscriber);
-                    known = self.load(&context.subscriber, &needs).await?;
+                Err(rejection) if rejection.code == Code::Unavailable && attempt < DECISIONS => {
+                    known = self.load_anew(message, &context, attempt, holder).await?;
                     continue;
                 }
                 Err(rejection) => match go_on_deleting(begun.as_ref(), &known) {
@@ -259,9 +257,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                             return Ok(handled);
                         }
                         Ok(None) => {
-                            self.environment.sleep(backoff(attempt, holder)).await;
-                            let needs = message.needs(&context.subscriber);
-                            known = self.load(&context.subscriber, &needs).await?;
+                            known = self.load_anew(message, &context, attempt, holder).await?;
                         }
                         Err(rejection) => return self.reject(rejection, held).await,
                     }
@@ -269,6 +265,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
         }
         self.reject(Rejection::busy(), held).await
+    }
+
+    /// What the message needs to be decided again, after a pause.
+    async fn load_anew(
+        &self,
+        message: &ClientMessage,
+        context: &Context,
+        attempt: u32,
+        holder: &str,
+    ) -> Result<Known, Fault> {
+        self.environment.sleep(beaten(attempt, holder)).await;
+        let needs = message.needs(&context.subscriber);
+        self.load(&context.subscriber, &needs).await
     }
 
     /// Places that were taken for nothing are closed, and drained if the lease came with them.
