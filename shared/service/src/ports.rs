@@ -3,6 +3,13 @@
 //! Every read that a port does not mark otherwise is strongly consistent: it sees all writes that were answered before
 //! it began. What is past its time to live counts as absent. A write whose answer is lost may have taken place: that is
 //! [`Fault::Unknown`], and callers read back or rely on the write's own condition.
+//!
+//! # Errors
+//! A read fails with anything but [`Fault::Conflict`], a write with all four. Where a result is within a result, the outer
+//! error is such a fault, and the inner one says what stood there instead.
+//!
+//! # Cost
+//! Stands with the adapter, by the names of the methods. A `limit` is 1,000 at most.
 #![expect(
     async_fn_in_trait,
     reason = "every implementation is ours and is awaited in place, never spawned"
