@@ -450,7 +450,7 @@ async fn channels(store: &DynamoStore, bill: &Bill) {
         ..empty.clone()
     };
     store.change(&invite).await.unwrap();
-    bill.row("change (invite)", 2.0);
+    bill.row("change (invite)", 4.0);
     let member = subscriber("b");
     store.invitation(&member, &key.id).await.unwrap().unwrap();
     bill.row("invitation", 1.0);

@@ -1,7 +1,7 @@
 //! The functions' executables: built from the workspace, or taken ready-made from a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -173,7 +173,11 @@ async fn packages(dir: &Path, binaries: &BTreeSet<String>) -> Result<BTreeSet<St
 async fn cargo(dir: &Path, arguments: &[&str], stderr: Stdio) -> Result<Output, BuildError> {
     // Under `cargo run` this is the cargo that runs us, of the same toolchain.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    Command::new(cargo)
+    let mut command = Command::new(cargo);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_about_us(name)) {
+        command.env_remove(name);
+    }
+    command
         .args(arguments)
         .current_dir(dir)
         .stdin(Stdio::null())
@@ -185,6 +189,20 @@ async fn cargo(dir: &Path, arguments: &[&str], stderr: Stdio) -> Result<Output, 
         .wait_with_output()
         .await
         .map_err(BuildError::Cargo)
+}
+
+/// Whether `cargo run` sets a variable for the program that it runs. Build scripts that watch these would run again, and
+/// all that depends on them, each time that this cargo and that one take turns.
+fn is_about_us(name: &OsStr) -> bool {
+    let about = [
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+        "CARGO_MANIFEST_",
+        "CARGO_PKG_",
+        "CARGO_PRIMARY_",
+    ];
+    name.to_str()
+        .is_some_and(|name| about.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 #[cfg(test)]

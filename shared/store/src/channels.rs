@@ -9,7 +9,7 @@
 //! | `members` | Query | 1 read per 4 KiB, about 30 members |
 //! | `seniors`, `memberships`, `conversations`, `invitations` | Query | 1 read per 4 KiB, about 50 rows |
 //! | `count_memberships` | Query that only counts | 1 read per 4 KiB, about 50 channels |
-//! | `change` | TransactWriteItems | 2 write per KiB of each item: an event 2; head, roster, profile 2 each; joined 8, left 6, administrator 2, invited and uninvited 2; a head 1 more for the index |
+//! | `change` | TransactWriteItems | 2 write per KiB of each item: an event 2; head, roster, profile 2 each; joined 8, left 6, administrator 2, invited 4, uninvited 2; a head 1 more for the index |
 //! | `raise_horizon` | UpdateItem; one more if `displayed` is behind `read` | 1 write each, also if the condition fails |
 
 mod change;

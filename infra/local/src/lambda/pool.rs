@@ -170,7 +170,11 @@ impl Pool {
             self.metrics.clone(),
             self.tells_leaving,
         )
-        .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
+        .map_err(|error| {
+            let message = format!("cannot start {}: {error}", executable.display());
+            tracing::error!(function = self.function.binary, "{message}");
+            message
+        })?;
         lock(&self.live).insert(instance.id(), Arc::clone(&instance));
         self.census.enter(instance.pid());
         let pool = Arc::clone(self);

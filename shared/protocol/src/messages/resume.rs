@@ -2,13 +2,13 @@
 //!
 //! `{"type":"resume","positions":[{"channel-id":"c-1","sequence":12}],"since":"2026-01-01T00:00:00.000Z"}`
 
-use super::{Fields, Number, RawDestination, Refusal};
+use super::{Fields, Number, RawDestination, Refusal, direct_message::to_oneself};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde_json::value::RawValue;
 
 use crate::{
-    LogId, ServerMessage, Timestamp,
+    Destination, LogId, ServerMessage, Timestamp,
     decide::{Context, Decision, Known, Needs, Positions, Then},
     error::Rejection,
     frame::{self, ResumedDestination},
@@ -77,7 +77,10 @@ impl Resume {
         for ((destination, _), found) in self.positions.positions.iter().zip(&known.resumed) {
             let Some(history) = found else {
                 destinations.push(ResumedDestination {
-                    error: Some(Rejection::no_channel()),
+                    error: Some(match destination {
+                        Destination::Channel(_) => Rejection::no_channel(),
+                        Destination::Subscriber(_) => to_oneself(),
+                    }),
                     ..ResumedDestination::of(destination.clone())
                 });
                 continue;
