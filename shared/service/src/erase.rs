@@ -1,5 +1,6 @@
 //! Erasing a person: its tokens, connections, memberships and presence go, and what it wrote becomes void entries, so that the
-//! order of every log stays. Each step is safe twice; Lambda repeats the job that dies.
+//! order of every log stays. What it announced goes with its connections; the version that others saw stays, so that a later
+//! one, should the id come back, is not lower. Each step is safe twice; Lambda repeats the job that dies.
 
 use core::time::Duration;
 
@@ -30,18 +31,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         self.workers.start(&job).await
     }
 
-    /// Ends the memberships, forgets the presence, and starts a job for each log that may hold what the person wrote.
+    /// Ends the memberships, and starts a job for each log that may hold what the person wrote.
     pub(crate) async fn erase_job(&self, subscriber: &Subscriber) -> Result<(), Fault> {
-        // Those who could see it are told before there is nothing left to tell, and nobody to be told.
-        self.tell_presence(subscriber, false).await?;
         let logs = self.logs_of(subscriber).await?;
         let erased: Vec<Result<(), Fault>> = stream::iter(logs)
             .map(|log| Box::pin(self.leave_and_erase(subscriber, log)))
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        erased.into_iter().collect::<Result<(), _>>()?;
-        self.store.forget_presence(subscriber).await
+        erased.into_iter().collect()
     }
 
     async fn leave_and_erase(&self, subscriber: &Subscriber, log: LogId) -> Result<(), Fault> {

@@ -73,15 +73,6 @@ impl Presences for DynamoStore {
         item.unwrap_or_default().state()
     }
 
-    async fn forget_presence(&self, subscriber: &Subscriber) -> Result<(), Fault> {
-        let write = Write::delete(Key::presence(subscriber))
-            .when("attribute_not_exists(#announcements) OR size(#announcements) = :none")
-            .value(":none", number(0));
-        self.write("forget_presence", &write, ReturnValue::None, Repeat::Safe)
-            .await?;
-        Ok(())
-    }
-
     async fn presences(
         &self,
         subscribers: &[Subscriber],

@@ -63,9 +63,6 @@ pub trait Presences {
         connection: &ConnectionId,
     ) -> Result<Result<Option<u64>, Gone>, Fault>;
 
-    /// Forgets all that is known of a subscriber's presence. Idempotent.
-    async fn forget_presence(&self, subscriber: &Subscriber) -> Result<(), Fault>;
-
     /// Takes the right to tell others, if there is an untold version and nobody has that right at `now`; the state then.
     async fn lease_presence(
         &self,

@@ -68,15 +68,11 @@ pub async fn announcements<S: Tokens + Connections + Presences>(store: &S) {
     assert_eq!(store.unannounce(&ada, &one).await.unwrap(), Ok(None));
     assert_eq!(store.presence(&ada).await.unwrap(), state);
 
-    store.forget_presence(&ada).await.unwrap();
-    assert_eq!(store.presence(&ada).await.unwrap(), state, "it is in use");
     store.forget(&ada, &two).await.unwrap();
     let late = store.announce(&ada, &two, &first).await.unwrap();
     assert_eq!(late, Err(Gone), "a forgotten connection announces nothing");
     assert!(store.presence(&ada).await.unwrap().announcements.is_empty());
     assert!(!store.connections(&ada).await.unwrap().contains_key(&two));
-    store.forget_presence(&ada).await.unwrap();
-    assert_eq!(store.presence(&ada).await.unwrap(), default);
 }
 
 /// One at a time tells others, only what is untold, and what it told is noted only if the right is still its own.

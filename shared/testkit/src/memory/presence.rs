@@ -8,16 +8,6 @@ use service::ports::{Fault, Gone, PresenceState, Presences, Told};
 use super::Memory;
 
 impl Presences for Memory {
-    async fn forget_presence(&self, subscriber: &Subscriber) -> Result<(), Fault> {
-        self.write("forget_presence", |state, _| {
-            let presence = &mut state.person_mut(subscriber).presence;
-            if presence.state.announcements.is_empty() {
-                *presence = Default::default();
-            }
-        })
-        .await
-    }
-
     async fn presence(&self, subscriber: &Subscriber) -> Result<PresenceState, Fault> {
         self.read("presence", |state, _| {
             let person = state.person(subscriber);
