@@ -98,7 +98,7 @@ pub(crate) const LEASE_LEFT: Duration = Duration::from_secs(3);
 pub(crate) const LEASE_GRACE: Duration = Duration::from_secs(1);
 /// How long a place without an event is waited for.
 pub(crate) const HOLE: Duration = Duration::from_secs(1);
-/// How often a conflict is decided again.
+/// How often what failed is tried again.
 pub(crate) const ATTEMPTS: u32 = 8;
 /// How often a change is decided anew because another writer was first.
 pub(crate) const DECISIONS: u32 = 16;

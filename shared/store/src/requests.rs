@@ -260,6 +260,20 @@ impl DynamoStore {
         }
     }
 
+    /// The same, where the parts at `good` ask whether a token is good; false if one of them failed.
+    pub(crate) async fn transact_under(
+        &self,
+        pattern: &'static str,
+        writes: &[Write],
+        good: [usize; 2],
+    ) -> Result<bool, Fault> {
+        match self.transact(pattern, writes).await? {
+            Ok(()) => Ok(true),
+            Err(cancelled) if good.iter().any(|it| cancelled.stood(*it).is_some()) => Ok(false),
+            Err(_) => Err(Fault::Conflict),
+        }
+    }
+
     /// Tells the meter, if there is one, what a request consumed.
     pub(crate) fn meter(&self, pattern: &'static str, consumed: &[ConsumedCapacity]) {
         if let Some(meter) = &self.meter {

@@ -21,15 +21,11 @@ pub(crate) async fn reauthorize(
     used: Option<&SignedUse>,
 ) -> Result<(), ReauthorizeError> {
     let pattern = used.map_or("reauthorize", |_| "reauthorize_signed");
-    match store
-        .transact(pattern, &transaction(reauthorization, used)?)
-        .await?
-    {
-        Ok(()) => Ok(()),
-        Err(cancelled) if cancelled.stood(TOKEN).is_some() || cancelled.stood(JTI).is_some() => {
-            Err(ReauthorizeError::Token)
-        }
-        Err(_) => Err(Fault::Conflict.into()),
+    let writes = transaction(reauthorization, used)?;
+    if store.transact_under(pattern, &writes, [TOKEN, JTI]).await? {
+        Ok(())
+    } else {
+        Err(ReauthorizeError::Token)
     }
 }
 

@@ -21,15 +21,11 @@ pub(crate) async fn register(
     used: Option<&SignedUse>,
 ) -> Result<(), RegisterError> {
     let pattern = used.map_or("register", |_| "register_signed");
-    match store
-        .transact(pattern, &transaction(registration, used)?)
-        .await?
-    {
-        Ok(()) => Ok(()),
-        Err(cancelled) if cancelled.stood(TOKEN).is_some() || cancelled.stood(JTI).is_some() => {
-            Err(RegisterError::Token)
-        }
-        Err(_) => Err(Fault::Conflict.into()),
+    let writes = transaction(registration, used)?;
+    if store.transact_under(pattern, &writes, [TOKEN, JTI]).await? {
+        Ok(())
+    } else {
+        Err(RegisterError::Token)
     }
 }
 

@@ -24,6 +24,15 @@ fn two(world: &World) -> (Line, Line) {
     (anna, bob)
 }
 
+/// Neither a reference nor a gate.
+fn nothing_waits(world: &World, line: &Line) {
+    let (service, of) = (world.service.clone(), line.clone());
+    let connections =
+        world.run(async move { service.store.connections(of.subscriber()).await.unwrap() });
+    let left = &connections[&line.id];
+    assert!(left.parked.is_empty() && left.gates.is_empty(), "{left:?}");
+}
+
 /// A handler that has posted its response and not yet its `ack`.
 fn between_response_and_ack(
     world: &World,
@@ -268,14 +277,7 @@ fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
     let frames = world.take(&bob);
     assert_eq!(types(&frames)[0], "resync");
     assert_eq!(frames.last().unwrap()["last-sequence"], 4);
-    let parked = world.run({
-        let (service, bob) = (world.service.clone(), bob.clone());
-        async move { service.store.connections(bob.subscriber()).await.unwrap()[&bob.id].clone() }
-    });
-    assert!(
-        parked.parked.is_empty() && parked.gates.is_empty(),
-        "{parked:?}"
-    );
+    nothing_waits(&world, &bob);
 }
 
 #[test]
@@ -326,13 +328,7 @@ fn what_waits_for_a_connection_is_bounded_and_a_backlog_is_let_go() {
         assert_eq!(world.sockets().is_open(&bob.id), stays);
         if stays {
             assert_eq!(types(&world.take(&bob))[0], "resync");
-            let left = world.run({
-                let (service, bob) = (world.service.clone(), bob.clone());
-                async move {
-                    service.store.connections(bob.subscriber()).await.unwrap()[&bob.id].clone()
-                }
-            });
-            assert!(left.parked.is_empty() && left.gates.is_empty(), "{left:?}");
+            nothing_waits(&world, &bob);
         }
     }
 }
