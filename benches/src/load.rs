@@ -52,6 +52,10 @@ pub(crate) struct Load {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
 
+    /// Invocations that a process of a function has at once
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    concurrency: usize,
+
     /// The folder for the tables, instead of memory, in which they grow
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -99,10 +103,11 @@ impl Load {
             self.connections
         );
         let data = self.data.as_ref().map(|it| it.to_string_lossy());
-        let arguments: Vec<&str> = match &data {
-            Some(folder) => vec!["--data", folder],
-            None => Vec::new(),
-        };
+        let concurrency = self.concurrency.to_string();
+        let mut arguments = vec!["--concurrency", &concurrency];
+        if let Some(folder) = &data {
+            arguments.extend(["--data", folder]);
+        }
         let (process, ours) = Ours::start(&arguments).await?;
         let domain = ours.fresh_domain();
         println!("{channels} channels of {members} members");

@@ -64,6 +64,13 @@ impl Stack {
         Ok(Self::new("messaging", process, dialect))
     }
 
+    /// The same with processes that have many invocations at once.
+    pub(crate) async fn ours_at_once() -> Result<Self> {
+        let (process, ours) = Ours::start(&["--concurrency", "16"]).await?;
+        let dialect = Dialect::Messaging(Box::new(ours));
+        Ok(Self::new("messaging, 16 at once", process, dialect))
+    }
+
     /// The floor without a database.
     pub(crate) fn thin() -> Result<Self> {
         let (process, address) = Floor::Gateway.start()?;

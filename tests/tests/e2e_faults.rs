@@ -20,7 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn functions_killed_under_load_lose_nothing_that_was_acknowledged() -> Result<()> {
-    let gateway = Gateway::start::<&str>(&[])?;
+    functions_killed_under_load(&[]).await
+}
+
+#[tokio::test]
+async fn functions_killed_with_many_invocations_at_once_lose_nothing_either() -> Result<()> {
+    functions_killed_under_load(&["--concurrency", "16"]).await
+}
+
+async fn functions_killed_under_load(arguments: &[&str]) -> Result<()> {
+    let gateway = Gateway::start(arguments)?;
     let site = Site::at(gateway.urls().clone());
     let mut reader = site.connect("reader").await?;
     let channel = reader.create().await?;

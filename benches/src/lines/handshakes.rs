@@ -1,5 +1,6 @@
 //! Handshakes per second, none refused.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -19,6 +20,7 @@ pub(super) async fn handshakes(plan: &Plan) -> Result<Measured> {
     let mut measured = Measured::new("handshakes", "an authorizer and $connect before each");
     let mut stacks = everything(plan).await?;
     stacks.retain(|it| it.name != "socket.io");
+    stacks.push(Arc::new(Stack::ours_at_once().await?));
     // Together 2,000 or more.
     let many = 2000_usize.div_ceil(plan.rounds);
     for stack in &stacks {

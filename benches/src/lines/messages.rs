@@ -74,23 +74,36 @@ pub(super) async fn latency(plan: &Plan) -> Result<Measured> {
 
 pub(super) async fn throughput(plan: &Plan) -> Result<Measured> {
     let mut measured = Measured::new("throughput", "each sender waits for its `ack`");
-    let (stack, thin) = (Stack::ours().await?, Stack::thin()?);
-    let ours = stack.as_ours().context("it is ours")?;
-    let mut apart = senders(ours, 64, |who| format!("channel-{who}")).await?;
-    let mut together = senders(ours, 32, |_| "channel".to_owned()).await?;
+    let stacks = [Stack::ours().await?, Stack::ours_at_once().await?];
+    let thin = Stack::thin()?;
+    let mut talks = Vec::new();
+    for stack in &stacks {
+        let ours = stack.as_ours().context("it is ours")?;
+        let apart = senders(ours, 64, |who| format!("channel-{who}")).await?;
+        let together = senders(ours, 32, |_| "channel".to_owned()).await?;
+        talks.push((stack.name, apart, together));
+    }
     let mut posted = thin.room(64, 0).await?.senders;
     for round in 0..=plan.rounds {
-        let in_channels = speak(&mut apart).await?;
-        let in_one = speak(&mut together).await?;
+        for (name, apart, together) in &mut talks {
+            let in_channels = speak(apart).await?;
+            let in_one = speak(together).await?;
+            // What was acknowledged is still on its way to the others, and not what the next one is measured with.
+            let last = together.iter().map(|it| it.own).max().unwrap_or(0);
+            try_join_all(together.iter_mut().map(|it| it.catch_up(last))).await?;
+            if round > 0 {
+                measured.add(name, CHANNELS, in_channels);
+                measured.add(name, ONE, in_one);
+            }
+        }
         let alone = ping_pong(&thin, &mut posted).await?;
         if round > 0 {
-            measured.add("messaging", CHANNELS, in_channels);
-            measured.add("messaging", ONE, in_one);
             measured.add("thin", POSTED, alone);
         }
     }
-    for sender in &together {
-        ensure!(sender.disorder == 0, "a receiver saw disorder");
+    for (_, _, together) in &talks {
+        let in_order = together.iter().all(|it| it.disorder == 0);
+        ensure!(in_order, "a receiver saw disorder");
     }
     measured.figure(("messaging", CHANNELS), Bound::AtLeast(1500.0));
     measured.figure(("messaging", ONE), Bound::AtLeast(400.0));
@@ -103,6 +116,8 @@ struct Sender {
     socket: Socket,
     channel: String,
     said: u64,
+    /// The last of its own messages.
+    own: u64,
     newest: u64,
     disorder: u64,
 }
@@ -126,6 +141,7 @@ async fn senders(
             socket: ours.connect(&domain, &format!("s{who}")).await?,
             channel: channel(who),
             said: 0,
+            own: 0,
             newest: 0,
             disorder: 0,
         });
@@ -148,20 +164,37 @@ impl Sender {
             let id = self.said.to_string();
             let text = json!({"type": "channel-message", "id": id, "channel-id": self.channel, "content": "Good morning, everybody!"});
             self.socket.send(text.to_string()).await?;
-            loop {
-                let told: Value = serde_json::from_str(&self.socket.next().await?)?;
-                if told.get("reply-to").is_none() {
-                    let place = told.get("sequence").and_then(Value::as_u64).unwrap_or(0);
-                    self.disorder += u64::from(place <= self.newest);
-                    self.newest = place;
-                } else if told.get("type").is_some_and(|it| it == "ack") {
-                    let honoured = told.get("status").is_some_and(|it| it == true);
-                    ensure!(honoured, "refused: {told}");
-                    break;
-                }
-            }
+            while !self.hear().await? {}
         }
         Ok(self.said - before)
+    }
+
+    /// Takes a frame; whether it acknowledges the last message.
+    async fn hear(&mut self) -> Result<bool> {
+        let told: Value = serde_json::from_str(&self.socket.next().await?)?;
+        let place = told.get("sequence").and_then(Value::as_u64);
+        let kind = told.get("type").and_then(Value::as_str);
+        if told.get("reply-to").is_none() {
+            let place = place.unwrap_or(0);
+            self.disorder += u64::from(place <= self.newest);
+            self.newest = place;
+        } else if kind == Some("ack") {
+            let honoured = told.get("status").is_some_and(|it| it == true);
+            ensure!(honoured, "refused: {told}");
+            return Ok(true);
+        } else if let Some(place) = place {
+            self.own = place;
+        }
+        Ok(false)
+    }
+
+    /// Takes what the others have said.
+    async fn catch_up(&mut self, last: u64) -> Result<()> {
+        // Its own last one is not pushed to it.
+        while self.newest.max(self.own) < last {
+            self.hear().await?;
+        }
+        Ok(())
     }
 }
 

@@ -3,10 +3,12 @@
 mod problem;
 mod routes;
 
+use std::rc::Rc;
+
 use gateway::Clients;
 use jwt::WithIssuer;
-use lambda::{Config, HttpEvent, System, Worker, init_logs, measured};
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use lambda::{Config, HttpEvent, System, Worker, init_logs, serve};
+use lambda_runtime::{Diagnostic, Error};
 use serde_json::Value;
 use service::Service;
 use store::{DynamoStore, Tables, client};
@@ -29,14 +31,11 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };
-    run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |it: HttpEvent| answer(&service, it))
-    }))
-    .await
+    serve(service, answer).await
 }
 
-async fn answer(service: &Api, event: HttpEvent) -> Result<Value, Diagnostic> {
-    Ok(routes::route(service, &event)
+async fn answer(service: Rc<Api>, event: HttpEvent) -> Result<Value, Diagnostic> {
+    Ok(routes::route(&service, &event)
         .await
         .unwrap_or_else(Into::into))
 }

@@ -1,10 +1,12 @@
 //! The `$connect` authorizer: a bearer token in, who it is out, or `Unauthorized`.
 
+use std::rc::Rc;
+
 use jwt::WithIssuer;
 use lambda::{
-    AuthorizerEvent, Config, Origins, System, allow, failed, init_logs, measured, unauthorized,
+    AuthorizerEvent, Config, Origins, System, allow, failed, init_logs, serve, unauthorized,
 };
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use lambda_runtime::{Diagnostic, Error};
 use serde_json::Value;
 use service::Service;
 use store::{DynamoStore, Tables, client};
@@ -28,21 +30,15 @@ async fn main() -> Result<(), Error> {
         workers: (),
         environment: WithIssuer::from_env(System)?,
     };
-    let origins = Origins::from_env();
-    run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |it: AuthorizerEvent| {
-            authorize(&service, &origins, it)
-        })
-    }))
-    .await
+    serve((service, Origins::from_env()), authorize).await
 }
 
 /// Every refusal is the same error, so nobody learns whether a token is unknown, expired or invalidated.
 async fn authorize(
-    service: &Authorizer,
-    origins: &Origins,
+    authorizer: Rc<(Authorizer, Origins)>,
     event: AuthorizerEvent,
 ) -> Result<Value, Diagnostic> {
+    let (service, origins) = &*authorizer;
     // A page that may not connect would do so in the name of whoever looks at it.
     if !origins.allow(event.origin()) {
         return Err(unauthorized());

@@ -1,7 +1,9 @@
 //! `$connect`: registers the connection. It cannot post, because the connection is up only once this has returned.
 
-use lambda::{Config, System, WebSocketEvent, Worker, init_logs, measured};
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use std::rc::Rc;
+
+use lambda::{Config, System, WebSocketEvent, Worker, init_logs, serve};
+use lambda_runtime::{Diagnostic, Error};
 use serde_json::{Value, json};
 use service::{ConnectError, IncomingConnection, Service};
 use store::{DynamoStore, Tables, client};
@@ -27,19 +29,17 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: System,
     };
-    run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |it: WebSocketEvent| {
-            let span = it.span();
-            connect(&service, it).instrument(span)
-        })
-    }))
+    serve(service, |service, event: WebSocketEvent| {
+        let span = event.span();
+        connect(service, event).instrument(span)
+    })
     .await
 }
 
 /// The status that this answers with is the status of the handshake.
-async fn connect(service: &Connect, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+async fn connect(service: Rc<Connect>, event: WebSocketEvent) -> Result<Value, Diagnostic> {
     if event.is_doorbell() {
-        return hang_doorbell(service, &event).await;
+        return hang_doorbell(&service, &event).await;
     }
     let incoming = IncomingConnection {
         identity: event.identity()?,

@@ -1,7 +1,9 @@
 //! `$disconnect`: forgets the connection, and has others told if that changes how its subscriber is seen.
 
-use lambda::{Config, System, WebSocketEvent, Worker, failed, init_logs, measured};
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use std::rc::Rc;
+
+use lambda::{Config, System, WebSocketEvent, Worker, failed, init_logs, serve};
+use lambda_runtime::{Diagnostic, Error};
 use serde_json::{Value, json};
 use service::Service;
 use store::{DynamoStore, Tables, client};
@@ -26,16 +28,14 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: System,
     };
-    run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |it: WebSocketEvent| {
-            let span = it.span();
-            disconnect(&service, it).instrument(span)
-        })
-    }))
+    serve(service, |service, event: WebSocketEvent| {
+        let span = event.span();
+        disconnect(service, event).instrument(span)
+    })
     .await
 }
 
-async fn disconnect(service: &Disconnect, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+async fn disconnect(service: Rc<Disconnect>, event: WebSocketEvent) -> Result<Value, Diagnostic> {
     if event.is_doorbell() {
         return Ok(json!({"statusCode": 200}));
     }

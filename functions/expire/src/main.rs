@@ -1,8 +1,10 @@
 //! Each minute: what ends is ended, who ends soon is told, and what lies unpushed is handed to the worker.
 
+use std::rc::Rc;
+
 use gateway::Clients;
-use lambda::{Config, System, Worker, failed, init_logs, measured};
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use lambda::{Config, System, Worker, failed, init_logs, serve};
+use lambda_runtime::{Diagnostic, Error};
 use serde::de::IgnoredAny;
 use service::Service;
 use store::{DynamoStore, Tables, client};
@@ -32,12 +34,9 @@ async fn main() -> Result<(), Error> {
         environment: System,
     };
     // What EventBridge tells does not matter: the clock and the checkpoint say what is due.
-    run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |_: IgnoredAny| expire(&service))
-    }))
-    .await
+    serve(service, |service, _: IgnoredAny| expire(service)).await
 }
 
-async fn expire(service: &Expire) -> Result<(), Diagnostic> {
+async fn expire(service: Rc<Expire>) -> Result<(), Diagnostic> {
     service.expire().await.map_err(failed)
 }

@@ -1,8 +1,10 @@
 //! The asynchronous worker: what nobody should wait for. An error makes Lambda repeat the job.
 
+use std::rc::Rc;
+
 use gateway::Clients;
-use lambda::{Config, System, Worker, failed, init_logs, measured};
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use lambda::{Config, System, Worker, failed, init_logs, serve};
+use lambda_runtime::{Diagnostic, Error};
 use service::{Service, ports::Job};
 use store::{DynamoStore, Tables, client};
 use tracing::Instrument as _;
@@ -25,16 +27,14 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: System,
     };
-    run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |it: Job| {
-            // A job is ids and numbers.
-            let span = tracing::info_span!("job", job = ?it);
-            work(&service, it).instrument(span)
-        })
-    }))
+    serve(service, |service, job: Job| {
+        // A job is ids and numbers.
+        let span = tracing::info_span!("job", ?job);
+        work(service, job).instrument(span)
+    })
     .await
 }
 
-async fn work(service: &Fanout, job: Job) -> Result<(), Diagnostic> {
+async fn work(service: Rc<Fanout>, job: Job) -> Result<(), Diagnostic> {
     service.work(&job).await.map_err(failed)
 }

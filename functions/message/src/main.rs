@@ -1,10 +1,12 @@
 //! `$default`: one client message in, one decision carried out. Everything that is said goes out through the gateway; what
 //! this returns reaches nobody.
 
+use std::rc::Rc;
+
 use gateway::Clients;
 use jwt::WithIssuer;
-use lambda::{Config, System, WebSocketEvent, Worker, init_logs, measured};
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use lambda::{Config, System, WebSocketEvent, Worker, init_logs, serve};
+use lambda_runtime::{Diagnostic, Error};
 use serde_json::{Value, json};
 use service::{IncomingMessage, Service};
 use store::{DynamoStore, Tables, client};
@@ -28,16 +30,14 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: WithIssuer::from_env(System)?,
     };
-    run(service_fn(|event: LambdaEvent<_>| {
-        measured(event, |it: WebSocketEvent| {
-            let span = it.span();
-            message(&service, it).instrument(span)
-        })
-    }))
+    serve(service, |service, event: WebSocketEvent| {
+        let span = event.span();
+        message(service, event).instrument(span)
+    })
     .await
 }
 
-async fn message(service: &Message, event: WebSocketEvent) -> Result<Value, Diagnostic> {
+async fn message(service: Rc<Message>, event: WebSocketEvent) -> Result<Value, Diagnostic> {
     if event.is_doorbell() {
         return Ok(json!({"statusCode": 200}));
     }

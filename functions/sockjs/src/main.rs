@@ -43,9 +43,10 @@ async fn main() -> Result<(), Error> {
         let request = RequestId(event.context.request_id.clone());
         let transports = Rc::clone(&transports);
         // What a stream does after its head went out is told with the next invocation.
-        measured(event, |it| async move {
-            Ok::<Answer, Error>(transports.answer(it, request).await)
-        })
+        async move {
+            let answer = transports.answer(event.payload, request);
+            Ok::<Answer, Error>(measured(&event.context.request_id, answer).await)
+        }
     }));
     LocalSet::new().run_until(served).await
 }

@@ -13,6 +13,16 @@ fn main() -> io::Result<()> {
         eprintln!("the fixture was told to crash");
         std::process::exit(2);
     }
+    let concurrency = std::env::var("AWS_LAMBDA_MAX_CONCURRENCY");
+    let concurrency = concurrency.map_or(1, |number| number.parse().unwrap_or(1));
+    for _ in 1..concurrency {
+        std::thread::spawn(serve);
+    }
+    serve()
+}
+
+/// Asks for one invocation after the other.
+fn serve() -> io::Result<()> {
     loop {
         let (request_id, deadline, payload) = next()?;
         if let Some(when) = payload.pointer("/queryStringParameters/fail-when") {

@@ -110,6 +110,11 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
     pub max_instances: usize,
 
+    /// How many invocations a process of a function has at once, if it asks for them as for Lambda's managed instances: under
+    /// load far fewer processes, which end together. On Lambda, and without this, it has one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub concurrency: usize,
+
     /// Seconds before a failed asynchronous invocation is repeated (AWS: 60, then 120)
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub retry_delay: f64,
@@ -252,6 +257,7 @@ mod tests {
             ["--clock-scale", "NaN"],
             ["--retry-delay", "-1"],
             ["--max-instances", "0"],
+            ["--concurrency", "0"],
             ["--parameter", "StageName"],
         ] {
             assert!(parse(&arguments).is_err(), "{arguments:?}");

@@ -116,6 +116,7 @@ impl Gateway {
                     .chain(function_urls.replacements())
                     .collect(),
                 max_instances: options.max_instances,
+                concurrency: options.concurrency,
                 retry_delay: options.retry_delay(),
                 verbose: options.verbose,
                 tells_leaving: options.tells_leaving(),

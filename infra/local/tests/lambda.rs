@@ -75,6 +75,53 @@ async fn concurrent_invocations_have_instances_of_their_own_up_to_the_cap() {
 }
 
 #[tokio::test]
+async fn a_process_that_asks_for_several_has_them_at_once() {
+    within(async {
+        let setup = setup(|options| {
+            options.max_instances = 1;
+            options.concurrency = 2;
+        })
+        .await;
+        // The second one comes while the process starts, and waits for it.
+        let (first, second) = (setup.wait("1"), setup.wait("2"));
+        setup.begun("1").await;
+        setup.begun("2").await;
+        let third = tokio::spawn({
+            let lambda = setup.lambda.clone();
+            async move { lambda.invoke("F", "{}".into(), None).await }
+        });
+        assert_eq!(setup.instances().await.len(), 1);
+        assert!(!third.is_finished(), "a third has to wait");
+        setup.let_go("2");
+        let second = pid(second.await.unwrap());
+        assert_eq!(pid(third.await.unwrap()), second);
+        assert!(!first.is_finished(), "each gets its own answer");
+        setup.let_go("1");
+        assert_eq!(pid(first.await.unwrap()), second);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_process_has_at_once_ends_with_it() {
+    within(async {
+        let setup = setup(|options| options.concurrency = 2).await;
+        let caught = setup.wait("1");
+        setup.begun("1").await;
+        let pid = setup.instances().await[0]["pid"].clone();
+        setup.error(json!({ "do": "exit" })).await;
+        let Invocation::FunctionError(error) = caught.await.unwrap() else {
+            panic!("it should have failed")
+        };
+        assert_eq!(parse(&error)["errorType"], "Runtime.ExitError");
+        assert_ne!(setup.answer(json!({})).await["pid"], pid);
+        setup.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn reserved_concurrency_throttles() {
     within(async {
         let setup = setup(|options| function(options).reserved_concurrency = Some(1)).await;
@@ -488,6 +535,7 @@ async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
         dynamodb_url: "http://127.0.0.1:8000".to_owned(),
         replacements: Vec::new(),
         max_instances: 8,
+        concurrency: 1,
         retry_delay: Duration::from_millis(10),
         tells_leaving: false,
         verbose: false,

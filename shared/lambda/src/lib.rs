@@ -4,6 +4,7 @@ mod config;
 mod events;
 mod metrics;
 mod origins;
+mod serve;
 mod system;
 mod worker;
 
@@ -11,6 +12,7 @@ pub use config::{Config, ConfigError};
 pub use events::{AuthorizerEvent, Bearer, HttpEvent, WebSocketEvent, allow, failed, unauthorized};
 pub use metrics::measured;
 pub use origins::Origins;
+pub use serve::serve;
 pub use system::System;
 pub use worker::Worker;
 

@@ -2,22 +2,29 @@
 //! metrics of without a call from here. The local gateway reads the same line.
 //!
 //! The format: docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-//! (2026-08). A process has one invocation at a time, so what was measured since the last line is its own.
+//! (2026-08).
 
+use core::cell::RefCell;
+use core::convert::Infallible;
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lambda_runtime::LambdaEvent;
 use serde_json::{Map, Value, json};
 use service::ports::{Measure, Outcome};
+use tokio::task_local;
 
 /// Values at most of one metric in a line (the format's limit).
 const VALUES: usize = 100;
 
-/// What the current invocation measured; a process begins with its cold start.
-static MEASURED: LazyLock<Mutex<Measured>> = LazyLock::new(|| {
+task_local! {
+    /// What the current invocation measured.
+    static CURRENT: RefCell<Measured>;
+}
+
+/// What no invocation has told: a process begins with its cold start, and a stream goes on after its invocation's line.
+static UNTOLD: LazyLock<Mutex<Measured>> = LazyLock::new(|| {
     let mut first = Measured::default();
     first.count("ColdStarts");
     Mutex::new(first)
@@ -29,34 +36,44 @@ static NAMESPACE: LazyLock<Option<String>> = LazyLock::new(|| {
     name.filter(|name| !name.is_empty())
 });
 
-/// Carries out an invocation, and then tells what it measured.
-pub async fn measured<E, F: Future>(event: LambdaEvent<E>, work: impl FnOnce(E) -> F) -> F::Output {
+/// Carries out an invocation, and then tells what it measured, and what was left untold before.
+pub async fn measured<F: Future>(request: &str, work: F) -> F::Output {
     // On the heap: an invocation is one large future, which nobody need carry around.
-    let output = Box::pin(work(event.payload)).await;
-    tell(&event.context.request_id);
+    let work = Box::pin(async move {
+        let output = work.await;
+        (output, CURRENT.with(RefCell::take))
+    });
+    let (output, measured) = CURRENT.scope(RefCell::default(), work).await;
+    if let Some(namespace) = &*NAMESPACE {
+        tell(namespace, request, measured);
+    }
     output
 }
 
 /// Remembers something for the line of this invocation.
 pub(crate) fn note(measure: Measure) {
-    if NAMESPACE.is_some() {
-        let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
-        measured.note(measure);
+    if NAMESPACE.is_none() {
+        return;
+    }
+    let noted = CURRENT.try_with(|it| it.borrow_mut().note(measure));
+    if noted.is_err() {
+        untold().note(measure);
     }
 }
 
-fn tell(request: &str) {
-    let Some(namespace) = &*NAMESPACE else {
-        return;
-    };
-    let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
+fn tell(namespace: &str, request: &str, mut measured: Measured) {
+    measured.add(core::mem::take(&mut *untold()));
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    if let Some(line) = core::mem::take(&mut *measured).line(namespace, now.as_millis(), request) {
+    if let Some(line) = measured.line(namespace, now.as_millis(), request) {
         // Whoever cannot write a line has nobody to tell that to.
         let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
     }
+}
+
+fn untold() -> MutexGuard<'static, Measured> {
+    UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was measured, by the metrics' names.
@@ -98,6 +115,24 @@ impl Measured {
 
     fn count(&mut self, name: &'static str) {
         *self.counts.entry(name).or_default() += 1;
+    }
+
+    /// Adds what another one has.
+    fn add(&mut self, other: Self) {
+        self.message = self.message.or(other.message);
+        for (name, count) in other.counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+        for (mine, others) in [
+            (&mut self.millis, other.millis),
+            (&mut self.sizes, other.sizes),
+        ] {
+            for (name, values) in others {
+                for value in values {
+                    push(mine, name, Ok::<_, Infallible>(value));
+                }
+            }
+        }
     }
 
     /// The line; none if nothing was measured.
@@ -191,5 +226,44 @@ mod tests {
     #[test]
     fn who_measured_nothing_says_nothing() {
         assert!(Measured::default().line("n", 1, "r").is_none());
+    }
+
+    #[tokio::test]
+    async fn invocations_at_once_have_lines_of_their_own() {
+        let invocation = |message: &'static str, posts: u64| async move {
+            measured("r", async move {
+                for _ in 0..posts {
+                    CURRENT.with(|it| it.borrow_mut().note(Measure::Post(Outcome::Delivered)));
+                    tokio::task::yield_now().await;
+                }
+                CURRENT.with(|it| it.borrow_mut().note(Measure::Message(message)));
+                CURRENT.with(|it| (it.borrow().message, it.borrow().counts.clone()))
+            })
+            .await
+        };
+        let (ping, hello) = tokio::join!(invocation("ping", 2), invocation("hello", 3));
+        assert_eq!(
+            ping,
+            (Some("ping"), BTreeMap::from([("PostsDelivered", 2)]))
+        );
+        assert_eq!(
+            hello,
+            (Some("hello"), BTreeMap::from([("PostsDelivered", 3)]))
+        );
+    }
+
+    #[test]
+    fn what_was_left_untold_is_added() {
+        let (mut line, mut untold) = (Measured::default(), Measured::default());
+        line.note(Measure::Parked);
+        untold.count("ColdStarts");
+        untold.note(Measure::Parked);
+        untold.note(Measure::Gate(Duration::from_millis(7)));
+        line.add(untold);
+        assert_eq!(
+            line.counts,
+            BTreeMap::from([("ColdStarts", 1), ("Parked", 2)])
+        );
+        assert_eq!(line.millis, BTreeMap::from([("GateWait", vec![7])]));
     }
 }

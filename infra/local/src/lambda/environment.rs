@@ -91,6 +91,7 @@ mod tests {
             dynamodb_url: "http://127.0.0.1:8000".to_owned(),
             replacements: vec![(aws.to_owned(), "http://127.0.0.1:3001/prod".to_owned())],
             max_instances: 1,
+            concurrency: 1,
             retry_delay: Duration::ZERO,
             verbose: false,
             tells_leaving: false,

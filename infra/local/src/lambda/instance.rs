@@ -1,6 +1,7 @@
-//! One instance: how an invocation gets to its process and back.
+//! One instance: how invocations get to its process and back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +23,7 @@ pub(super) struct Instance {
     id: u64,
     pid: u32,
     timeout: Duration,
-    busy: AtomicBool,
+    running: AtomicUsize,
     jobs: mpsc::Sender<Job>,
     state: watch::Receiver<State>,
     pub(super) stop: Notify,
@@ -68,7 +69,8 @@ pub(super) enum Outcome {
 pub(super) struct Link {
     pub(super) jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
     pub(super) state: watch::Sender<State>,
-    current: Mutex<Option<Current>>,
+    /// What the process has taken and not answered, by request id.
+    current: Mutex<BTreeMap<String, Current>>,
     init_error: Mutex<Option<Bytes>>,
     /// Whether a function is told that the client of its streamed answer left. Lambda does not tell.
     pub(super) tells_leaving: bool,
@@ -76,21 +78,26 @@ pub(super) struct Link {
 
 #[derive(Debug)]
 struct Current {
-    request_id: String,
     sink: Option<Sink>,
     reply: oneshot::Sender<Result<Bytes, Bytes>>,
 }
 
 impl Instance {
     /// Both sides of a new instance.
-    pub(super) fn new(id: u64, pid: u32, timeout: Duration, tells_leaving: bool) -> (Self, Link) {
-        let (jobs, queue) = mpsc::channel(1);
+    pub(super) fn new(
+        id: u64,
+        pid: u32,
+        timeout: Duration,
+        concurrency: usize,
+        tells_leaving: bool,
+    ) -> (Self, Link) {
+        let (jobs, queue) = mpsc::channel(concurrency);
         let (state, seen) = watch::channel(State::Starting);
         let instance = Self {
             id,
             pid,
             timeout,
-            busy: AtomicBool::new(true),
+            running: AtomicUsize::new(0),
             jobs,
             state: seen,
             stop: Notify::new(),
@@ -114,7 +121,7 @@ impl Instance {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
+        self.running.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -126,7 +133,7 @@ impl Instance {
         self.stop.notify_one();
     }
 
-    /// One invocation; the caller sees to it that there is only one at a time. A `fresh` instance was started for it.
+    /// One invocation; the caller sees to it that there are not more at a time than places. A `fresh` instance was started for it.
     pub(super) async fn run(
         &self,
         payload: &Bytes,
@@ -135,12 +142,12 @@ impl Instance {
         fresh: bool,
         faults: &Faults,
     ) -> Outcome {
-        self.busy.store(true, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
         let outcome = match self.ready(fresh).await {
             Ok(()) => self.hand_over(payload, request_id, sink, faults).await,
             Err(outcome) => outcome,
         };
-        self.busy.store(false, Ordering::Relaxed);
+        self.running.fetch_sub(1, Ordering::Relaxed);
         outcome
     }
 
@@ -197,7 +204,7 @@ impl Instance {
             answered = answer, if !struck => match answered {
                 Ok(Ok(answer)) => Outcome::Answer(answer),
                 Ok(Err(error)) => Outcome::Error(error),
-                // It died, or asked for the next invocation without an answer to this one.
+                // It died.
                 Err(_) => {
                     self.kill();
                     self.death(&taken).await
@@ -230,7 +237,8 @@ impl Instance {
 }
 
 impl Link {
-    /// The next invocation, kept as the current one; none when the instance is being ended.
+    /// The next invocation, kept as a current one; none when the instance is being ended. A process may ask several times at
+    /// once: each asking gets one of its own.
     pub(super) async fn next(&self) -> Option<(String, Bytes, u128)> {
         self.state.send_if_modified(|state| {
             let first = *state == State::Starting;
@@ -242,36 +250,25 @@ impl Link {
         let job = self.jobs.lock().await.recv().await?;
         job.taken.store(true, Ordering::SeqCst);
         let current = Current {
-            request_id: job.request_id.clone(),
             sink: job.sink,
             reply: job.reply,
         };
-        *lock(&self.current) = Some(current);
+        lock(&self.current).insert(job.request_id.clone(), current);
         Some((job.request_id, job.payload, job.deadline_ms))
     }
 
     /// Takes where the streamed answer to `request_id` goes, if it goes anywhere.
     pub(super) fn take_sink(&self, request_id: &str) -> Option<Sink> {
-        let mut current = lock(&self.current);
-        let current = current
-            .as_mut()
-            .filter(|current| current.request_id == request_id)?;
-        current.sink.take()
+        lock(&self.current).get_mut(request_id)?.sink.take()
     }
 
-    /// Ends the current invocation, if it is `request_id`.
+    /// Ends the invocation `request_id`, if it is a current one.
     pub(super) fn finish(&self, request_id: &str, result: Result<Bytes, Bytes>) -> bool {
-        let mut current = lock(&self.current);
-        if current
-            .as_ref()
-            .is_none_or(|current| current.request_id != request_id)
-        {
+        let Some(current) = lock(&self.current).remove(request_id) else {
             return false;
-        }
-        if let Some(current) = current.take() {
-            // Whoever waited may have given up; the function need not know.
-            let _ = current.reply.send(result);
-        }
+        };
+        // Whoever waited may have given up; the function need not know.
+        let _ = current.reply.send(result);
         true
     }
 

@@ -53,6 +53,8 @@ pub struct LambdaOptions {
     pub replacements: Vec<(String, String)>,
     /// Most instances of one function; what exceeds it waits.
     pub max_instances: usize,
+    /// Most invocations that an instance has at once.
+    pub concurrency: usize,
     /// The wait before the first repeat of a failed asynchronous invocation, doubled for the next (AWS: 1 min).
     pub retry_delay: Duration,
     /// Show every line that functions write, not only errors.

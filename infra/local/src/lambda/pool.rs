@@ -1,4 +1,4 @@
-//! The instances of one function: one invocation each at a time, more of them under concurrency.
+//! The instances of one function: one invocation each at a time unless told otherwise, more of them under concurrency.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::streaming::Sink;
 use super::{Invocation, LambdaOptions, output, process};
 use crate::fault::Faults;
 use crate::metrics::Metrics;
-use crate::template::Function;
+use crate::template::{Function, InvokeMode};
 
 /// One function with its instances.
 #[derive(Debug)]
@@ -25,11 +25,13 @@ pub(super) struct Pool {
     metrics: Metrics,
     tells_leaving: bool,
     faults: Faults,
-    /// Permits are for invocations; an instance starts only with a permit and no idle one, so they bound both.
+    /// Permits are for invocations; an instance starts only with a permit and no free place, so they bound both.
     permits: Semaphore,
     waits: bool,
-    /// The last to become idle is the first to be used again: the fewest stay warm.
-    idle: Mutex<Vec<Arc<Instance>>>,
+    /// The places of each instance.
+    concurrency: usize,
+    /// An instance once for each free place. The last to become free is the first to be used again: the fewest stay warm.
+    free: Mutex<Vec<Arc<Instance>>>,
     live: Mutex<BTreeMap<u64, Arc<Instance>>>,
     census: Arc<Census>,
 }
@@ -49,6 +51,12 @@ impl Pool {
         options: &LambdaOptions,
         census: Arc<Census>,
     ) -> Self {
+        // A streamed answer takes as long as its client likes, and its process with it.
+        let concurrency = match function.url {
+            Some(InvokeMode::Streaming) => 1,
+            _ => options.concurrency.max(1),
+        };
+        let instances = options.max_instances.max(1);
         Self {
             executable: options.executables.get(&function.binary).cloned(),
             function: Arc::new(function.clone()),
@@ -60,10 +68,11 @@ impl Pool {
             permits: Semaphore::new(
                 function
                     .reserved_concurrency
-                    .unwrap_or(options.max_instances.max(1)),
+                    .unwrap_or(instances.saturating_mul(concurrency)),
             ),
             waits: function.reserved_concurrency.is_none(),
-            idle: Mutex::default(),
+            concurrency,
+            free: Mutex::default(),
             live: Mutex::default(),
             census,
         }
@@ -77,7 +86,7 @@ impl Pool {
         self.census.is_closed()
     }
 
-    /// One invocation, on an idle instance or a new one. A streamed answer goes to `sink`, if there is one.
+    /// One invocation, in a free place or on a new instance. A streamed answer goes to `sink`, if there is one.
     pub(super) async fn invoke(
         self: &Arc<Self>,
         payload: Bytes,
@@ -97,7 +106,7 @@ impl Pool {
             return Invocation::Throttled;
         };
         loop {
-            let reused = lock(&self.idle).pop();
+            let reused = lock(&self.free).pop();
             let fresh = reused.is_none();
             let instance = match reused {
                 Some(instance) => instance,
@@ -166,6 +175,7 @@ impl Pool {
             &self.function,
             executable,
             &self.variables,
+            self.concurrency,
             self.verbose,
             self.metrics.clone(),
             self.tells_leaving,
@@ -177,11 +187,14 @@ impl Pool {
         })?;
         lock(&self.live).insert(instance.id(), Arc::clone(&instance));
         self.census.enter(instance.pid());
+        // Its other places: who comes while it starts waits for it.
+        let others = std::iter::repeat_n(&instance, self.concurrency - 1);
+        lock(&self.free).extend(others.cloned());
         let pool = Arc::clone(self);
         let (id, pid) = (instance.id(), instance.pid());
         tokio::spawn(async move {
             life.last(&pool.census).await;
-            lock(&pool.idle).retain(|other| other.id() != id);
+            lock(&pool.free).retain(|other| other.id() != id);
             lock(&pool.live).remove(&id);
             pool.census.leave(pid);
         });
@@ -193,10 +206,10 @@ impl Pool {
     }
 
     fn rest(&self, instance: Arc<Instance>) {
-        let mut idle = lock(&self.idle);
-        // Checked under the lock: its death removes it from the idle ones under the same lock.
+        let mut free = lock(&self.free);
+        // Checked under the lock: its death removes it from the free ones under the same lock.
         if instance.is_alive() {
-            idle.push(instance);
+            free.push(instance);
         }
     }
 }
