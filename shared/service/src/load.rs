@@ -40,67 +40,31 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             end,
             resumed,
         ) = try_join!(
-            optional(channel.map(|it| store.profile(it))),
-            optional(channel.map(|it| store.roster(it))),
-            optional(
-                needs
-                    .own_member
-                    .as_ref()
-                    .map(|it| store.member(it, &subscriber.id))
-            ),
-            optional(needs.seniors.as_ref().map(|it| self.seniors(it))),
-            optional(
-                needs
-                    .invitation
-                    .as_ref()
-                    .map(|it| store.invitation(subscriber, it))
-            ),
-            optional(
-                needs
-                    .membership_count
-                    .then(|| store.count_memberships(subscriber))
-            ),
-            optional(
-                needs
-                    .members
-                    .as_ref()
-                    .map(|(channel, page)| self.member_page(channel, page))
-            ),
-            optional(
-                needs
-                    .memberships
-                    .as_ref()
-                    .map(|page| self.membership_page(subscriber, page))
-            ),
-            optional(
-                needs
-                    .conversations
-                    .as_ref()
-                    .map(|page| self.conversation_page(subscriber, page))
-            ),
-            optional(
-                needs
-                    .history
-                    .as_ref()
-                    .map(|(log, range)| self.history_or_empty(log, *range))
-            ),
-            optional(
-                channel
-                    .filter(|_| needs.own_member.is_some())
-                    .map(|it| self.last_sequence(it.log()))
-            ),
-            optional(
-                channel
-                    .zip(needs.other_member.as_ref())
-                    .map(|(channel, id)| store.member(channel, id))
-            ),
-            optional(needs.end_of.clone().map(|log| self.last_sequence(log))),
-            optional(
-                needs
-                    .resume
-                    .as_ref()
-                    .map(|positions| self.resume(subscriber, positions))
-            ),
+            optional(channel, |it| store.profile(it)),
+            optional(channel, |it| store.roster(it)),
+            optional(needs.own_member.as_ref(), |it| store
+                .member(it, &subscriber.id)),
+            optional(needs.seniors.as_ref(), |it| self.seniors(it)),
+            optional(needs.invitation.as_ref(), |it| store
+                .invitation(subscriber, it)),
+            optional(needs.membership_count.then_some(subscriber), |it| store
+                .count_memberships(it)),
+            optional(needs.members.as_ref(), |(channel, page)| self
+                .member_page(channel, page)),
+            optional(needs.memberships.as_ref(), |page| self
+                .membership_page(subscriber, page)),
+            optional(needs.conversations.as_ref(), |page| self
+                .conversation_page(subscriber, page)),
+            optional(needs.history.as_ref(), |(log, range)| self
+                .history_or_empty(log, *range)),
+            optional(channel.filter(|_| needs.own_member.is_some()), |it| self
+                .last_sequence(it.log())),
+            optional(channel.zip(needs.other_member.as_ref()), |(channel, id)| {
+                store.member(channel, id)
+            }),
+            optional(needs.end_of.clone(), |log| self.last_sequence(log)),
+            optional(needs.resume.as_ref(), |positions| self
+                .resume(subscriber, positions)),
         )?;
         let (resumed, resumed_new) = resumed.unwrap_or_default();
         Ok(Known {
@@ -268,10 +232,14 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
     }
 }
 
-async fn optional<T>(
-    read: Option<impl Future<Output = Result<T, Fault>>>,
-) -> Result<Option<T>, Fault> {
-    OptionFuture::from(read).await.transpose()
+/// A read of what is wanted, if it is. Boxed only then: together the futures of all that could be read are 200 KB, which each
+/// message would allocate and move about several times for the two or three that it needs.
+fn optional<A, T, F: Future<Output = Result<T, Fault>>>(
+    wanted: Option<A>,
+    read: impl FnOnce(A) -> F,
+) -> impl Future<Output = Result<Option<T>, Fault>> {
+    let reading = wanted.map(|it| Box::pin(read(it)));
+    async { OptionFuture::from(reading).await.transpose() }
 }
 
 /// The cursor of a page; the protocol let only ids through.

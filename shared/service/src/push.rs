@@ -138,7 +138,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Reads the connection again; whether it is still there.
     pub(crate) async fn refresh(&self, target: &mut Target) -> Result<bool, Fault> {
         let read_at = self.environment.now();
-        let mut connections = self.store.connections(&target.subscriber).await?;
+        // Boxed, as in `lose`: rare, and larger than all else of a push, of which there is one for each receiver.
+        let mut connections = Box::pin(self.store.connections(&target.subscriber)).await?;
         match connections.remove(&target.id) {
             Some(connection) => {
                 target.connection = connection;
@@ -151,7 +152,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// The connection is gone: forgets it, and it alone.
     pub(crate) async fn lose(&self, target: &Target) -> Result<(), Fault> {
-        self.disconnect(&target.subscriber, &target.id).await
+        Box::pin(self.disconnect(&target.subscriber, &target.id)).await
     }
 
     /// After a post of unknown outcome: it is not repeated, the client is told to look for itself. Whether it was told, if
