@@ -59,16 +59,18 @@ pub(crate) struct Room {
 impl Stack {
     /// Messaging on its local gateway.
     pub(crate) async fn ours() -> Result<Self> {
-        let (process, ours) = Ours::start(&[]).await?;
-        let dialect = Dialect::Messaging(Box::new(ours));
-        Ok(Self::new("messaging", process, dialect))
+        Self::ours_with("messaging", &[]).await
     }
 
     /// The same with processes that have many invocations at once.
     pub(crate) async fn ours_at_once() -> Result<Self> {
-        let (process, ours) = Ours::start(&["--concurrency", "16"]).await?;
+        Self::ours_with("messaging, 16 at once", &["--concurrency", "16"]).await
+    }
+
+    async fn ours_with(name: &'static str, arguments: &[&str]) -> Result<Self> {
+        let (process, ours) = Ours::start(arguments).await?;
         let dialect = Dialect::Messaging(Box::new(ours));
-        Ok(Self::new("messaging, 16 at once", process, dialect))
+        Ok(Self::new(name, process, dialect))
     }
 
     /// The floor without a database.

@@ -25,6 +25,7 @@ use local_gateway::rights::Rights;
 use local_gateway::template::Function;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 /// Only so that a test fails rather than hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -56,10 +57,7 @@ async fn concurrent_invocations_have_instances_of_their_own_up_to_the_cap() {
         let (first, second) = (setup.wait("1"), setup.wait("2"));
         setup.begun("1").await;
         setup.begun("2").await;
-        let third = tokio::spawn({
-            let lambda = setup.lambda.clone();
-            async move { lambda.invoke("F", "{}".into(), None).await }
-        });
+        let third = setup.begin("{}".to_owned());
         let instances = setup.instances().await;
         assert_eq!(instances.len(), 2);
         assert!(instances.iter().all(|instance| instance["busy"] == true));
@@ -86,10 +84,7 @@ async fn a_process_that_asks_for_several_has_them_at_once() {
         let (first, second) = (setup.wait("1"), setup.wait("2"));
         setup.begun("1").await;
         setup.begun("2").await;
-        let third = tokio::spawn({
-            let lambda = setup.lambda.clone();
-            async move { lambda.invoke("F", "{}".into(), None).await }
-        });
+        let third = setup.begin("{}".to_owned());
         assert_eq!(setup.instances().await.len(), 1);
         assert!(!third.is_finished(), "a third has to wait");
         setup.let_go("2");
@@ -467,8 +462,12 @@ impl Setup {
         json!({ "do": "wait", "begun": path("begun"), "until": path("go") }).to_string()
     }
 
-    fn wait(&self, name: &str) -> tokio::task::JoinHandle<Invocation> {
-        let (lambda, payload) = (self.lambda.clone(), self.waiting(name));
+    fn wait(&self, name: &str) -> JoinHandle<Invocation> {
+        self.begin(self.waiting(name))
+    }
+
+    fn begin(&self, payload: String) -> JoinHandle<Invocation> {
+        let lambda = self.lambda.clone();
         tokio::spawn(async move { lambda.invoke("F", payload.into(), None).await })
     }
 

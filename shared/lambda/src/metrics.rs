@@ -5,7 +5,7 @@
 //! (2026-08).
 
 use core::cell::RefCell;
-use core::convert::Infallible;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -99,17 +99,12 @@ impl Measured {
                 Outcome::Unknown => "PostsUnknown",
             }),
             Measure::Fanout { connections, took } => {
-                push(&mut self.sizes, "FanoutSize", connections.try_into());
-                push(
-                    &mut self.millis,
-                    "FanoutDuration",
-                    took.as_millis().try_into(),
-                );
+                let size = u64::try_from(connections).unwrap_or(u64::MAX);
+                push(&mut self.sizes, "FanoutSize", size);
+                push(&mut self.millis, "FanoutDuration", millis(took));
             }
-            Measure::Gate(wait) => push(&mut self.millis, "GateWait", wait.as_millis().try_into()),
-            Measure::DrainAge(age) => {
-                push(&mut self.millis, "DrainAge", age.as_millis().try_into());
-            }
+            Measure::Gate(wait) => push(&mut self.millis, "GateWait", millis(wait)),
+            Measure::DrainAge(age) => push(&mut self.millis, "DrainAge", millis(age)),
         }
     }
 
@@ -129,7 +124,7 @@ impl Measured {
         ] {
             for (name, values) in others {
                 for value in values {
-                    push(mine, name, Ok::<_, Infallible>(value));
+                    push(mine, name, value);
                 }
             }
         }
@@ -179,21 +174,19 @@ impl Measured {
 }
 
 /// Adds a value, unless there are as many as a line takes.
-fn push<E>(
-    values: &mut BTreeMap<&'static str, Vec<u64>>,
-    name: &'static str,
-    value: Result<u64, E>,
-) {
+fn push(values: &mut BTreeMap<&'static str, Vec<u64>>, name: &'static str, value: u64) {
     let values = values.entry(name).or_default();
     if values.len() < VALUES {
-        values.push(value.unwrap_or(u64::MAX));
+        values.push(value);
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
 
     #[test]

@@ -56,8 +56,18 @@ pub(super) fn variables(
             .fold(value.clone(), |value, (from, to)| value.replace(from, to));
         (name.clone(), replaced)
     });
+    // Lambda sets it for its managed instances alone, and a function that does not know it may say so.
+    let concurrency = options.concurrency_of(function);
+    let several = (concurrency > 1).then(|| {
+        let name = "AWS_LAMBDA_MAX_CONCURRENCY".to_owned();
+        (name, concurrency.to_string())
+    });
     // Lambda refuses templates that set its reserved variables; here its own simply win.
-    inherited.chain(own).chain(reserved).collect()
+    inherited
+        .chain(own)
+        .chain(reserved)
+        .chain(several)
+        .collect()
 }
 
 #[cfg(test)]

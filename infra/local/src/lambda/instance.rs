@@ -24,7 +24,8 @@ pub(super) struct Instance {
     pid: u32,
     timeout: Duration,
     running: AtomicUsize,
-    jobs: mpsc::Sender<Job>,
+    /// Never more than places: the pool sees to that.
+    jobs: mpsc::UnboundedSender<Job>,
     state: watch::Receiver<State>,
     pub(super) stop: Notify,
 }
@@ -67,7 +68,7 @@ pub(super) enum Outcome {
 /// The Runtime API's side of an instance.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
+    pub(super) jobs: tokio::sync::Mutex<mpsc::UnboundedReceiver<Job>>,
     pub(super) state: watch::Sender<State>,
     /// What the process has taken and not answered, by request id.
     current: Mutex<BTreeMap<String, Current>>,
@@ -84,14 +85,8 @@ struct Current {
 
 impl Instance {
     /// Both sides of a new instance.
-    pub(super) fn new(
-        id: u64,
-        pid: u32,
-        timeout: Duration,
-        concurrency: usize,
-        tells_leaving: bool,
-    ) -> (Self, Link) {
-        let (jobs, queue) = mpsc::channel(concurrency);
+    pub(super) fn new(id: u64, pid: u32, timeout: Duration, tells_leaving: bool) -> (Self, Link) {
+        let (jobs, queue) = mpsc::unbounded_channel();
         let (state, seen) = watch::channel(State::Starting);
         let instance = Self {
             id,
@@ -189,7 +184,7 @@ impl Instance {
             sink: sink.cloned(),
             reply,
         };
-        if self.jobs.send(job).await.is_err() {
+        if self.jobs.send(job).is_err() {
             return Outcome::NotTaken;
         }
         let struck = faults.strikes(Kind::KillInstance);

@@ -30,7 +30,7 @@ use crate::fault::Faults;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::rights::Rights;
-use crate::template::Function;
+use crate::template::{Function, InvokeMode};
 
 /// Lambda on this machine; cheap to clone.
 #[derive(Debug, Clone)]
@@ -68,6 +68,17 @@ pub struct LambdaOptions {
     pub rights: Rights,
     /// Where what they measure is added up.
     pub metrics: Metrics,
+}
+
+impl LambdaOptions {
+    /// Most invocations that an instance of `function` has at once: one if it streams, since a streamed answer takes as long as
+    /// its client likes, and its process with it.
+    fn concurrency_of(&self, function: &Function) -> usize {
+        match function.url {
+            Some(InvokeMode::Streaming) => 1,
+            _ => self.concurrency.max(1),
+        }
+    }
 }
 
 /// How a synchronous invocation ended.

@@ -13,7 +13,7 @@ use super::streaming::Sink;
 use super::{Invocation, LambdaOptions, output, process};
 use crate::fault::Faults;
 use crate::metrics::Metrics;
-use crate::template::{Function, InvokeMode};
+use crate::template::Function;
 
 /// One function with its instances.
 #[derive(Debug)]
@@ -51,12 +51,11 @@ impl Pool {
         options: &LambdaOptions,
         census: Arc<Census>,
     ) -> Self {
-        // A streamed answer takes as long as its client likes, and its process with it.
-        let concurrency = match function.url {
-            Some(InvokeMode::Streaming) => 1,
-            _ => options.concurrency.max(1),
-        };
-        let instances = options.max_instances.max(1);
+        let concurrency = options.concurrency_of(function);
+        let places = function.reserved_concurrency.unwrap_or_else(|| {
+            let instances = options.max_instances.max(1);
+            instances.saturating_mul(concurrency)
+        });
         Self {
             executable: options.executables.get(&function.binary).cloned(),
             function: Arc::new(function.clone()),
@@ -65,11 +64,7 @@ impl Pool {
             metrics: options.metrics.clone(),
             tells_leaving: options.tells_leaving,
             faults: options.faults.clone(),
-            permits: Semaphore::new(
-                function
-                    .reserved_concurrency
-                    .unwrap_or(instances.saturating_mul(concurrency)),
-            ),
+            permits: Semaphore::new(places.min(Semaphore::MAX_PERMITS)),
             waits: function.reserved_concurrency.is_none(),
             concurrency,
             free: Mutex::default(),
@@ -175,7 +170,6 @@ impl Pool {
             &self.function,
             executable,
             &self.variables,
-            self.concurrency,
             self.verbose,
             self.metrics.clone(),
             self.tells_leaving,

@@ -39,7 +39,6 @@ pub(super) fn start(
     function: &Function,
     executable: &Path,
     variables: &[(String, String)],
-    concurrency: usize,
     verbose: bool,
     metrics: Metrics,
     tells_leaving: bool,
@@ -49,8 +48,7 @@ pub(super) fn start(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut command = Command::new(executable);
-    command
+    let child = Command::new(executable)
         .env_clear()
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .env("AWS_LAMBDA_RUNTIME_API", listener.local_addr()?.to_string())
@@ -60,15 +58,11 @@ pub(super) fn start(
         .stderr(Stdio::piped())
         // Ctrl-C in the terminal is for the gateway, which then ends its functions itself.
         .process_group(0)
-        .kill_on_drop(true);
-    // Lambda sets it for its managed instances alone, and a function that does not know it may say so.
-    if concurrency > 1 {
-        command.env("AWS_LAMBDA_MAX_CONCURRENCY", concurrency.to_string());
-    }
-    let child = command.spawn()?;
+        .kill_on_drop(true)
+        .spawn()?;
     // A process that is not waited for has an id.
     let pid = child.id().unwrap_or_default();
-    let (instance, link) = Instance::new(id, pid, function.timeout, concurrency, tells_leaving);
+    let (instance, link) = Instance::new(id, pid, function.timeout, tells_leaving);
     let instance = Arc::new(instance);
     let life = Life {
         instance: Arc::clone(&instance),
