@@ -112,7 +112,7 @@ pub struct Options {
 
     /// How many invocations a process of a function has at once, if it asks for them as for Lambda's managed instances: under
     /// load far fewer processes, which end together. On Lambda, and without this, it has one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = managed)]
     pub concurrency: usize,
 
     /// Seconds before a failed asynchronous invocation is repeated (AWS: 60, then 120)
@@ -201,6 +201,15 @@ fn seconds(text: &str) -> Result<f64, &'static str> {
     seconds.ok_or("it is a number from 0 to 3600")
 }
 
+/// Lambda's own limit for a managed instance is 1,600 (docs.aws.amazon.com/lambda, 2026-08).
+fn managed(text: &str) -> Result<usize, &'static str> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=1600).contains(number));
+    number.ok_or("it is a number from 1 to 1600")
+}
+
 fn at_least_one(text: &str) -> Result<usize, &'static str> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or("it is a number from 1")
@@ -258,6 +267,7 @@ mod tests {
             ["--retry-delay", "-1"],
             ["--max-instances", "0"],
             ["--concurrency", "0"],
+            ["--concurrency", "1601"],
             ["--parameter", "StageName"],
         ] {
             assert!(parse(&arguments).is_err(), "{arguments:?}");
