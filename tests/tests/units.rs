@@ -516,6 +516,8 @@ async fn rows(store: &DynamoStore, bill: &Bill) {
     bill.row("member_of (2)", 2.0);
     store.members(&key, None, 10).await.unwrap();
     bill.row("members (2)", 1.0);
+    store.receivers(&key, None, 10).await.unwrap();
+    bill.row("receivers (2)", 1.0);
     store.seniors(&key, 10).await.unwrap();
     bill.row("seniors (1)", 1.0);
     store.memberships(&who, None, 10).await.unwrap();

@@ -67,12 +67,6 @@ impl Member {
     pub const fn is_current(&self) -> bool {
         self.left.is_none()
     }
-
-    /// Whether the event with this sequence is for it.
-    #[must_use]
-    pub fn receives(&self, sequence: u64) -> bool {
-        self.joined <= sequence && self.left.is_none_or(|left| sequence <= left)
-    }
 }
 
 /// Who invited a subscriber to a channel.

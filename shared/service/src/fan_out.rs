@@ -9,24 +9,23 @@ use futures::{
 };
 use protocol::{
     ConnectionId, EventBody, LogId, ServerMessage, Subscriber, SubscriberId, Timestamp,
-    change::{LogEntry, Member},
-    frame::PushedEvent,
+    change::LogEntry, frame::PushedEvent,
 };
 
 use crate::{
     Service, Store,
     drain::Holding,
-    ports::{Environment, Fault, Measure, Page, Pushes, Reference, Workers},
+    ports::{Environment, Fault, Measure, Page, Pushes, Receiver, Reference, Workers},
     push::{Item, Target},
 };
 
 /// Connections that are posted to at once.
 const AT_ONCE: usize = 64;
 
-/// Members that are read together: one query of about 100 KB.
+/// Receivers that are read together: one query of about 100 KB.
 const RECIPIENTS: usize = 1_000;
 
-/// Members whose connections are read together, in one batch; the first ones are sent to while the next are read.
+/// Receivers whose connections are read together, in one batch; the first ones are sent to while the next are read.
 const GROUP: usize = 100;
 
 /// Groups that are read at once.
@@ -34,7 +33,7 @@ const GROUPS_AT_ONCE: usize = 4;
 
 /// Some of those whom a batch concerns, and where the next ones begin.
 struct Recipients {
-    members: Vec<Member>,
+    members: Vec<Receiver>,
     next: Option<SubscriberId>,
 }
 
@@ -60,7 +59,7 @@ struct Outcome {
 /// A connection, and how many of its items are done.
 struct Reached<'a> {
     target: Target,
-    member: &'a Member,
+    member: &'a Receiver,
     done: usize,
 }
 
@@ -131,23 +130,20 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<Recipients, Fault> {
         let (members, next) = match log {
             LogId::Channel(channel) => {
-                let Page { items, more } = self.store.members(channel, after, RECIPIENTS).await?;
+                let Page { items, more } = self.store.receivers(channel, after, RECIPIENTS).await?;
                 let next = items
                     .last()
                     .filter(|_| more)
                     .map(|it| it.subscriber.clone());
                 let concerned =
-                    |it: &Member| batch.iter().any(|entry| it.receives(entry.event.sequence));
+                    |it: &Receiver| batch.iter().any(|entry| it.receives(entry.event.sequence));
                 (items.into_iter().filter(concerned).collect(), next)
             }
             LogId::Direct { low, high, .. } => {
-                let both = [low, high].map(|id| Member {
+                let both = [low, high].map(|id| Receiver {
                     subscriber: id.clone(),
-                    administrator: false,
                     joined: 1,
                     left: None,
-                    displayed: 0,
-                    read: 0,
                 });
                 (both.into(), None)
             }
@@ -161,7 +157,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         log: &LogId,
         holding: &mut Holding,
         frames: &[Frame],
-        members: &[Member],
+        members: &[Receiver],
         outcome: &mut Outcome,
     ) -> Result<bool, Fault> {
         // Once around, unless the lease runs short: then it is renewed and those that are left come next.
@@ -183,7 +179,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     fn connections_of<'a>(
         &'a self,
         log: &'a LogId,
-        members: &'a [Member],
+        members: &'a [Receiver],
     ) -> impl Stream<Item = Result<Reached<'a>, Fault>> {
         stream::iter(members.chunks(GROUP))
             .map(move |group| self.connections_of_group(log, group))
@@ -195,7 +191,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     async fn connections_of_group<'a>(
         &self,
         log: &LogId,
-        members: &'a [Member],
+        members: &'a [Receiver],
     ) -> Result<Vec<Reached<'a>>, Fault> {
         let subscribers: Vec<Subscriber> = members
             .iter()
@@ -393,7 +389,7 @@ impl Frame {
 /// What of `frames` is for this connection, to be pushed until then.
 fn items_for<'a>(
     frames: &'a [Frame],
-    member: &Member,
+    member: &Receiver,
     id: &ConnectionId,
     until: Timestamp,
 ) -> Vec<Item<'a>> {

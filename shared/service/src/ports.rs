@@ -24,7 +24,7 @@ mod sessions;
 mod signed;
 mod tokens;
 
-pub use channels::{Channels, Page};
+pub use channels::{Channels, Page, Receiver};
 pub use connections::{
     Connection, Connections, FIRST_GATE, Framing, Gone, Parked, ParkedOutcome, Reauthorization,
     ReauthorizeError, Reference, RegisterError, Registration, UNPARKED, is_first_gate, opener_gate,

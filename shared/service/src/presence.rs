@@ -186,7 +186,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         loop {
             let page = self
                 .store
-                .members(channel, after.as_ref(), limits::PAGE)
+                .receivers(channel, after.as_ref(), limits::PAGE)
                 .await?;
             after = page.items.last().map(|it| it.subscriber.clone());
             reach.extend(

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `profile`, `roster`, `member`, `invitation` | GetItem | 1 read; a profile 1 per 4 KiB |
 //! | `profiles`, `rosters`, `member_of` | BatchGetItem, 100 a request | the same, each |
-//! | `members` | Query | 1 read per 4 KiB, about 30 members |
+//! | `members`, `receivers` | Query | 1 read per 4 KiB, about 30 members |
 //! | `seniors`, `memberships`, `conversations`, `invitations` | Query | 1 read per 4 KiB, about 50 rows |
 //! | `count_memberships` | Query that only counts | 1 read per 4 KiB, about 50 channels |
 //! | `change` | TransactWriteItems | 2 write per KiB of each item: an event 2; head, roster, profile 2 each; joined 8, left 6, administrator 2, invited 4, uninvited 2; a head 1 more for the index |
@@ -22,7 +22,8 @@ use protocol::{
     change::{Change, Invitation, Member, Profile, Roster},
     model::DeliveryStatus,
 };
-use service::ports::{Channels, Fault, Page};
+use serde::de::DeserializeOwned;
+use service::ports::{Channels, Fault, Page, Receiver};
 
 use crate::{
     DynamoStore,
@@ -32,12 +33,37 @@ use crate::{
     requests::decode,
     write::Write,
 };
-use items::{InvitationItem, MemberItem, ProfileItem, RosterItem};
+use items::{InvitationItem, MemberItem, ProfileItem, ReceiverItem, RosterItem};
 
 const PROFILE: &str = "a profile";
 const ROSTER: &str = "a roster";
 const MEMBER: &str = "a member";
 const INVITATION: &str = "an invitation";
+
+impl DynamoStore {
+    /// The rows of a channel, each made of who it is about and the item.
+    async fn rows_of<I: DeserializeOwned, T>(
+        &self,
+        pattern: &'static str,
+        channel: &ChannelKey,
+        projection: Option<&'static str>,
+        after: Option<&SubscriberId>,
+        limit: usize,
+        row: impl Fn(SubscriberId, I) -> T,
+    ) -> Result<Page<T>, Fault> {
+        let rows = Collection::members(channel);
+        let after = after.map(SubscriberId::as_str);
+        let page = self.page_of(pattern, &rows, projection, after, limit);
+        let (found, more) = page.await?;
+        let ids = names(&rows, &found, |name| SubscriberId::parse(name).ok())?;
+        let items = ids
+            .into_iter()
+            .zip(found)
+            .map(|(id, item)| Ok(row(id, decode(item, MEMBER)?)))
+            .collect::<Result<_, Fault>>()?;
+        Ok(Page { items, more })
+    }
+}
 
 impl Channels for DynamoStore {
     async fn profile(&self, channel: &ChannelKey) -> Result<Option<Profile>, Fault> {
@@ -110,16 +136,32 @@ impl Channels for DynamoStore {
         after: Option<&SubscriberId>,
         limit: usize,
     ) -> Result<Page<Member>, Fault> {
-        let rows = Collection::members(channel);
-        let after = after.map(SubscriberId::as_str);
-        let (found, more) = self.page("members", &rows, after, limit).await?;
-        let ids = names(&rows, &found, |name| SubscriberId::parse(name).ok())?;
-        let items = ids
-            .into_iter()
-            .zip(found)
-            .map(|(id, item)| Ok(decode::<MemberItem>(item, MEMBER)?.member(id)))
-            .collect::<Result<_, Fault>>()?;
-        Ok(Page { items, more })
+        self.rows_of(
+            "members",
+            channel,
+            None,
+            after,
+            limit,
+            |id, item: MemberItem| item.member(id),
+        )
+        .await
+    }
+
+    async fn receivers(
+        &self,
+        channel: &ChannelKey,
+        after: Option<&SubscriberId>,
+        limit: usize,
+    ) -> Result<Page<Receiver>, Fault> {
+        self.rows_of(
+            "receivers",
+            channel,
+            Some(ReceiverItem::PROJECTION),
+            after,
+            limit,
+            |id, item: ReceiverItem| item.receiver(id),
+        )
+        .await
     }
 
     async fn seniors(

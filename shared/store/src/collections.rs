@@ -30,6 +30,8 @@ pub(crate) struct Query<'a> {
     /// The index; such reads are eventually consistent.
     pub(crate) index: Option<&'static str>,
     pub(crate) condition: &'a str,
+    /// The attributes that are wanted; all without.
+    pub(crate) projection: Option<&'static str>,
     pub(crate) values: Vec<(&'static str, AttributeValue)>,
     /// The key to start after, in an index with the index's own attributes.
     pub(crate) after: Option<Item>,
@@ -45,6 +47,10 @@ impl DynamoStore {
         limit: usize,
     ) -> Result<(Vec<Item>, bool), Fault> {
         let wanted = limit.saturating_add(1);
+        let names = match query.projection {
+            Some(projection) => fixed_names(&format!("{}, {projection}", query.condition)),
+            None => fixed_names(query.condition),
+        };
         let mut found = Vec::new();
         let mut start = query.after;
         let mut page = wanted;
@@ -56,7 +62,8 @@ impl DynamoStore {
                 .set_index_name(query.index.map(str::to_owned))
                 .consistent_read(query.index.is_none())
                 .key_condition_expression(query.condition)
-                .set_expression_attribute_names(Some(fixed_names(query.condition)))
+                .set_projection_expression(query.projection.map(str::to_owned))
+                .set_expression_attribute_names(Some(names.clone()))
                 .set_expression_attribute_values(Some(values(&query.values)))
                 .set_exclusive_start_key(start)
                 .scan_index_forward(query.ascending)
@@ -95,11 +102,24 @@ impl DynamoStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<(Vec<Item>, bool), Fault> {
+        self.page_of(pattern, collection, None, after, limit).await
+    }
+
+    /// The same with the attributes of `projection` only; it has to name those of the sort key and of the time to live.
+    pub(crate) async fn page_of(
+        &self,
+        pattern: &'static str,
+        collection: &Collection,
+        projection: Option<&'static str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Item>, bool), Fault> {
         let condition = begins(collection.table);
         let query = Query {
             table: collection.table,
             index: None,
             condition: &condition,
+            projection,
             values: vec![
                 (":partition", text(collection.partition.as_str())),
                 (":prefix", text(collection.prefix)),

@@ -36,7 +36,7 @@
 //! | `lease_presence`, `release_presence` | UpdateItem | 1 | |
 //! | `profile`, `roster`, `member`, `invitation` | GetItem | | 1 |
 //! | `profiles`, `rosters`, `member_of` | BatchGetItem | | 1 each |
-//! | `members`, `seniors`, `memberships`, `conversations`, `invitations`, `count_memberships` | Query | | 1 |
+//! | `members`, `receivers`, `seniors`, `memberships`, `conversations`, `invitations`, `count_memberships` | Query | | 1 |
 //! | `change`, a new channel | TransactWriteItems | 17 | |
 //! | `change`, one joins | TransactWriteItems | 12 | |
 //! | `change`, one leaves | TransactWriteItems | 10 | |

@@ -19,6 +19,31 @@ pub struct Page<T> {
     pub more: bool,
 }
 
+/// Somebody to whom a log's events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// Who.
+    pub subscriber: SubscriberId,
+    /// The event with which it joined: it gets that and all later ones.
+    pub joined: u64,
+    /// The event with which it left, kept for a day: it gets none after that.
+    pub left: Option<u64>,
+}
+
+impl Receiver {
+    /// Whether it has not left.
+    #[must_use]
+    pub const fn is_current(&self) -> bool {
+        self.left.is_none()
+    }
+
+    /// Whether the event with this sequence is for it.
+    #[must_use]
+    pub fn receives(&self, sequence: u64) -> bool {
+        self.joined <= sequence && self.left.is_none_or(|left| sequence <= left)
+    }
+}
+
 /// The channels, their members, and the channels and conversations of subscribers.
 pub trait Channels {
     /// A channel's profile.
@@ -58,6 +83,14 @@ pub trait Channels {
         after: Option<&SubscriberId>,
         limit: usize,
     ) -> Result<Page<Member>, Fault>;
+
+    /// The same without what is not needed to send to them.
+    async fn receivers(
+        &self,
+        channel: &ChannelKey,
+        after: Option<&SubscriberId>,
+        limit: usize,
+    ) -> Result<Page<Receiver>, Fault>;
 
     /// The members of a channel, longest-standing first, `limit` of them.
     async fn seniors(&self, channel: &ChannelKey, limit: usize)

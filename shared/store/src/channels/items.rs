@@ -5,7 +5,7 @@ use protocol::{
     change::{Invitation, Member, Profile, Roster},
 };
 use serde::{Deserialize, Serialize};
-use service::ports::Fault;
+use service::ports::{Fault, Receiver};
 
 use super::PROFILE;
 use crate::items::{json, millis};
@@ -105,6 +105,25 @@ impl MemberItem {
             left: self.left,
             displayed: self.displayed,
             read: self.read,
+        }
+    }
+}
+
+/// What of a member's row is needed to send to it: a third of its attributes, and of the time to read them.
+#[derive(Deserialize)]
+pub(super) struct ReceiverItem {
+    joined: u64,
+    left: Option<u64>,
+}
+
+impl ReceiverItem {
+    pub(super) const PROJECTION: &str = "#item, #joined, #left, #ttl";
+
+    pub(super) const fn receiver(self, subscriber: SubscriberId) -> Receiver {
+        Receiver {
+            subscriber,
+            joined: self.joined,
+            left: self.left,
         }
     }
 }

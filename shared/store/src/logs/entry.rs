@@ -174,6 +174,7 @@ async fn slice(
         table: Table::Events,
         index: None,
         condition,
+        projection: None,
         values,
         after: None,
         ascending,

@@ -90,6 +90,7 @@ pub(super) async fn undrained(
         table: Table::Channels,
         index: Some("undrained"),
         condition,
+        projection: None,
         values,
         after: None,
         ascending: true,

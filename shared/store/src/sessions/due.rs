@@ -28,6 +28,7 @@ pub(super) async fn due(
         table: Table::Sessions,
         index: Some("due-minute"),
         condition,
+        projection: None,
         values,
         after: None,
         ascending: true,

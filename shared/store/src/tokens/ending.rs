@@ -52,6 +52,7 @@ pub(super) async fn ending(
         table: Table::Tokens,
         index: Some(INDEX),
         condition: "#ends_minute = :minute",
+        projection: None,
         values: vec![(":minute", minute)],
         after,
         ascending: true,

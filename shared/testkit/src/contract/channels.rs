@@ -4,7 +4,7 @@ use protocol::{
     ChannelId, ChannelKey, DeliveryStatus, SubscriberId,
     change::{Invitation, Member, Profile, Replace, RowChange},
 };
-use service::ports::{Channels, Fault, Head, Logs};
+use service::ports::{Channels, Fault, Head, Logs, Receiver};
 
 use super::fixtures::{
     Tenant, creation, head, ids, joined, json, left, now, person, profile, roster, rows, walk,
@@ -87,6 +87,16 @@ pub async fn members_in_pages<S: Channels>(store: &S) {
         for (n, member) in found.iter().enumerate() {
             assert_eq!(member.left, (n == 4).then_some(200));
         }
+        let receivers = walk(limit, async |after: Option<Receiver>| {
+            let after = after.map(|it| it.subscriber);
+            store.receivers(&channel, after.as_ref(), limit).await
+        });
+        let expected = found.into_iter().map(|it| Receiver {
+            subscriber: it.subscriber,
+            joined: it.joined,
+            left: it.left,
+        });
+        assert!(receivers.await.into_iter().eq(expected));
     }
     let none = store
         .members(&tenant.channel("none"), None, 10)

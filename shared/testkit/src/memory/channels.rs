@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    ChannelId, ChannelKey, Subscriber, SubscriberId,
+    ChannelId, ChannelKey, Subscriber, SubscriberId, Timestamp,
     change::{Change, Invitation, Member, Profile, Roster},
     model::DeliveryStatus,
 };
-use service::ports::{Channels, Fault, Page};
+use service::ports::{Channels, Fault, Page, Receiver};
 
-use super::{Condition, Memory, beyond, change, page};
+use super::{Condition, Memory, beyond, change, page, state::State};
 use crate::fault::Kind;
 
 impl Channels for Memory {
@@ -79,12 +79,25 @@ impl Channels for Memory {
     ) -> Result<Page<Member>, Fault> {
         let limit = self.cap(limit);
         self.read("members", |state, now| {
-            let channel = state.channel(channel).into_iter();
-            let members = channel
-                .flat_map(|it| it.members.range(beyond(after)))
-                .filter(|(_, row)| row.ttl.is_none_or(|ttl| ttl.holds(now)))
-                .map(|(_, row)| row.member.clone());
-            page(members, limit)
+            page(rows(state, channel, after, now).cloned(), limit)
+        })
+        .await
+    }
+
+    async fn receivers(
+        &self,
+        channel: &ChannelKey,
+        after: Option<&SubscriberId>,
+        limit: usize,
+    ) -> Result<Page<Receiver>, Fault> {
+        let limit = self.cap(limit);
+        self.read("receivers", |state, now| {
+            let receivers = rows(state, channel, after, now).map(|it| Receiver {
+                subscriber: it.subscriber.clone(),
+                joined: it.joined,
+                left: it.left,
+            });
+            page(receivers, limit)
         })
         .await
     }
@@ -221,6 +234,20 @@ impl Channels for Memory {
         })
         .await
     }
+}
+
+/// The rows of a channel after a subscriber id that are not past their time.
+fn rows<'a>(
+    state: &'a State,
+    channel: &ChannelKey,
+    after: Option<&SubscriberId>,
+    now: Timestamp,
+) -> impl Iterator<Item = &'a Member> {
+    let channel = state.channel(channel).into_iter();
+    channel
+        .flat_map(move |it| it.members.range(beyond(after)))
+        .filter(move |(_, row)| row.ttl.is_none_or(|ttl| ttl.holds(now)))
+        .map(|(_, row)| &row.member)
 }
 
 /// The row as a careless adapter would read it: as if nobody ever left.

@@ -290,7 +290,7 @@ fn a_reader_that_finds_an_expired_lease_has_the_rest_pushed() {
 fn a_member_whose_store_row_cannot_be_read_hears_of_it_in_the_end() {
     let world = world(6);
     let (anna, bob) = two(&world);
-    for operation in ["members", "connections_of", "release", "renew"] {
+    for operation in ["receivers", "connections_of", "release", "renew"] {
         world
             .service
             .store
