@@ -2,7 +2,7 @@
 //!
 //! # Cost
 //!
-//! Units of the item are per KiB written and per 4 KiB read; it has at most 20 entries of about 200 bytes, more while
+//! Units of the item are per KiB written and per 4 KiB read; it has at most 20 entries of about 150 bytes, more while
 //! something is parked.
 //!
 //! | pattern | requests | units |

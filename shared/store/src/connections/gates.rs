@@ -6,24 +6,26 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use protocol::{ConnectionId, Subscriber, Timestamp};
 use service::ports::{Connection, FIRST_GATE, Fault, Gone, Parked, ParkedOutcome, Reference};
 
-use super::{
-    WHAT,
-    item::{self, references},
-    update,
-};
+use super::{WHAT, item, update};
 use crate::{
     DynamoStore,
     keys::Item,
     requests::{Repeat, Written},
-    write::{number, text},
+    write::{Write, number},
 };
 
 /// Parks at the end.
-const APPENDED: &str = "#id.#parked = list_append(#id.#parked, :references)";
+const APPENDED: &str = "#id.#parked = list_append(if_not_exists(#id.#parked, :empty), :references)";
+/// Something is parked. What was parked and is not any more leaves an empty list.
+const SOMETHING: &str = "attribute_exists(#id.#parked[0])";
+/// Nothing is; also true if there is no such connection.
+const NOTHING: &str = "attribute_not_exists(#id.#parked[0])";
 
-fn list(parked: &[Reference]) -> Result<AttributeValue, Fault> {
-    let parked = references(parked)?.into_iter().map(text).collect();
-    Ok(AttributeValue::L(parked))
+/// `write` with what [`APPENDED`] appends.
+fn appending(write: Write, references: &[Reference]) -> Result<Write, Fault> {
+    Ok(write
+        .value(":references", item::list(references)?)
+        .value(":empty", AttributeValue::L(Vec::new())))
 }
 
 /// The connection as a write left it.
@@ -38,9 +40,9 @@ pub(super) async fn raise(
     gate: &str,
     deadline: Timestamp,
 ) -> Result<Result<Connection, Gone>, Fault> {
-    let write = update(subscriber, id, "SET #id.#gates.#gate = :deadline")
+    let write = update(subscriber, id, "SET #id.#gate = :deadline")
         .when("attribute_exists(#id)")
-        .name("#gate", gate)
+        .name("#gate", item::gate(gate))
         .value(":deadline", number(deadline.millis()));
     let written = store
         .write("raise_gate", &write, ReturnValue::AllNew, Repeat::Safe)
@@ -58,15 +60,12 @@ pub(super) async fn park(
     saw: Option<&str>,
     parked: &[Reference],
 ) -> Result<ParkedOutcome, Fault> {
-    let mut write = update(subscriber, id, format!("SET {APPENDED}"))
-        .value(":references", list(parked)?)
-        .value(":none", number(0));
-    let something = "size(#id.#parked) > :none";
-    write = match saw {
+    let write = appending(update(subscriber, id, format!("SET {APPENDED}")), parked)?;
+    let write = match saw {
         Some(saw) => write
-            .when(format!("attribute_exists(#id.#gates.#saw) OR {something}"))
-            .name("#saw", saw),
-        None => write.when(something),
+            .when(format!("attribute_exists(#id.#saw) OR {SOMETHING}"))
+            .name("#saw", item::gate(saw)),
+        None => write.when(SOMETHING),
     };
     // Repeated it would park everything twice.
     let written = store
@@ -110,10 +109,10 @@ pub(super) async fn unpark(
     let mut write = update(
         subscriber,
         id,
-        format!("SET #id.#gates.#gate = :deadline{removed}"),
+        format!("SET #id.#gate = :deadline{removed}"),
     )
-    .when("attribute_exists(#id.#gates.#gate)")
-    .name("#gate", gate)
+    .when("attribute_exists(#id.#gate)")
+    .name("#gate", item::gate(gate))
     .value(":deadline", number(deadline.millis()));
     if count > 0 {
         write = write.name("#p", "parked");
@@ -135,15 +134,15 @@ pub(super) async fn lower(
     gate: &str,
     other: Option<&str>,
 ) -> Result<bool, Fault> {
-    let mut write = update(subscriber, id, "REMOVE #id.#gates.#gate")
-        .name("#gate", gate)
-        .value(":none", number(0));
-    let nothing = "size(#id.#parked) = :none";
-    write = match other {
+    let write = update(subscriber, id, "REMOVE #id.#gate").name("#gate", item::gate(gate));
+    // Where there is no connection nothing can be removed from it.
+    let write = match other {
         Some(other) => write
-            .when(format!("{nothing} OR attribute_exists(#id.#gates.#other)"))
-            .name("#other", other),
-        None => write.when(nothing),
+            .when(format!(
+                "attribute_exists(#id) AND ({NOTHING} OR attribute_exists(#id.#other))"
+            ))
+            .name("#other", item::gate(other)),
+        None => write.when(format!("attribute_exists(#id) AND {NOTHING}")),
     };
     let written = store
         .write("lower_gate", &write, ReturnValue::None, Repeat::Safe)
@@ -162,10 +161,9 @@ pub(super) async fn lower_first(
     subscriber: &Subscriber,
     id: &ConnectionId,
 ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault> {
-    let write = update(subscriber, id, "REMOVE #id.#gates.#gate")
-        .when("attribute_exists(#id.#gates.#gate) AND size(#id.#parked) = :none")
-        .name("#gate", FIRST_GATE)
-        .value(":none", number(0));
+    let write = update(subscriber, id, "REMOVE #id.#gate")
+        .when(format!("attribute_exists(#id.#gate) AND {NOTHING}"))
+        .name("#gate", item::gate(FIRST_GATE));
     // Repeated it finds the gate gone, which its caller looks into.
     let written = store
         .write(
@@ -192,13 +190,13 @@ pub(super) async fn take(
     let mut conditions = vec!["attribute_exists(#id)".to_owned()];
     let mut removed = Vec::new();
     for (index, name) in expired.keys().enumerate() {
-        conditions.push(format!("#id.#gates.#e{index} = :e{index}"));
+        conditions.push(format!("#id.#e{index} = :e{index}"));
         // What is raised anew cannot be removed by the same update.
         if name != gate {
-            removed.push(format!("#id.#gates.#e{index}"));
+            removed.push(format!("#id.#e{index}"));
         }
     }
-    let mut expression = "SET #id.#gates.#gate = :deadline".to_owned();
+    let mut expression = "SET #id.#gate = :deadline".to_owned();
     if !parked.is_empty() {
         expression = format!("{expression}, {APPENDED}");
     }
@@ -207,14 +205,14 @@ pub(super) async fn take(
     }
     let mut write = update(subscriber, id, expression)
         .when(conditions.join(" AND "))
-        .name("#gate", gate)
+        .name("#gate", item::gate(gate))
         .value(":deadline", number(deadline.millis()));
     if !parked.is_empty() {
-        write = write.value(":references", list(parked)?);
+        write = appending(write, parked)?;
     }
     for (index, (name, until)) in expired.iter().enumerate() {
         write = write
-            .name(format!("#e{index}"), name.as_str())
+            .name(format!("#e{index}"), item::gate(name))
             .value(format!(":e{index}"), number(until.millis()));
     }
     let written = store

@@ -1,21 +1,34 @@
-//! The item that holds a subscriber's connections: an attribute for each.
+//! The item that holds a subscriber's connections: an attribute for each, which is a map.
+//!
+//! A fan-out reads one such item for each member, so that an entry has nothing that can be left out: what is empty is not
+//! there, and a gate is an attribute like the others.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use protocol::{ConnectionId, Timestamp};
-use serde::{Deserialize, Serialize};
-use service::ports::{Connection, Fault, Framing, Reference, TokenHash};
+use serde::de::DeserializeOwned;
+use service::ports::{Connection, Fault, Framing, Reference};
 
 use super::WHAT;
-use crate::{items::millis, keys::Item};
+use crate::{
+    keys::Item,
+    write::{number, text},
+};
 
 /// What the names of the connections' attributes begin with, and no other's.
 const PREFIX: char = '#';
+/// What the names of an entry's gates begin with, and no other's.
+const GATE: &str = "gate-";
 
 /// The name of a connection's attribute.
 pub(super) fn attribute(id: &ConnectionId) -> String {
     format!("{PREFIX}{id}")
+}
+
+/// The name of a gate in an entry.
+pub(super) fn gate(name: &str) -> String {
+    format!("{GATE}{name}")
 }
 
 /// All connections of an item.
@@ -33,75 +46,91 @@ pub(super) fn one(mut item: Item, id: &ConnectionId) -> Result<Option<Connection
     item.remove(&attribute(id)).map(connection).transpose()
 }
 
-fn connection(value: AttributeValue) -> Result<Connection, Fault> {
-    let entry: Entry = serde_dynamo::aws_sdk_dynamodb_1::from_attribute_value(value)
-        .map_err(|_| Fault::Corrupt(WHAT.to_owned()))?;
-    entry.connection()
-}
-
-/// One connection.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct Entry {
-    token: TokenHash,
-    framing: Framing,
-    #[serde(with = "millis")]
-    since: Timestamp,
-    #[serde(with = "millis")]
-    ends_at: Timestamp,
-    gates: BTreeMap<String, i64>,
-    /// References as JSON.
-    parked: Vec<String>,
-    /// Only there while it holds an announcement, so that a condition can ask whether it exists.
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    announced: bool,
-}
-
-impl Entry {
-    /// The entry of a new connection, which has announced nothing.
-    pub(super) fn new(connection: &Connection) -> Result<Self, Fault> {
-        Ok(Self {
-            token: connection.token.clone(),
-            framing: connection.framing,
-            since: connection.since,
-            ends_at: connection.ends_at,
-            gates: connection
-                .gates
-                .iter()
-                .map(|(gate, deadline)| (gate.clone(), deadline.millis()))
-                .collect(),
-            parked: references(&connection.parked)?,
-            announced: false,
-        })
+/// The entry of a new connection. It has announced nothing: that is only there once it has, so that a condition can ask
+/// whether it exists.
+pub(super) fn entry(connection: &Connection) -> Result<AttributeValue, Fault> {
+    let Connection {
+        token,
+        framing,
+        since,
+        ends_at,
+        gates,
+        parked,
+        announced: _,
+    } = connection;
+    let mut entry = Item::from([
+        ("token".to_owned(), text(token.as_str())),
+        ("since".to_owned(), number(since.millis())),
+        ("ends-at".to_owned(), number(ends_at.millis())),
+    ]);
+    if *framing != Framing::default() {
+        let framing = serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(framing)
+            .map_err(|_| Fault::Corrupt("a framing that cannot be written".to_owned()))?;
+        entry.insert("framing".to_owned(), framing);
     }
-
-    fn connection(self) -> Result<Connection, Fault> {
-        Ok(Connection {
-            token: self.token,
-            framing: self.framing,
-            since: self.since,
-            ends_at: self.ends_at,
-            gates: self
-                .gates
-                .into_iter()
-                .map(|(gate, deadline)| (gate, Timestamp::from_millis(deadline)))
-                .collect(),
-            parked: self
-                .parked
-                .iter()
-                .map(|reference| serde_json::from_str(reference))
-                .collect::<Result<_, _>>()
-                .map_err(|_| Fault::Corrupt("a parked reference".to_owned()))?,
-            announced: self.announced,
-        })
+    for (name, deadline) in gates {
+        entry.insert(gate(name), number(deadline.millis()));
     }
+    if !parked.is_empty() {
+        entry.insert("parked".to_owned(), list(parked)?);
+    }
+    Ok(AttributeValue::M(entry))
 }
 
-/// References as they are stored.
-pub(super) fn references(references: &[Reference]) -> Result<Vec<String>, Fault> {
-    references
+fn connection(entry: AttributeValue) -> Result<Connection, Fault> {
+    let AttributeValue::M(mut entry) = entry else {
+        return Err(corrupt());
+    };
+    let token = field(entry.remove("token"))?.ok_or_else(corrupt)?;
+    let framing = field(entry.remove("framing"))?.unwrap_or_default();
+    let since = time(entry.remove("since"))?;
+    let ends_at = time(entry.remove("ends-at"))?;
+    let parked: Option<Vec<String>> = field(entry.remove("parked"))?;
+    let announced = field(entry.remove("announced"))?.unwrap_or(false);
+    let gates = entry
+        .into_iter()
+        .filter_map(|(name, deadline)| Some((name.strip_prefix(GATE)?.to_owned(), deadline)))
+        .map(|(name, deadline)| Ok((name, time(Some(deadline))?)))
+        .collect::<Result<_, Fault>>()?;
+    Ok(Connection {
+        token,
+        framing,
+        since,
+        ends_at,
+        gates,
+        parked: parked
+            .unwrap_or_default()
+            .iter()
+            .map(|reference| serde_json::from_str(reference))
+            .collect::<Result<_, _>>()
+            .map_err(|_| Fault::Corrupt("a parked reference".to_owned()))?,
+        announced,
+    })
+}
+
+/// A field by itself: a whole entry through serde takes twice the time.
+fn field<T: DeserializeOwned>(value: Option<AttributeValue>) -> Result<Option<T>, Fault> {
+    value
+        .map(serde_dynamo::aws_sdk_dynamodb_1::from_attribute_value)
+        .transpose()
+        .map_err(|_| corrupt())
+}
+
+fn time(value: Option<AttributeValue>) -> Result<Timestamp, Fault> {
+    let millis = field(value)?.ok_or_else(corrupt)?;
+    Ok(Timestamp::from_millis(millis))
+}
+
+fn corrupt() -> Fault {
+    Fault::Corrupt(WHAT.to_owned())
+}
+
+/// References as they are stored, each as JSON.
+pub(super) fn list(references: &[Reference]) -> Result<AttributeValue, Fault> {
+    let references = references
         .iter()
-        .map(serde_json::to_string)
+        .map(|reference| serde_json::to_string(reference).map(AttributeValue::S))
         .collect::<Result<_, _>>()
-        .map_err(|_| Fault::Corrupt("a reference that cannot be written".to_owned()))
+        .map_err(|_| Fault::Corrupt("a reference that cannot be written".to_owned()))?;
+    Ok(AttributeValue::L(references))
 }

@@ -2,7 +2,7 @@
 
 use service::ports::{Fault, RegisterError, Registration, SignedUse, TokenState};
 
-use super::{item::Entry, update};
+use super::{item, update};
 use crate::{
     DynamoStore,
     keys::Key,
@@ -50,7 +50,7 @@ fn transaction(registration: &Registration, used: Option<&SignedUse>) -> Result<
         id,
         "SET #id = if_not_exists(#id, :entry), #v = :one",
     )
-    .value(":entry", map(&Entry::new(connection)?)?)
+    .value(":entry", item::entry(connection)?)
     .value(":one", number(1));
     let mut writes = vec![token, authorised, own];
     if let Some(used) = used {
