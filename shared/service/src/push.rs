@@ -1,6 +1,6 @@
 //! Pushes: what nobody asked for, to one connection, in order and behind its gates.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
 
@@ -52,7 +52,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         items: &[Item<'_>],
         until: Option<Timestamp>,
     ) -> Result<Pushed, Fault> {
-        let mut target = target.clone();
+        let mut target = Cow::Borrowed(target);
         let mut pushed = Pushed {
             done: 0,
             delivered: None,
@@ -68,7 +68,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         {
             // A gate may have been raised since the connection was read; two seconds is what the contract allows.
             let is_old = target.read_at.plus(POST) < self.environment.now();
-            if is_old && !self.refresh(&mut target).await? {
+            if is_old && !self.refresh(target.to_mut()).await? {
                 return Ok(all);
             }
             // Only now: that may have taken long.
@@ -84,7 +84,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                             ..pushed
                         });
                     }
-                    Parking::Changed if self.refresh(&mut target).await? => continue,
+                    Parking::Changed if self.refresh(target.to_mut()).await? => continue,
                     Parking::Changed => return Ok(all),
                 }
             }
