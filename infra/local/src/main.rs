@@ -9,6 +9,9 @@ use local_gateway::gateway::Gateway;
 use local_gateway::{ready, signals};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();

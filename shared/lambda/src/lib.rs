@@ -16,6 +16,9 @@ pub use serve::serve;
 pub use system::System;
 pub use worker::Worker;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Logs as JSON lines with the invocation's ids, at the level of `AWS_LAMBDA_LOG_LEVEL`.
 pub fn init_logs() {
     lambda_runtime::tracing::init_default_subscriber();
