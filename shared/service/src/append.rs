@@ -6,6 +6,7 @@
 //! | the marker | a marker without its event, and a hole | a repeat puts the event at the marker's place; or the hole was closed, then the repeat takes a new place |
 //! | the event | an event nobody has pushed | the lease ends, and the next writer, reader or the sweep drains |
 
+use futures::join;
 use protocol::{
     Code, ConnectionId, Event, EventBody, Json, LogId, MessageId, Rejection, Subscriber, Timestamp,
     change::LogEntry, decide::Draft, digest::sha256_hex,
@@ -13,7 +14,11 @@ use protocol::{
 
 use crate::{
     ATTEMPTS, Service, Store, backoff,
-    ports::{AllocateError, Allocation, Environment, Fault, Head, Marker, Measure, Workers},
+    fan_out::RECIPIENTS,
+    ports::{
+        AllocateError, Allocation, Environment, Fault, Head, Marker, Measure, Page, Receiver,
+        Workers,
+    },
 };
 
 /// A message in its log.
@@ -36,6 +41,18 @@ pub(crate) struct Allocated {
     pub(crate) head: Head,
     /// The event, if it was put at the place.
     pub(crate) entry: Option<LogEntry>,
+    /// The first of those to whom the event goes, if they were read while it was put there.
+    pub(crate) ahead: Option<Page<Receiver>>,
+}
+
+impl From<Head> for Allocated {
+    fn from(head: Head) -> Self {
+        Self {
+            head,
+            entry: None,
+            ahead: None,
+        }
+    }
 }
 
 /// Why nothing was appended.
@@ -122,9 +139,14 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                 continue;
             }
             let entry = message.entry(sequence, timestamp, nonce.clone());
-            if self.put(&draft.log, &entry).await? {
+            let (put, ahead) = join!(
+                self.put(&draft.log, &entry),
+                self.ahead(&draft.log, &place.head, holder)
+            );
+            if put? {
                 if let Some(allocated) = allocated.as_mut() {
                     allocated.entry = Some(entry.clone());
+                    allocated.ahead = ahead;
                 }
                 return Ok(appended(&message_id, &entry, false));
             }
@@ -147,9 +169,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                 close: false,
             };
             match self.store.allocate(log, &allocation).await {
-                Ok(head) => {
-                    return Ok(Allocated { head, entry: None });
-                }
+                Ok(head) => return Ok(head.into()),
                 Err(AllocateError::NotActive) => match log {
                     LogId::Direct { .. } if attempt < ATTEMPTS => {
                         self.store.create_direct(log, allocation.at).await?;
@@ -209,6 +229,20 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                 Err(fault) => self.again(&mut attempt, &entry.nonce, fault).await?,
             }
         }
+    }
+
+    /// The first of those to whom a channel's message goes, read while it is put at the place that `holder` has just taken.
+    /// Only if that is the next one to be pushed: then the events before it have taken place, and with them who joined. None
+    /// also after a fault: who drains reads them again.
+    async fn ahead(&self, log: &LogId, head: &Head, holder: &str) -> Option<Page<Receiver>> {
+        let LogId::Channel(channel) = log else {
+            return None;
+        };
+        let lease = head.lease.as_ref()?;
+        if lease.holder != holder || head.sent + 1 != head.sequence {
+            return None;
+        }
+        self.store.receivers(channel, None, RECIPIENTS).await.ok()
     }
 
     /// What the marker of an earlier try stands for. If its writer died before the event, or has not come to it yet, the

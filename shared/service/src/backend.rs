@@ -248,8 +248,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .append(from, None, draft, marker, &holder, &mut allocated)
             .await;
         if let Some(allocated) = allocated {
-            let fresh = allocated.entry.into_iter().collect();
-            let drained = self.drain_after(&draft.log, &holder, &allocated.head, fresh, PATIENCE);
+            let fresh = allocated.entry.iter().cloned().collect();
+            let drained = self.drain_after(&draft.log, &holder, &allocated, fresh, PATIENCE);
             Box::pin(drained).await?;
         }
         match appended {
@@ -302,8 +302,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 Ok(Some(Changed { entries, .. })) => {
                     match held {
                         Some(held) => {
-                            let head = &held.allocated.head;
-                            Box::pin(self.drain_after(&log, &holder, head, entries, PATIENCE))
+                            let allocated = &held.allocated;
+                            Box::pin(self.drain_after(&log, &holder, allocated, entries, PATIENCE))
                                 .await?;
                         }
                         None => Box::pin(self.drain_job(&log, None, None, PATIENCE)).await?,
@@ -318,9 +318,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
         }
         if let Some(held) = held {
-            let head = held.allocated.head.clone();
+            let allocated = held.allocated.clone();
             self.give_up(held).await?;
-            Box::pin(self.drain_after(&log, &holder, &head, Vec::new(), PATIENCE)).await?;
+            Box::pin(self.drain_after(&log, &holder, &allocated, Vec::new(), PATIENCE)).await?;
         }
         Ok(outcome?)
     }

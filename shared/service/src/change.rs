@@ -188,7 +188,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                 Ok(head) => {
                     return Ok(Some(Held {
                         log: log.clone(),
-                        allocated: Allocated { head, entry: None },
+                        allocated: head.into(),
                         count,
                         nonce: self.environment.fresh_id(),
                     }));

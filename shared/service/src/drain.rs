@@ -1,8 +1,10 @@
 //! Pushing a log's events: one function at a time, in order, to everybody whom they concern.
 //!
 //! Who holds the lease reads what lies above `sent`, then who is a member, then their connections; each is read anew for
-//! each batch, in this order, so that a member whose joining is in the batch is among those who are read. To one connection
-//! the events go one after the other, to different ones at once.
+//! each batch, in this order, so that a member whose joining is in the batch is among those who are read. Only a message that
+//! comes right after what was pushed may have its members read before it lies in the log: whoever joined earlier is among
+//! them, and it is no joining itself. Connections are always read after it: one that comes later finds it in the history. To
+//! one connection the events go one after the other, to different ones at once.
 
 use core::time::Duration;
 
@@ -10,8 +12,11 @@ use protocol::{LogId, Timestamp, change::LogEntry};
 
 use crate::{
     HOLE, LEASE, LEASE_GRACE, LEASE_LEFT, Service, Store,
+    append::Allocated,
     fan_out::Sent,
-    ports::{Environment, Fault, Head, Job, Lease, Measure, Midway, Pushes, Workers},
+    ports::{
+        Environment, Fault, Head, Job, Lease, Measure, Midway, Page, Pushes, Receiver, Workers,
+    },
 };
 
 /// Events of one batch.
@@ -32,6 +37,8 @@ pub(crate) struct Holding {
     pub(crate) doubtful: u64,
     /// Where another invocation left off within a batch.
     pub(crate) midway: Option<Midway>,
+    /// The first of those whom the first batch concerns, if they were read already.
+    pub(crate) ahead: Option<Page<Receiver>>,
 }
 
 impl Holding {
@@ -43,6 +50,7 @@ impl Holding {
             sequence: head.sequence,
             doubtful: 0,
             midway: None,
+            ahead: None,
         }
     }
 
@@ -95,13 +103,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         &self,
         log: &LogId,
         holder: &str,
-        head: &Head,
+        allocated: &Allocated,
         fresh: Vec<LogEntry>,
         patience: Duration,
     ) -> Result<(), Fault> {
+        let head = &allocated.head;
         match &head.lease {
             Some(lease) if lease.holder == holder => {
-                let holding = Holding::new(lease.clone(), head);
+                let mut holding = Holding::new(lease.clone(), head);
+                holding.ahead.clone_from(&allocated.ahead);
                 match self.drain(log, holding, fresh, patience).await {
                     Ok(()) => Ok(()),
                     Err(fault) => self.abandon(log, holder, fault).await,

@@ -23,7 +23,7 @@ use crate::{
 const AT_ONCE: usize = 64;
 
 /// Receivers that are read together: one query of about 100 KB.
-const RECIPIENTS: usize = 1_000;
+pub(crate) const RECIPIENTS: usize = 1_000;
 
 /// Receivers whose connections are read together, in one batch; the first ones are sent to while the next are read.
 const GROUP: usize = 100;
@@ -83,11 +83,17 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         impatient: Timestamp,
     ) -> Result<Sent, Fault> {
         let begun = self.environment.now();
-        let midway = holding.midway.take();
-        let (frames, first) = try_join!(
-            self.frames(log, holding, batch),
-            self.recipients(log, batch, midway.as_ref().map(|it| &it.after))
-        )?;
+        let (midway, ahead) = (holding.midway.take(), holding.ahead.take());
+        let first = async {
+            match ahead {
+                Some(page) => Ok(concerned(page, batch)),
+                None => {
+                    let after = midway.as_ref().map(|it| &it.after);
+                    self.recipients(log, batch, after).await
+                }
+            }
+        };
+        let (frames, first) = try_join!(self.frames(log, holding, batch), first)?;
         let mut recipients = Some(first);
         let mut outcome = Outcome::default();
         let mut left = None;
@@ -128,27 +134,21 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         batch: &[LogEntry],
         after: Option<&SubscriberId>,
     ) -> Result<Recipients, Fault> {
-        let (members, next) = match log {
-            LogId::Channel(channel) => {
-                let Page { items, more } = self.store.receivers(channel, after, RECIPIENTS).await?;
-                let next = items
-                    .last()
-                    .filter(|_| more)
-                    .map(|it| it.subscriber.clone());
-                let concerned =
-                    |it: &Receiver| batch.iter().any(|entry| it.receives(entry.event.sequence));
-                (items.into_iter().filter(concerned).collect(), next)
-            }
+        let page = match log {
+            LogId::Channel(channel) => self.store.receivers(channel, after, RECIPIENTS).await?,
             LogId::Direct { low, high, .. } => {
                 let both = [low, high].map(|id| Receiver {
                     subscriber: id.clone(),
                     joined: 1,
                     left: None,
                 });
-                (both.into(), None)
+                Page {
+                    items: both.into(),
+                    more: false,
+                }
             }
         };
-        Ok(Recipients { members, next })
+        Ok(concerned(page, batch))
     }
 
     /// Sends to all connections of `members`; false if the lease was lost on the way.
@@ -351,6 +351,20 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
         }
         Ok(frames)
+    }
+}
+
+/// Those of a page whom a batch concerns, and where the next page begins.
+fn concerned(page: Page<Receiver>, batch: &[LogEntry]) -> Recipients {
+    let Page { items, more } = page;
+    let next = items
+        .last()
+        .filter(|_| more)
+        .map(|it| it.subscriber.clone());
+    let concerned = |it: &Receiver| batch.iter().any(|entry| it.receives(entry.event.sequence));
+    Recipients {
+        members: items.into_iter().filter(concerned).collect(),
+        next,
     }
 }
 

@@ -406,7 +406,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         match &handled.log {
             None => Ok(()),
             Some((log, Some(allocated), entries)) => {
-                self.drain_after(log, holder, &allocated.head, entries.clone(), PATIENCE)
+                self.drain_after(log, holder, allocated, entries.clone(), PATIENCE)
                     .await
             }
             // A log that was just made: nobody holds its lease.
