@@ -14,12 +14,14 @@ use protocol::{
 
 use crate::{
     ATTEMPTS, Service, Store, backoff,
-    fan_out::RECIPIENTS,
     ports::{
         AllocateError, Allocation, Environment, Fault, Head, Marker, Measure, Page, Receiver,
         Workers,
     },
 };
+
+/// Receivers that are read while a message is stored: no more than the answer can wait for, and enough to begin with.
+const AHEAD: usize = 200;
 
 /// A message in its log.
 #[derive(Clone, Debug)]
@@ -242,7 +244,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         if lease.holder != holder || head.sent + 1 != head.sequence {
             return None;
         }
-        self.store.receivers(channel, None, RECIPIENTS).await.ok()
+        self.store.receivers(channel, None, AHEAD).await.ok()
     }
 
     /// What the marker of an earlier try stands for. If its writer died before the event, or has not come to it yet, the

@@ -23,7 +23,7 @@ use crate::{
 const AT_ONCE: usize = 64;
 
 /// Receivers that are read together: one query of about 100 KB.
-pub(crate) const RECIPIENTS: usize = 1_000;
+const RECIPIENTS: usize = 1_000;
 
 /// Receivers whose connections are read together, in one batch; the first ones are sent to while the next are read.
 const GROUP: usize = 100;
