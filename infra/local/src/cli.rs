@@ -1,7 +1,9 @@
 //! The command line.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
@@ -186,28 +188,20 @@ fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
 }
 
 fn factor(text: &str) -> Result<f64, &'static str> {
-    let factor = text
-        .parse()
-        .ok()
-        .filter(|factor| (0.001..=1e6).contains(factor));
-    factor.ok_or("it is a number from 0.001 to 1000000")
+    within(0.001..=1e6, text).ok_or("it is a number from 0.001 to 1000000")
 }
 
 fn seconds(text: &str) -> Result<f64, &'static str> {
-    let seconds = text
-        .parse()
-        .ok()
-        .filter(|seconds| (0.0..=3600.0).contains(seconds));
-    seconds.ok_or("it is a number from 0 to 3600")
+    within(0.0..=3600.0, text).ok_or("it is a number from 0 to 3600")
 }
 
 /// Lambda's own limit for a managed instance is 1,600 (docs.aws.amazon.com/lambda, 2026-08).
 fn managed(text: &str) -> Result<usize, &'static str> {
-    let number = text
-        .parse()
-        .ok()
-        .filter(|number| (1..=1600).contains(number));
-    number.ok_or("it is a number from 1 to 1600")
+    within(1..=1600, text).ok_or("it is a number from 1 to 1600")
+}
+
+fn within<T: FromStr + PartialOrd>(range: RangeInclusive<T>, text: &str) -> Option<T> {
+    text.parse().ok().filter(|number| range.contains(number))
 }
 
 fn at_least_one(text: &str) -> Result<usize, &'static str> {
