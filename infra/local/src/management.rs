@@ -1,5 +1,7 @@
 //! `@connections`: how functions write to clients, ask about connections and drop them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
@@ -209,10 +211,10 @@ fn error_answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) 
     answer
 }
 
-fn segments(path: &str) -> impl Iterator<Item = String> {
+fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
     path.split('/')
         .skip(1)
-        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+        .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
 }
 
 #[cfg(test)]

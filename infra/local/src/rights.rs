@@ -24,8 +24,11 @@ pub struct Rights {
 struct Inner {
     region: String,
     statements: BTreeMap<String, Option<Vec<Statement>>>,
-    used: Mutex<BTreeSet<Use>>,
+    /// What was decided, by function, action and resource: functions do the same things again and again.
+    decided: Mutex<Decided>,
 }
+
+type Decided = BTreeMap<String, BTreeMap<String, BTreeMap<String, bool>>>;
 
 /// Something a function did that takes a right.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,7 +65,7 @@ impl Rights {
             inner: Arc::new(Inner {
                 region: template.region.clone(),
                 statements,
-                used: Mutex::default(),
+                decided: Mutex::default(),
             }),
         }
     }
@@ -85,16 +88,15 @@ impl Rights {
         let Some(Some(statements)) = self.inner.statements.get(function) else {
             return Ok(());
         };
-        let allowed = statements
-            .iter()
-            .any(|statement| statement.allows(action, resource));
-        let used = Use {
-            function: function.to_owned(),
-            action: action.to_owned(),
-            resource: resource.to_owned(),
-            allowed,
-        };
-        let first = self.lock().insert(used);
+        let known = self.known(function, action, resource);
+        let allowed = known.unwrap_or_else(|| {
+            statements
+                .iter()
+                .any(|statement| statement.allows(action, resource))
+        });
+        if known.is_none() {
+            self.remember(function, action, resource, allowed);
+        }
         if allowed {
             return Ok(());
         }
@@ -103,7 +105,7 @@ impl Rights {
             action: action.to_owned(),
             resource: resource.to_owned(),
         };
-        if first {
+        if known.is_none() {
             tracing::error!("{denied}; its Policies in the template do not allow it");
         }
         Err(denied)
@@ -112,12 +114,35 @@ impl Rights {
     /// Everything that functions did so far, each once.
     #[must_use]
     pub fn used(&self) -> BTreeSet<Use> {
-        self.lock().clone()
+        let mut used = BTreeSet::new();
+        for (function, actions) in &*self.lock() {
+            for (action, resources) in actions {
+                used.extend(resources.iter().map(|(resource, allowed)| Use {
+                    function: function.clone(),
+                    action: action.clone(),
+                    resource: resource.clone(),
+                    allowed: *allowed,
+                }));
+            }
+        }
+        used
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<Use>> {
+    fn known(&self, function: &str, action: &str, resource: &str) -> Option<bool> {
+        let decided = self.lock();
+        decided.get(function)?.get(action)?.get(resource).copied()
+    }
+
+    fn remember(&self, function: &str, action: &str, resource: &str, allowed: bool) {
+        let mut decided = self.lock();
+        let actions = decided.entry(function.to_owned()).or_default();
+        let resources = actions.entry(action.to_owned()).or_default();
+        resources.insert(resource.to_owned(), allowed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Decided> {
         self.inner
-            .used
+            .decided
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -230,7 +255,7 @@ mod tests {
                     ("F".to_owned(), Some(vec![statement])),
                     ("Unchecked".to_owned(), None),
                 ]),
-                used: Mutex::default(),
+                decided: Mutex::default(),
             }),
         }
     }
