@@ -41,21 +41,18 @@ const MEMBER: &str = "a member";
 const INVITATION: &str = "an invitation";
 
 impl DynamoStore {
-    /// The rows of a channel, each made of who it is about and the item.
-    async fn rows_of<I: DeserializeOwned, T>(
+    /// Members of a channel, each made of who it is and the item.
+    async fn members_as<I: DeserializeOwned, T>(
         &self,
         pattern: &'static str,
-        channel: &ChannelKey,
-        projection: Option<&'static str>,
+        rows: &Collection,
         after: Option<&SubscriberId>,
         limit: usize,
         row: impl Fn(SubscriberId, I) -> T,
     ) -> Result<Page<T>, Fault> {
-        let rows = Collection::members(channel);
         let after = after.map(SubscriberId::as_str);
-        let page = self.page_of(pattern, &rows, projection, after, limit);
-        let (found, more) = page.await?;
-        let ids = names(&rows, &found, |name| SubscriberId::parse(name).ok())?;
+        let (found, more) = self.page(pattern, rows, after, limit).await?;
+        let ids = names(rows, &found, |name| SubscriberId::parse(name).ok())?;
         let items = ids
             .into_iter()
             .zip(found)
@@ -136,14 +133,10 @@ impl Channels for DynamoStore {
         after: Option<&SubscriberId>,
         limit: usize,
     ) -> Result<Page<Member>, Fault> {
-        self.rows_of(
-            "members",
-            channel,
-            None,
-            after,
-            limit,
-            |id, item: MemberItem| item.member(id),
-        )
+        let rows = Collection::members(channel);
+        self.members_as("members", &rows, after, limit, |id, item: MemberItem| {
+            item.member(id)
+        })
         .await
     }
 
@@ -153,10 +146,10 @@ impl Channels for DynamoStore {
         after: Option<&SubscriberId>,
         limit: usize,
     ) -> Result<Page<Receiver>, Fault> {
-        self.rows_of(
+        let rows = Collection::members(channel).only(ReceiverItem::PROJECTION);
+        self.members_as(
             "receivers",
-            channel,
-            Some(ReceiverItem::PROJECTION),
+            &rows,
             after,
             limit,
             |id, item: ReceiverItem| item.receiver(id),

@@ -102,24 +102,12 @@ impl DynamoStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<(Vec<Item>, bool), Fault> {
-        self.page_of(pattern, collection, None, after, limit).await
-    }
-
-    /// The same with the attributes of `projection` only; it has to name those of the sort key and of the time to live.
-    pub(crate) async fn page_of(
-        &self,
-        pattern: &'static str,
-        collection: &Collection,
-        projection: Option<&'static str>,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<(Vec<Item>, bool), Fault> {
         let condition = begins(collection.table);
         let query = Query {
             table: collection.table,
             index: None,
             condition: &condition,
-            projection,
+            projection: collection.projection,
             values: vec![
                 (":partition", text(collection.partition.as_str())),
                 (":prefix", text(collection.prefix)),
@@ -175,10 +163,12 @@ impl DynamoStore {
         let Some(table) = wanted.keys().next().map(|key| key.table) else {
             return Ok(BTreeMap::new());
         };
-        let keys: Vec<Item> = wanted.keys().map(Key::attributes).collect();
-        let chunks: Vec<Vec<Item>> = keys.chunks(BATCH).map(<[Item]>::to_vec).collect();
-        let found: Vec<Vec<Item>> = stream::iter(chunks)
-            .map(|chunk| self.batch_of(pattern, table, chunk))
+        let keys: Vec<&Key> = wanted.keys().collect();
+        let found: Vec<Vec<Item>> = stream::iter(keys.chunks(BATCH))
+            .map(|chunk| {
+                let keys = chunk.iter().map(|key| key.attributes()).collect();
+                self.batch_of(pattern, table, keys)
+            })
             .buffer_unordered(BATCHES_AT_ONCE)
             .try_collect()
             .await?;

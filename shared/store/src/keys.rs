@@ -203,6 +203,8 @@ pub(crate) struct Collection {
     pub(crate) table: Table,
     pub(crate) partition: String,
     pub(crate) prefix: &'static str,
+    /// The attributes that are wanted; all without.
+    pub(crate) projection: Option<&'static str>,
 }
 
 impl Collection {
@@ -211,6 +213,7 @@ impl Collection {
             table: Table::Tokens,
             partition: hash.as_str().to_owned(),
             prefix: "connection#",
+            projection: None,
         }
     }
 
@@ -219,6 +222,7 @@ impl Collection {
             table: Table::Tokens,
             partition: self::jti(jti),
             prefix: "token#",
+            projection: None,
         }
     }
 
@@ -256,6 +260,7 @@ impl Collection {
             table: Table::Subscribers,
             partition: subscriber(of),
             prefix,
+            projection: None,
         }
     }
 
@@ -264,7 +269,14 @@ impl Collection {
             table: Table::Channels,
             partition: channel(of),
             prefix,
+            projection: None,
         }
+    }
+
+    /// The same with these attributes only; they have to name those of the sort key and of the time to live.
+    pub(crate) const fn only(mut self, projection: &'static str) -> Self {
+        self.projection = Some(projection);
+        self
     }
 
     /// The key of what `name` names here.
@@ -273,6 +285,7 @@ impl Collection {
             table,
             partition,
             prefix,
+            ..
         } = self;
         Key::text(*table, partition.clone(), format!("{prefix}{name}"))
     }
