@@ -79,7 +79,14 @@ fn body<T: DeserializeOwned>(event: &HttpEvent) -> Result<T, Problem> {
         }
     }
     // A token stands where a string belongs, so what serde says of a wrong type cannot quote one.
-    serde_json::from_str(text).map_err(|error| Problem::invalid(format!("the body: {error}")))
+    let mut json = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, what) = (error.path().to_string(), error.into_inner());
+        Problem::invalid(match path.as_str() {
+            "." => format!("the body: {what}"),
+            field => format!("`{field}`: {what}"),
+        })
+    })
 }
 
 /// A JSON object as it was sent.
@@ -94,7 +101,7 @@ impl TryFrom<Json> for Object {
         if json.as_str().starts_with('{') {
             Ok(Self(json))
         } else {
-            Err("`attributes` must be an object")
+            Err("must be an object")
         }
     }
 }

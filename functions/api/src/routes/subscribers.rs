@@ -78,7 +78,7 @@ async fn show(api: &Api, subscriber: &Subscriber) -> Answer {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Message {
-    from: String,
+    from: SubscriberId,
     content: Json,
     attributes: Option<Object>,
     message_id: Option<String>,
@@ -99,7 +99,7 @@ pub(super) async fn message(
     } = body(event)?;
     let from = Subscriber {
         domain: other.domain.clone(),
-        id: SubscriberId::parse(&from)?,
+        id: from,
     };
     let draft = backend::draft(
         &from,

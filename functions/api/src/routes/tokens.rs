@@ -5,7 +5,7 @@ use core::time::Duration;
 use lambda::HttpEvent;
 use protocol::{Subscriber, Timestamp};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Number, json};
 
 use super::{Answer, body, no_content, ok};
 use crate::{Api, problem::Problem};
@@ -68,7 +68,7 @@ pub(super) async fn route(api: &Api, event: &HttpEvent) -> Answer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Mint {
     // As on the WebSocket a whole number may be written in any way: some encoders write 600.0.
-    expires_in: Option<f64>,
+    expires_in: Option<Number>,
 }
 
 /// `…/subscribers/{s}/tokens`
@@ -76,7 +76,8 @@ pub(super) async fn of_subscriber(api: &Api, event: &HttpEvent, subscriber: &Sub
     match event.method() {
         "POST" => {
             let Mint { expires_in } = body(event)?;
-            let seconds = expires_in.unwrap_or(LASTING);
+            let seconds = expires_in.as_ref().and_then(Number::as_f64);
+            let seconds = seconds.unwrap_or(LASTING);
             if !(1.0..=LASTING_AT_MOST).contains(&seconds) || seconds.fract() != 0.0 {
                 return Err(Problem::invalid(
                     "`expires-in` must be 1 to 2592000 whole seconds",
