@@ -110,7 +110,11 @@ impl Talk {
                 // What the sender is told is read, or it would fill its buffer.
                 told = self.sender.next() => drop(told?),
                 heard = tokio::time::timeout(SILENCE, self.heard.recv()) => {
-                    let Ok(Some(number)) = heard else { break };
+                    let Ok(Some(number)) = heard else {
+                        // What came of a message that did not reach everybody came before the silence.
+                        last = last.max(Instant::now().checked_sub(SILENCE).unwrap_or(begun));
+                        break;
+                    };
                     if let Some(sent) = sent.get(number.wrapping_sub(first) as usize) {
                         last = Instant::now();
                         latencies.push(last.duration_since(*sent).as_secs_f64() * 1000.0);

@@ -24,6 +24,7 @@ struct Size {
     rate: &'static str,
     cpu: &'static str,
     spread: &'static str,
+    lost: &'static str,
     goals: [f64; 2],
 }
 
@@ -34,6 +35,7 @@ const SIZES: [Size; 2] = [
         rate: "deliveries/s to 100",
         cpu: "µs of its CPU a delivery to 100",
         spread: "p99/p50 to the last of 100",
+        lost: "lost on the way to 100",
         goals: [10.0, 0.35],
     },
     Size {
@@ -42,6 +44,7 @@ const SIZES: [Size; 2] = [
         rate: "deliveries/s to 1,000",
         cpu: "µs of its CPU a delivery to 1,000",
         spread: "p99/p50 to the last of 1,000",
+        lost: "lost on the way to 1,000",
         goals: [8.0, 0.45],
     },
 ];
@@ -60,7 +63,10 @@ pub(super) async fn fan_out(plan: &Plan) -> Result<Measured> {
                 let deliveries = messages as f64 * size.receivers as f64;
                 measured.add(stack.name, size.cpu, (stack.cpu() - cpu) / deliveries);
                 measured.add(stack.name, size.rate, heard.rate);
-                measured.add(stack.name, size.spread, heard.p99 / heard.p50);
+                measured.add(stack.name, size.lost, heard.lost);
+                if heard.p50 > 0.0 {
+                    measured.add(stack.name, size.spread, heard.p99 / heard.p50);
+                }
             }
         }
         let ours = ("messaging", size.rate);
@@ -71,6 +77,7 @@ pub(super) async fn fan_out(plan: &Plan) -> Result<Measured> {
         let cpu = ("messaging", size.cpu);
         measured.ratio(cpu, ("thin", size.cpu), Bound::AtMost(1.0 / thin));
         measured.figure(("messaging", size.spread), Bound::AtMost(2.0));
+        measured.figure(("messaging", size.lost), Bound::AtMost(0.0));
         drop(talks);
         // It takes minutes to connect a thousand, and seconds for each message.
         stacks.retain(|it| it.name != "ministack");
