@@ -1,23 +1,23 @@
 //! Sending a batch of a log's events to everybody whom it concerns: each frame encoded once, connections at once, one
 //! connection's frames one after the other.
 
-use core::pin::pin;
-use std::collections::{BTreeMap, BTreeSet};
+mod frames;
+
+use core::{pin::pin, time::Duration};
+use std::collections::BTreeMap;
 
 use futures::{
     Stream, StreamExt as _, TryStreamExt as _, future::OptionFuture, join, stream, try_join,
 };
-use protocol::{
-    ConnectionId, EventBody, LogId, ServerMessage, Subscriber, SubscriberId, Timestamp,
-    change::LogEntry, frame::PushedEvent,
-};
+use protocol::{LogId, Subscriber, SubscriberId, Timestamp, change::LogEntry};
 
 use crate::{
-    Service, Store,
+    Service, Store, backoff,
     drain::Holding,
-    ports::{Environment, Fault, Measure, Page, Pushes, Receiver, Reference, Workers},
-    push::{Item, Target},
+    ports::{Environment, Fault, Measure, Page, Pushes, Receiver, Workers},
+    push::{THROTTLED, Target},
 };
+use frames::{Frame, items_for, newest_from_peer};
 
 /// Connections that are posted to at once.
 const AT_ONCE: usize = 64;
@@ -31,9 +31,12 @@ const GROUP: usize = 100;
 /// Groups that are read at once.
 const GROUPS_AT_ONCE: usize = 4;
 
+/// How long those of a page who were throttled are tried again at most; with its patience before, less than a function lives.
+const AGAIN: Duration = Duration::from_secs(15);
+
 /// Some of those whom a batch concerns, and where the next ones begin.
 struct Recipients {
-    members: Vec<Receiver>,
+    receivers: Vec<Receiver>,
     next: Option<SubscriberId>,
 }
 
@@ -59,8 +62,10 @@ struct Outcome {
 /// A connection, and how many of its items are done.
 struct Reached<'a> {
     target: Target,
-    member: &'a Receiver,
+    receiver: &'a Receiver,
     done: usize,
+    /// How often it was throttled since it last took something.
+    throttled: u32,
 }
 
 /// How far one of them came.
@@ -97,8 +102,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let mut recipients = Some(first);
         let mut outcome = Outcome::default();
         let mut left = None;
-        while let Some(Recipients { members, next }) = recipients {
-            let sending = self.send_to(log, holding, &frames, &members, &mut outcome);
+        while let Some(Recipients { receivers, next }) = recipients {
+            let sending = self.send_to(log, holding, &frames, &receivers, &mut outcome);
             // The next ones are read while these are sent to.
             let following = OptionFuture::from(
                 next.as_ref()
@@ -151,37 +156,90 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(concerned(page, batch))
     }
 
-    /// Sends to all connections of `members`; false if the lease was lost on the way.
+    /// Sends to all connections of `receivers`; false if the lease was lost on the way.
     async fn send_to(
         &self,
         log: &LogId,
         holding: &mut Holding,
         frames: &[Frame],
-        members: &[Receiver],
+        receivers: &[Receiver],
         outcome: &mut Outcome,
     ) -> Result<bool, Fault> {
-        // Once around, unless the lease runs short: then it is renewed and those that are left come next.
+        // Once around, unless the lease runs short, which is then renewed, or posts were throttled: whose were, come again after
+        // all others. As long as that gets any of them further it is the account's rate; once it does not, they read too slowly.
         let until = holding.no_post_after();
-        let all = self.connections_of(log, members);
+        let all = self.connections_of(log, receivers);
         let mut left = self.send_until(until, all, frames, outcome).await?;
+        let last_try = self.environment.now().plus(AGAIN);
+        let mut in_vain = 0;
         while !left.is_empty() {
-            if !self.renew(log, holding).await? {
+            if holding.no_post_after() <= self.environment.now()
+                && !self.renew(log, holding).await?
+            {
                 return Ok(false);
             }
+            if in_vain >= THROTTLED || last_try <= self.environment.now() {
+                let throttled: Vec<_> = left.extract_if(.., |it| it.throttled > 0).collect();
+                outcome.connections += throttled.len();
+                self.hold_all_back(throttled, frames).await?;
+            }
             let until = holding.no_post_after();
+            let before = progress(&left);
             let rest = stream::iter(left).map(Ok);
             left = self.send_until(until, rest, frames, outcome).await?;
+            in_vain = if progress(&left) == before {
+                in_vain + 1
+            } else {
+                0
+            };
         }
         Ok(true)
     }
 
-    /// The connections of `members`, each as soon as it is read.
+    /// Has what is left for connections wait behind gates.
+    async fn hold_all_back(
+        &self,
+        throttled: Vec<Reached<'_>>,
+        frames: &[Frame],
+    ) -> Result<(), Fault> {
+        let until = self.environment.now();
+        stream::iter(throttled)
+            .map(Ok)
+            .try_for_each_concurrent(AT_ONCE, |it| async move {
+                let items = items_for(frames, it.receiver, &it.target.id, until);
+                let rest = items.get(it.done..).unwrap_or_default();
+                let held_back = self.hold_back(&it.target, rest).await;
+                self.unless_corrupt(&it.target, held_back).await.map(drop)
+            })
+            .await
+    }
+
+    /// One connection's entry must not keep a whole log: it is dropped, and comes back with a new one.
+    async fn unless_corrupt<T>(
+        &self,
+        target: &Target,
+        result: Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        match result {
+            Err(Fault::Corrupt(what)) => {
+                tracing::error!(%what, connection = %target.id, "cannot be pushed to; dropped");
+                self.drop_target(target).await?;
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+
+    /// The connections of `receivers`, each as soon as it is read.
     fn connections_of<'a>(
         &'a self,
         log: &'a LogId,
-        members: &'a [Receiver],
+        receivers: &'a [Receiver],
     ) -> impl Stream<Item = Result<Reached<'a>, Fault>> {
-        stream::iter(members.chunks(GROUP))
+        // Of one size: after a full one and a rest of one, everything would wait for the full one.
+        let groups = receivers.len().div_ceil(GROUP).max(1);
+        let size = receivers.len().div_ceil(groups).max(1);
+        stream::iter(receivers.chunks(size))
             .map(move |group| self.connections_of_group(log, group))
             .buffered(GROUPS_AT_ONCE)
             .map_ok(|group| stream::iter(group).map(Ok))
@@ -191,9 +249,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     async fn connections_of_group<'a>(
         &self,
         log: &LogId,
-        members: &'a [Receiver],
+        receivers: &'a [Receiver],
     ) -> Result<Vec<Reached<'a>>, Fault> {
-        let subscribers: Vec<Subscriber> = members
+        let subscribers: Vec<Subscriber> = receivers
             .iter()
             .map(|it| Subscriber {
                 domain: log.domain().clone(),
@@ -203,7 +261,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let read_at = self.environment.now();
         let mut connections = self.store.connections_of(&subscribers).await?;
         let mut group = Vec::new();
-        for (member, subscriber) in members.iter().zip(subscribers) {
+        for (receiver, subscriber) in receivers.iter().zip(subscribers) {
             for (id, connection) in connections.remove(&subscriber).unwrap_or_default() {
                 let target = Target {
                     subscriber: subscriber.clone(),
@@ -213,8 +271,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 };
                 group.push(Reached {
                     target,
-                    member,
+                    receiver,
                     done: 0,
+                    throttled: 0,
                 });
             }
         }
@@ -246,7 +305,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 }
             };
             if let Some(sequence) = further.received {
-                let recipient = further.reached.member.subscriber.clone();
+                let recipient = further.reached.receiver.subscriber.clone();
                 let newest = outcome.received.entry(recipient).or_insert(0);
                 *newest = sequence.max(*newest);
             }
@@ -268,90 +327,42 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<Further<'a>, Fault> {
         let Reached {
             target,
-            member,
+            receiver,
             done,
+            throttled,
         } = &mut reached;
-        let items = items_for(frames, member, &target.id, until);
+        let items = items_for(frames, receiver, &target.id, until);
         let items = items.get(*done..).unwrap_or_default();
-        let pushed = match self.push(target, items, Some(until)).await {
-            // One connection's entry must not keep a whole log: it comes back with a new one.
-            Err(Fault::Corrupt(what)) => {
-                tracing::error!(%what, connection = %target.id, "cannot be pushed to; dropped");
-                self.drop_target(target).await?;
-                return Ok(Further {
-                    is_left: false,
-                    received: None,
-                    reached,
-                });
-            }
-            pushed => pushed?,
+        let pushed = self.push(target, items, Some(until)).await;
+        let Some(pushed) = self.unless_corrupt(target, pushed).await? else {
+            return Ok(Further {
+                is_left: false,
+                received: None,
+                reached,
+            });
         };
         let received = newest_from_peer(items, pushed.delivered, frames, target);
         *done += pushed.done;
+        if pushed.done > 0 {
+            *throttled = 0;
+        }
+        if pushed.is_throttled {
+            // Before the next takes its place: so the whole fan-out slows down.
+            let pause = backoff(*throttled + 3, target.id.as_str());
+            self.environment.sleep(pause).await;
+            *throttled += 1;
+        }
         Ok(Further {
             is_left: pushed.done < items.len(),
             received,
             reached,
         })
     }
+}
 
-    /// The frames of a batch: each is encoded once for all receivers of a channel, once for each side of a conversation.
-    async fn frames(
-        &self,
-        log: &LogId,
-        holding: &Holding,
-        batch: &[LogEntry],
-    ) -> Result<Vec<Frame>, Fault> {
-        let end = batch.last().map_or(holding.sent, |it| it.event.sequence);
-        let wire = self.on_the_wire(log, batch).await?;
-        let doubtful = batch
-            .iter()
-            .filter(|it| it.event.sequence <= holding.doubtful)
-            .count();
-        let mut frames = Vec::new();
-        for (side, destination) in log.sides() {
-            let resync = |first: u64, last: u64| Frame {
-                side: side.clone(),
-                first,
-                sequence: last,
-                text: ServerMessage::Resync {
-                    destination: destination.clone(),
-                    last_sequence: end,
-                }
-                .encode(None),
-                log: log.clone(),
-                is_event: false,
-                origin: None,
-                from: None,
-            };
-            if let (Some(first), Some(last)) =
-                (batch.first(), batch.get(..doubtful).and_then(<[_]>::last))
-            {
-                frames.push(resync(first.event.sequence, last.event.sequence));
-            }
-            for (entry, event) in batch.iter().zip(&wire).skip(doubtful) {
-                let sequence = entry.event.sequence;
-                let Some(pushed) = PushedEvent::new(destination.clone(), event.clone()) else {
-                    frames.push(resync(sequence, sequence));
-                    continue;
-                };
-                frames.push(Frame {
-                    side: side.clone(),
-                    first: sequence,
-                    sequence,
-                    text: ServerMessage::Event(pushed).encode(None),
-                    log: log.clone(),
-                    is_event: true,
-                    origin: entry.origin.clone(),
-                    from: match &entry.event.body {
-                        EventBody::Message { from, .. } => Some(from.clone()),
-                        _ => None,
-                    },
-                });
-            }
-        }
-        Ok(frames)
-    }
+/// How many are left, and how much of the batch they have: it changes with every item that is done.
+fn progress(left: &[Reached<'_>]) -> (usize, usize) {
+    (left.len(), left.iter().map(|it| it.done).sum())
 }
 
 /// Those of a page whom a batch concerns, and where the next page begins.
@@ -363,89 +374,7 @@ fn concerned(page: Page<Receiver>, batch: &[LogEntry]) -> Recipients {
         .map(|it| it.subscriber.clone());
     let concerned = |it: &Receiver| batch.iter().any(|entry| it.receives(entry.event.sequence));
     Recipients {
-        members: items.into_iter().filter(concerned).collect(),
+        receivers: items.into_iter().filter(concerned).collect(),
         next,
     }
-}
-
-/// An event as it goes out.
-struct Frame {
-    /// For which side of a conversation; for all members of a channel.
-    side: Option<SubscriberId>,
-    /// The first event that it stands for.
-    first: u64,
-    /// The last one.
-    sequence: u64,
-    text: String,
-    log: LogId,
-    /// Whether it stands for its event; for a `resync` else.
-    is_event: bool,
-    origin: Option<ConnectionId>,
-    from: Option<SubscriberId>,
-}
-
-impl Frame {
-    /// What is parked instead; nobody else pushes the log until then.
-    fn reference(&self, until: Timestamp) -> Reference {
-        let (log, sequence) = (self.log.clone(), self.sequence);
-        if self.is_event {
-            Reference::Event {
-                log,
-                sequence,
-                until,
-            }
-        } else {
-            Reference::Resync { log }
-        }
-    }
-}
-
-/// What of `frames` is for this connection, to be pushed until then.
-fn items_for<'a>(
-    frames: &'a [Frame],
-    member: &Receiver,
-    id: &ConnectionId,
-    until: Timestamp,
-) -> Vec<Item<'a>> {
-    frames
-        .iter()
-        .filter(|it| {
-            it.side
-                .as_ref()
-                .is_none_or(|side| *side == member.subscriber)
-        })
-        .filter(|it| (it.first..=it.sequence).any(|sequence| member.receives(sequence)))
-        .filter(|it| it.origin.as_ref() != Some(id))
-        .map(|it| Item {
-            frame: &it.text,
-            reference: Some(it.reference(until)),
-        })
-        .collect()
-}
-
-/// The last message of the peer that this connection of a conversation was handed.
-fn newest_from_peer(
-    items: &[Item<'_>],
-    delivered: Option<usize>,
-    frames: &[Frame],
-    target: &Target,
-) -> Option<u64> {
-    let handed = items.get(..=delivered?)?;
-    let handed: BTreeSet<u64> = handed
-        .iter()
-        .filter_map(|it| match it.reference {
-            Some(Reference::Event { sequence, .. }) => Some(sequence),
-            _ => None,
-        })
-        .collect();
-    frames
-        .iter()
-        .filter(|it| it.side.is_some() && handed.contains(&it.sequence))
-        .filter(|it| {
-            it.from
-                .as_ref()
-                .is_some_and(|from| *from != target.subscriber.id)
-        })
-        .map(|it| it.sequence)
-        .max()
 }

@@ -10,8 +10,8 @@ use crate::{
     ports::{Connection, Environment, Fault, Measure, Outcome, Posted, Pushes, Reference, Workers},
 };
 
-/// How often a throttled post is tried again before what is left waits behind a gate.
-const THROTTLED: u32 = 3;
+/// How often a throttled post is tried again in vain before what is left waits behind a gate.
+pub(crate) const THROTTLED: u32 = 3;
 
 /// A connection as it was read.
 #[derive(Clone, Debug)]
@@ -42,10 +42,13 @@ pub(crate) struct Pushed {
     pub(crate) done: usize,
     /// The last one that the gateway took.
     pub(crate) delivered: Option<usize>,
+    /// Whether it took no more.
+    pub(crate) is_throttled: bool,
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// Pushes `items` to a connection, one after the other. Begins no post after `until`; the rest is then not done.
+    /// Pushes `items` to a connection, one after the other. Given `until`, it begins no post after that, and none after
+    /// a throttled one; the rest is then not done.
     pub(crate) async fn push(
         &self,
         target: &Target,
@@ -56,6 +59,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let mut pushed = Pushed {
             done: 0,
             delivered: None,
+            is_throttled: false,
         };
         let all = Pushed {
             done: items.len(),
@@ -94,6 +98,12 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 Outcome::Gone => {
                     self.lose(&target).await?;
                     return Ok(all);
+                }
+                Outcome::Throttled if until.is_some() => {
+                    return Ok(Pushed {
+                        is_throttled: true,
+                        ..pushed
+                    });
                 }
                 // The account's rate, most of the time: who waits a little leaves room for others, and then gets through.
                 Outcome::Throttled if throttled < THROTTLED => {
@@ -204,7 +214,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// The client reads too slowly: what is left waits behind a gate as references, of logs one `resync` each, and the
     /// worker tries again.
-    async fn hold_back(&self, target: &Target, rest: &[Item<'_>]) -> Result<(), Fault> {
+    pub(crate) async fn hold_back(&self, target: &Target, rest: &[Item<'_>]) -> Result<(), Fault> {
         let gate = format!("throttled-{}", self.environment.fresh_id());
         let deadline = self.environment.now().plus(GATE);
         let Target { subscriber, id, .. } = target;

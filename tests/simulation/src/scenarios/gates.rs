@@ -280,6 +280,43 @@ fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
     nothing_waits(&world, &bob);
 }
 
+/// As long as others get through it is the account's rate, and nobody has to look; whom that does not help, reads too slowly.
+#[test]
+fn who_is_throttled_comes_again_while_that_gets_anybody_further() {
+    let world = world(9);
+    let anna = world.connect("anna");
+    let others: Vec<Line> = (0..12)
+        .map(|n| world.connect(&format!("other-{n:02}")))
+        .collect();
+    let all: Vec<&Line> = [&anna].into_iter().chain(&others).collect();
+    world.channel_of("c", &all);
+    let (slow, others) = others.split_first().unwrap();
+    world.sockets().force(&slow.id, Some(Forced::Throttled));
+    for (n, other) in others.iter().enumerate() {
+        // The last one longer than anybody would be tried alone.
+        for _ in 0..n {
+            world.sockets().force_next(&other.id, Forced::Throttled);
+        }
+    }
+    for text in ["one", "two"] {
+        let saying = world.send(&anna, &say(text));
+        world.sim.run_for(Duration::from_secs(10));
+        assert!(!saying.is_running());
+    }
+    world.sockets().force(&slow.id, None);
+    world.settle();
+    let first = 1 + u64::try_from(all.len()).unwrap();
+    for other in others {
+        let frames = world.take(other);
+        assert_eq!(sequences(&frames), [first, first + 1], "{frames:?}");
+        assert_eq!(frames.len(), 2);
+    }
+    let frames = world.take(slow);
+    assert_eq!(types(&frames)[0], "resync");
+    assert_eq!(frames.last().unwrap()["last-sequence"], first + 1);
+    nothing_waits(&world, slow);
+}
+
 #[test]
 fn a_connection_that_never_takes_anything_is_dropped_and_keeps_no_worker() {
     let world = world(8);
