@@ -3,7 +3,7 @@
 
 mod frames;
 
-use core::{pin::pin, time::Duration};
+use core::{cell::Cell, pin::pin, time::Duration};
 use std::collections::BTreeMap;
 
 use futures::{
@@ -12,10 +12,10 @@ use futures::{
 use protocol::{LogId, Subscriber, SubscriberId, Timestamp, change::LogEntry};
 
 use crate::{
-    Service, Store, backoff,
+    Service, Store,
     drain::Holding,
     ports::{Environment, Fault, Measure, Page, Pushes, Receiver, Workers},
-    push::{THROTTLED, Target},
+    push::{Pace, Target},
 };
 use frames::{Frame, items_for, newest_from_peer};
 
@@ -31,8 +31,9 @@ const GROUP: usize = 100;
 /// Groups that are read at once.
 const GROUPS_AT_ONCE: usize = 4;
 
-/// How long those of a page who were throttled are tried again at most; with its patience before, less than a function lives.
-const AGAIN: Duration = Duration::from_secs(15);
+/// How long what is throttled of a page is tried again, from its beginning: a function has to live on for as long after its
+/// patience is at an end.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Some of those whom a batch concerns, and where the next ones begin.
 struct Recipients {
@@ -64,8 +65,6 @@ struct Reached<'a> {
     target: Target,
     receiver: &'a Receiver,
     done: usize,
-    /// How often it was throttled since it last took something.
-    throttled: u32,
 }
 
 /// How far one of them came.
@@ -165,69 +164,23 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         receivers: &[Receiver],
         outcome: &mut Outcome,
     ) -> Result<bool, Fault> {
-        // Once around, unless the lease runs short, which is then renewed, or posts were throttled: whose were, come again after
-        // all others. As long as that gets any of them further it is the account's rate; once it does not, they read too slowly.
-        let until = holding.no_post_after();
+        // Once around, unless the lease runs short: then it is renewed and those that are left come next.
+        let mut pace = Pace {
+            until: holding.no_post_after(),
+            last_try: self.environment.now().plus(AGAIN),
+            taken: Cell::new(0),
+        };
         let all = self.connections_of(log, receivers);
-        let mut left = self.send_until(until, all, frames, outcome).await?;
-        let last_try = self.environment.now().plus(AGAIN);
-        let mut in_vain = 0;
+        let mut left = self.send_until(&pace, all, frames, outcome).await?;
         while !left.is_empty() {
-            if holding.no_post_after() <= self.environment.now()
-                && !self.renew(log, holding).await?
-            {
+            if !self.renew(log, holding).await? {
                 return Ok(false);
             }
-            if in_vain >= THROTTLED || last_try <= self.environment.now() {
-                let throttled: Vec<_> = left.extract_if(.., |it| it.throttled > 0).collect();
-                outcome.connections += throttled.len();
-                self.hold_all_back(throttled, frames).await?;
-            }
-            let until = holding.no_post_after();
-            let before = progress(&left);
+            pace.until = holding.no_post_after();
             let rest = stream::iter(left).map(Ok);
-            left = self.send_until(until, rest, frames, outcome).await?;
-            in_vain = if progress(&left) == before {
-                in_vain + 1
-            } else {
-                0
-            };
+            left = self.send_until(&pace, rest, frames, outcome).await?;
         }
         Ok(true)
-    }
-
-    /// Has what is left for connections wait behind gates.
-    async fn hold_all_back(
-        &self,
-        throttled: Vec<Reached<'_>>,
-        frames: &[Frame],
-    ) -> Result<(), Fault> {
-        let until = self.environment.now();
-        stream::iter(throttled)
-            .map(Ok)
-            .try_for_each_concurrent(AT_ONCE, |it| async move {
-                let items = items_for(frames, it.receiver, &it.target.id, until);
-                let rest = items.get(it.done..).unwrap_or_default();
-                let held_back = self.hold_back(&it.target, rest).await;
-                self.unless_corrupt(&it.target, held_back).await.map(drop)
-            })
-            .await
-    }
-
-    /// One connection's entry must not keep a whole log: it is dropped, and comes back with a new one.
-    async fn unless_corrupt<T>(
-        &self,
-        target: &Target,
-        result: Result<T, Fault>,
-    ) -> Result<Option<T>, Fault> {
-        match result {
-            Err(Fault::Corrupt(what)) => {
-                tracing::error!(%what, connection = %target.id, "cannot be pushed to; dropped");
-                self.drop_target(target).await?;
-                Ok(None)
-            }
-            result => result.map(Some),
-        }
     }
 
     /// The connections of `receivers`, each as soon as it is read.
@@ -273,24 +226,23 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     target,
                     receiver,
                     done: 0,
-                    throttled: 0,
                 });
             }
         }
         Ok(group)
     }
 
-    /// Sends to connections as far as it comes until then; those for which something is left.
+    /// Sends to connections as far as the pace lets it; those for which something is left.
     async fn send_until<'a>(
         &self,
-        until: Timestamp,
+        pace: &Pace,
         connections: impl Stream<Item = Result<Reached<'a>, Fault>>,
         frames: &[Frame],
         outcome: &mut Outcome,
     ) -> Result<Vec<Reached<'a>>, Fault> {
         let mut sent = pin!(
             connections
-                .map(|it| Box::pin(async move { self.push_left(it?, frames, until).await }))
+                .map(|it| Box::pin(async move { self.push_left(it?, frames, pace).await }))
                 .buffer_unordered(AT_ONCE)
         );
         let mut left = Vec::new();
@@ -318,51 +270,41 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         failed.map_or(Ok(left), Err)
     }
 
-    /// Pushes what is left for one connection, as far as it comes until then.
+    /// Pushes what is left for one connection, as far as the pace lets it.
     async fn push_left<'a>(
         &self,
         mut reached: Reached<'a>,
         frames: &[Frame],
-        until: Timestamp,
+        pace: &Pace,
     ) -> Result<Further<'a>, Fault> {
         let Reached {
             target,
             receiver,
             done,
-            throttled,
         } = &mut reached;
-        let items = items_for(frames, receiver, &target.id, until);
+        let items = items_for(frames, receiver, &target.id, pace.until);
         let items = items.get(*done..).unwrap_or_default();
-        let pushed = self.push(target, items, Some(until)).await;
-        let Some(pushed) = self.unless_corrupt(target, pushed).await? else {
-            return Ok(Further {
-                is_left: false,
-                received: None,
-                reached,
-            });
+        let pushed = match self.push(target, items, Some(pace)).await {
+            // One connection's entry must not keep a whole log: it comes back with a new one.
+            Err(Fault::Corrupt(what)) => {
+                tracing::error!(%what, connection = %target.id, "cannot be pushed to; dropped");
+                self.drop_target(target).await?;
+                return Ok(Further {
+                    is_left: false,
+                    received: None,
+                    reached,
+                });
+            }
+            pushed => pushed?,
         };
         let received = newest_from_peer(items, pushed.delivered, frames, target);
         *done += pushed.done;
-        if pushed.done > 0 {
-            *throttled = 0;
-        }
-        if pushed.is_throttled {
-            // Before the next takes its place: so the whole fan-out slows down.
-            let pause = backoff(*throttled + 3, target.id.as_str());
-            self.environment.sleep(pause).await;
-            *throttled += 1;
-        }
         Ok(Further {
             is_left: pushed.done < items.len(),
             received,
             reached,
         })
     }
-}
-
-/// How many are left, and how much of the batch they have: it changes with every item that is done.
-fn progress(left: &[Reached<'_>]) -> (usize, usize) {
-    (left.len(), left.iter().map(|it| it.done).sum())
 }
 
 /// Those of a page whom a batch concerns, and where the next page begins.

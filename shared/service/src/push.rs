@@ -1,5 +1,6 @@
 //! Pushes: what nobody asked for, to one connection, in order and behind its gates.
 
+use core::cell::Cell;
 use std::{borrow::Cow, collections::BTreeSet};
 
 use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
@@ -10,8 +11,10 @@ use crate::{
     ports::{Connection, Environment, Fault, Measure, Outcome, Posted, Pushes, Reference, Workers},
 };
 
-/// How often a throttled post is tried again in vain before what is left waits behind a gate.
-pub(crate) const THROTTLED: u32 = 3;
+/// How often a throttled post is tried again, while nobody else gets through either, before what is left waits behind a gate.
+const IN_VAIN: u32 = 3;
+/// How often at all: a client that takes something now and then must not keep the others of its log waiting.
+const THROTTLED: u32 = 8;
 
 /// A connection as it was read.
 #[derive(Clone, Debug)]
@@ -42,30 +45,37 @@ pub(crate) struct Pushed {
     pub(crate) done: usize,
     /// The last one that the gateway took.
     pub(crate) delivered: Option<usize>,
-    /// Whether it took no more.
-    pub(crate) is_throttled: bool,
+}
+
+/// What the pushes of a fan-out have in common.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// No post begins after this.
+    pub(crate) until: Timestamp,
+    /// What is throttled after this is not tried again.
+    pub(crate) last_try: Timestamp,
+    /// Posts that were taken. As long as there are more and more of them, what throttles the others is the account's rate.
+    pub(crate) taken: Cell<u64>,
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// Pushes `items` to a connection, one after the other. Given `until`, it begins no post after that, and none after
-    /// a throttled one; the rest is then not done.
+    /// Pushes `items` to a connection, one after the other, at the pace of a fan-out: what would be too late is not done.
     pub(crate) async fn push(
         &self,
         target: &Target,
         items: &[Item<'_>],
-        until: Option<Timestamp>,
+        pace: Option<&Pace>,
     ) -> Result<Pushed, Fault> {
         let mut target = Cow::Borrowed(target);
         let mut pushed = Pushed {
             done: 0,
             delivered: None,
-            is_throttled: false,
         };
         let all = Pushed {
             done: items.len(),
             ..pushed
         };
-        let mut throttled = 0;
+        let (mut throttled, mut in_vain, mut taken) = (0, 0, 0);
         let messages: Vec<&str> = items.iter().map(|it| it.frame).collect();
         while let (Some(rest @ [_, ..]), Some(messages)) =
             (items.get(pushed.done..), messages.get(pushed.done..))
@@ -77,7 +87,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
             // Only now: that may have taken long.
             let now = self.environment.now();
-            if until.is_some_and(|until| until <= now) {
+            if pace.is_some_and(|it| it.until <= now) {
                 return Ok(pushed);
             }
             if target.connection.is_gated(now) {
@@ -94,30 +104,34 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
             let Posted { count, outcome } = self.post(&target, messages).await;
             match outcome {
-                Outcome::Delivered => pushed.delivered = Some(pushed.done + count - 1),
+                Outcome::Delivered => {
+                    pushed.delivered = Some(pushed.done + count - 1);
+                    if let Some(pace) = pace {
+                        pace.taken.set(pace.taken.get() + 1);
+                    }
+                }
                 Outcome::Gone => {
                     self.lose(&target).await?;
                     return Ok(all);
                 }
-                Outcome::Throttled if until.is_some() => {
-                    return Ok(Pushed {
-                        is_throttled: true,
-                        ..pushed
-                    });
-                }
-                // The account's rate, most of the time: who waits a little leaves room for others, and then gets through.
-                Outcome::Throttled if throttled < THROTTLED => {
+                Outcome::Throttled => {
+                    let taken_now = pace.map_or(0, |it| it.taken.get());
+                    if taken_now > taken {
+                        (in_vain, taken) = (0, taken_now);
+                    }
+                    let is_late = pace.is_some_and(|it| it.last_try <= self.environment.now());
+                    if in_vain == IN_VAIN || throttled == THROTTLED || is_late {
+                        self.hold_back(&target, rest).await?;
+                        return Ok(Pushed {
+                            done: items.len(),
+                            ..pushed
+                        });
+                    }
+                    // Who waits a little leaves room for others, and slows down the fan-out whose place it keeps.
                     let pause = backoff(throttled + 3, target.id.as_str());
                     self.environment.sleep(pause).await;
-                    throttled += 1;
+                    (throttled, in_vain) = (throttled + 1, in_vain + 1);
                     continue;
-                }
-                Outcome::Throttled => {
-                    self.hold_back(&target, rest).await?;
-                    return Ok(Pushed {
-                        done: items.len(),
-                        ..pushed
-                    });
                 }
                 Outcome::TooLarge | Outcome::Unknown => {
                     let doubtful = rest.iter().take(count);
@@ -132,7 +146,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 }
             }
             pushed.done += count;
-            throttled = 0;
+            (throttled, in_vain) = (0, 0);
         }
         Ok(pushed)
     }
@@ -214,7 +228,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
     /// The client reads too slowly: what is left waits behind a gate as references, of logs one `resync` each, and the
     /// worker tries again.
-    pub(crate) async fn hold_back(&self, target: &Target, rest: &[Item<'_>]) -> Result<(), Fault> {
+    async fn hold_back(&self, target: &Target, rest: &[Item<'_>]) -> Result<(), Fault> {
         let gate = format!("throttled-{}", self.environment.fresh_id());
         let deadline = self.environment.now().plus(GATE);
         let Target { subscriber, id, .. } = target;

@@ -64,7 +64,13 @@ struct Account {
 
 impl Account {
     fn new(sim: &Sim) -> Self {
-        let scale = std::env::var("SCALE").map_or(10, |it| it.parse().unwrap());
+        Self::of(
+            sim,
+            std::env::var("SCALE").map_or(10, |it| it.parse().unwrap()),
+        )
+    }
+
+    fn of(sim: &Sim, scale: u64) -> Self {
         let bucket = |(rate, burst)| Bucket::new(sim.clock(), rate / scale, burst / scale);
         Self {
             world: World::new(sim),

@@ -280,12 +280,12 @@ fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
     nothing_waits(&world, &bob);
 }
 
-/// As long as others get through it is the account's rate, and nobody has to look; whom that does not help, reads too slowly.
+/// As long as others get through it is the account's rate, and nobody has to look; who is throttled for longer reads too slowly.
 #[test]
-fn who_is_throttled_comes_again_while_that_gets_anybody_further() {
+fn who_is_throttled_is_tried_again_while_others_get_through() {
     let world = world(9);
     let anna = world.connect("anna");
-    let others: Vec<Line> = (0..12)
+    let others: Vec<Line> = (0..10)
         .map(|n| world.connect(&format!("other-{n:02}")))
         .collect();
     let all: Vec<&Line> = [&anna].into_iter().chain(&others).collect();
@@ -293,7 +293,7 @@ fn who_is_throttled_comes_again_while_that_gets_anybody_further() {
     let (slow, others) = others.split_first().unwrap();
     world.sockets().force(&slow.id, Some(Forced::Throttled));
     for (n, other) in others.iter().enumerate() {
-        // The last one longer than anybody would be tried alone.
+        // The last one more often than it would be if it were the only one.
         for _ in 0..n {
             world.sockets().force_next(&other.id, Forced::Throttled);
         }
