@@ -126,3 +126,36 @@ fn answer(status: u16, body: String) -> Value {
 fn no_content() -> Value {
     json!({"statusCode": 204})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+    #[expect(dead_code, reason = "only what is wrong with it is looked at")]
+    struct Fields {
+        from: Option<SubscriberId>,
+        expires_in: Option<serde_json::Number>,
+    }
+
+    #[test]
+    fn a_wrong_body_is_told_by_its_field() {
+        for (text, expected) in [
+            (r#"{"expires-in":"x"}"#, "`expires-in`: invalid type"),
+            (r#"{"from":""}"#, "`from`: "),
+            (r#"{"other":1}"#, "unknown field `other`"),
+            ("[]", "the body is not one JSON object"),
+        ] {
+            let event: HttpEvent = serde_json::from_value(json!({
+                "rawPath": "/",
+                "requestContext": {"http": {"method": "POST"}},
+                "body": text,
+            }))
+            .unwrap();
+            let problem = format!("{:?}", body::<Fields>(&event).unwrap_err());
+            assert!(problem.contains(expected), "{problem}");
+            assert!(!problem.contains("f64"), "{problem}");
+        }
+    }
+}
