@@ -280,6 +280,35 @@ fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
     nothing_waits(&world, &bob);
 }
 
+/// Two died: one behind its gate, and the one who was to see to what it had parked there. A third is about to.
+#[test]
+fn who_leaves_what_is_parked_to_another_beside_a_dead_gate_has_it_seen_to() {
+    let world = world(10);
+    let (_, bob) = two(&world);
+    world
+        .run({
+            let (service, bob) = (world.service.clone(), bob.clone());
+            async move {
+                let (subscriber, now) = (bob.subscriber(), service.environment.now());
+                let store = &service.store;
+                let standing = now.plus(Duration::from_secs(4));
+                for (gate, deadline) in [("dead", now), ("dies", standing)] {
+                    let raised = store.raise_gate(subscriber, &bob.id, gate, deadline);
+                    assert!(raised.await?.is_ok());
+                }
+                let log = channel("d", "c");
+                let references = [Reference::Resync { log }];
+                store
+                    .park(subscriber, &bob.id, Some("dies"), &references)
+                    .await
+            }
+        })
+        .unwrap();
+    world.ask_briefly(&bob, list());
+    world.settle();
+    assert_eq!(types(&world.take(&bob)), ["resync"]);
+}
+
 /// As long as others get through it is the account's rate, and nobody has to look; who is throttled for longer reads too slowly.
 #[test]
 fn who_is_throttled_is_tried_again_while_others_get_through() {
