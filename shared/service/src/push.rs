@@ -121,11 +121,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     }
                     let is_late = pace.is_some_and(|it| it.last_try <= self.environment.now());
                     if in_vain == IN_VAIN || throttled == THROTTLED || is_late {
-                        self.hold_back(&target, rest).await?;
-                        return Ok(Pushed {
-                            done: items.len(),
-                            ..pushed
-                        });
+                        break;
                     }
                     // Who waits a little leaves room for others, and slows down the fan-out whose place it keeps.
                     let pause = backoff(throttled + 3, target.id.as_str());
@@ -137,16 +133,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     let doubtful = rest.iter().take(count);
                     let doubtful = doubtful.filter_map(|it| it.reference.clone());
                     if !self.resync(&target, doubtful).await? {
-                        self.hold_back(&target, rest).await?;
-                        return Ok(Pushed {
-                            done: items.len(),
-                            ..pushed
-                        });
+                        break;
                     }
                 }
             }
             pushed.done += count;
             (throttled, in_vain) = (0, 0);
+        }
+        if let Some(rest @ [_, ..]) = items.get(pushed.done..) {
+            self.hold_back(&target, rest).await?;
+            pushed.done = items.len();
         }
         Ok(pushed)
     }

@@ -54,11 +54,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     return Ok(());
                 }
                 if self.store.lower_gate(subscriber, id, gate, other).await? {
-                    let has_dead_gate = connection
-                        .gates
-                        .iter()
-                        .any(|(name, deadline)| name != gate && *deadline <= now);
-                    let was_left = !connection.parked.is_empty() && has_dead_gate;
+                    let is_left = !connection.parked.is_empty();
+                    let was_left = is_left && connection.has_dead_gate(now, gate);
                     if other.is_some() && (took_over || was_left) {
                         // Whose owner may die as well; and who parked first may have died before it saw to it.
                         self.start_release(subscriber, id).await?;

@@ -209,21 +209,11 @@ pub(crate) struct Collection {
 
 impl Collection {
     pub(crate) fn token_connections(hash: &TokenHash) -> Self {
-        Self {
-            table: Table::Tokens,
-            partition: hash.as_str().to_owned(),
-            prefix: "connection#",
-            projection: None,
-        }
+        Self::new(Table::Tokens, hash.as_str().to_owned(), "connection#")
     }
 
     pub(crate) fn tokens_with_jti(jti: &Jti) -> Self {
-        Self {
-            table: Table::Tokens,
-            partition: self::jti(jti),
-            prefix: "token#",
-            projection: None,
-        }
+        Self::new(Table::Tokens, self::jti(jti), "token#")
     }
 
     pub(crate) fn tokens_of(subscriber: &Subscriber) -> Self {
@@ -256,18 +246,17 @@ impl Collection {
     }
 
     fn of_subscriber(of: &Subscriber, prefix: &'static str) -> Self {
-        Self {
-            table: Table::Subscribers,
-            partition: subscriber(of),
-            prefix,
-            projection: None,
-        }
+        Self::new(Table::Subscribers, subscriber(of), prefix)
     }
 
     fn of_channel(of: &ChannelKey, prefix: &'static str) -> Self {
+        Self::new(Table::Channels, channel(of), prefix)
+    }
+
+    const fn new(table: Table, partition: String, prefix: &'static str) -> Self {
         Self {
-            table: Table::Channels,
-            partition: channel(of),
+            table,
+            partition,
             prefix,
             projection: None,
         }

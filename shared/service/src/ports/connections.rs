@@ -88,6 +88,13 @@ impl Connection {
             .map(|(gate, _)| gate.as_str())
     }
 
+    /// Whether a gate other than `own` has ended at `now` and was never lowered: whoever raised it died.
+    #[must_use]
+    pub fn has_dead_gate(&self, now: Timestamp, own: &str) -> bool {
+        let mut gates = self.gates.iter();
+        gates.any(|(gate, deadline)| *deadline <= now && gate != own)
+    }
+
     /// Whether its token's end is its own: otherwise it ends because of its age.
     #[must_use]
     pub fn ends_with_token(&self) -> bool {

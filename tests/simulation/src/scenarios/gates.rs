@@ -33,6 +33,26 @@ fn nothing_waits(world: &World, line: &Line) {
     assert!(left.parked.is_empty() && left.gates.is_empty(), "{left:?}");
 }
 
+/// Leaves gates of nobody, each for so many seconds, and parks a `resync` so many times behind the last of them.
+fn leave(world: &World, line: &Line, gates: &'static [(&str, u64)], parked: usize) {
+    let (service, line) = (world.service.clone(), line.clone());
+    let left = world.run(async move {
+        let (store, now) = (&service.store, service.environment.now());
+        for (gate, seconds) in gates {
+            let ends = now.plus(Duration::from_secs(*seconds));
+            let raised = store.raise_gate(line.subscriber(), &line.id, gate, ends);
+            assert!(raised.await?.is_ok());
+        }
+        let log = channel("d", "c");
+        let references = vec![Reference::Resync { log }; parked];
+        let saw = gates.last().map(|(gate, _)| *gate);
+        store
+            .park(line.subscriber(), &line.id, saw, &references)
+            .await
+    });
+    left.unwrap();
+}
+
 /// A handler that has posted its response and not yet its `ack`.
 fn between_response_and_ack(
     world: &World,
@@ -285,25 +305,7 @@ fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
 fn who_leaves_what_is_parked_to_another_beside_a_dead_gate_has_it_seen_to() {
     let world = world(10);
     let (_, bob) = two(&world);
-    world
-        .run({
-            let (service, bob) = (world.service.clone(), bob.clone());
-            async move {
-                let (subscriber, now) = (bob.subscriber(), service.environment.now());
-                let store = &service.store;
-                let standing = now.plus(Duration::from_secs(4));
-                for (gate, deadline) in [("dead", now), ("dies", standing)] {
-                    let raised = store.raise_gate(subscriber, &bob.id, gate, deadline);
-                    assert!(raised.await?.is_ok());
-                }
-                let log = channel("d", "c");
-                let references = [Reference::Resync { log }];
-                store
-                    .park(subscriber, &bob.id, Some("dies"), &references)
-                    .await
-            }
-        })
-        .unwrap();
+    leave(&world, &bob, &[("dead", 0), ("dies", 4)], 1);
     world.ask_briefly(&bob, list());
     world.settle();
     assert_eq!(types(&world.take(&bob)), ["resync"]);
@@ -373,22 +375,7 @@ fn what_waits_for_a_connection_is_bounded_and_a_backlog_is_let_go() {
     for (waiting, stays) in [(350, true), (450, false)] {
         let world = world(8);
         let (anna, bob) = two(&world);
-        world
-            .run({
-                let (service, bob) = (world.service.clone(), bob.clone());
-                async move {
-                    let (subscriber, until) = (bob.subscriber(), service.environment.now());
-                    let store = &service.store;
-                    let gate = store.raise_gate(subscriber, &bob.id, "dead", until).await?;
-                    assert!(gate.is_ok());
-                    let log = channel("d", "c");
-                    let references = vec![Reference::Resync { log }; waiting];
-                    store
-                        .park(subscriber, &bob.id, Some("dead"), &references)
-                        .await
-                }
-            })
-            .unwrap();
+        leave(&world, &bob, &[("dead", 0)], waiting);
         world.ask(&anna, say("one"));
         world.settle();
         assert_eq!(world.sockets().is_open(&bob.id), stays);
