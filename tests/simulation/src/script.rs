@@ -115,7 +115,11 @@ impl Device {
             17..20 => json!({"type": "update-channel", "channel-id": channel, "name": "new"}),
             _ => json!({"type": "delete-channel", "channel-id": channel}),
         };
-        self.request(message).await;
+        if matches!(self.request(message).await, Answer::Lost) {
+            // It may have taken place, and its origin is not pushed the event.
+            let domain = self.subscriber.domain.as_str();
+            self.missing(&crate::world::channel(domain, channel));
+        }
     }
 
     async fn look_around(&self) {
