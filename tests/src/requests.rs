@@ -116,6 +116,9 @@ fn signer(url: &str) -> Result<Option<SigningClient>> {
     let token = variable("AWS_SESSION_TOKEN");
     let credentials = Credentials::new(id, secret, token, None, "environment");
     let region = variable("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
-    let trust = Trust::of(Some(url), &region);
-    Ok(Some(SigningClient::new(credentials, region, trust)?))
+    Ok(Some(SigningClient::new(
+        credentials,
+        region,
+        Trust::of(url),
+    )?))
 }

@@ -11,7 +11,7 @@ use lambda::{Config, HttpEvent, System, Worker, init_logs, serve};
 use lambda_runtime::{Diagnostic, Error};
 use serde_json::Value;
 use service::Service;
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 
 type Api = Service<DynamoStore, Clients<DynamoStore, System>, Worker, WithIssuer<System>>;
 
@@ -22,8 +22,8 @@ async fn main() -> Result<(), Error> {
     let tables = Tables::all(Config::required)?;
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
-    let store = DynamoStore::new(client, tables);
+    let client = config.signing_client(&endpoint)?;
+    let store = DynamoStore::new(client, endpoint, tables);
     let signing = config.signing_client(&connections)?;
     let service = Service {
         store: store.clone(),

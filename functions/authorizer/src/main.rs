@@ -9,7 +9,7 @@ use lambda::{
 use lambda_runtime::{Diagnostic, Error};
 use serde_json::Value;
 use service::Service;
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 
 type Authorizer = Service<DynamoStore, (), (), WithIssuer<System>>;
 
@@ -23,9 +23,9 @@ async fn main() -> Result<(), Error> {
         ..Tables::default()
     };
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let client = config.signing_client(&endpoint)?;
     let service = Service {
-        store: DynamoStore::new(client, tables),
+        store: DynamoStore::new(client, endpoint, tables),
         gateway: (),
         workers: (),
         environment: WithIssuer::from_env(System)?,

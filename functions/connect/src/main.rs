@@ -6,7 +6,7 @@ use lambda::{Config, System, WebSocketEvent, Worker, init_logs, serve};
 use lambda_runtime::{Diagnostic, Error};
 use serde_json::{Value, json};
 use service::{ConnectError, IncomingConnection, Service};
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 use tracing::Instrument as _;
 
 type Connect = Service<DynamoStore, (), Worker, System>;
@@ -22,9 +22,9 @@ async fn main() -> Result<(), Error> {
         ..Tables::default()
     };
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let client = config.signing_client(&endpoint)?;
     let service = Service {
-        store: DynamoStore::new(client, tables),
+        store: DynamoStore::new(client, endpoint, tables),
         gateway: (),
         workers: Worker::from_env(&config)?,
         environment: System,

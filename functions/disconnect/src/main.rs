@@ -6,7 +6,7 @@ use lambda::{Config, System, WebSocketEvent, Worker, failed, init_logs, serve};
 use lambda_runtime::{Diagnostic, Error};
 use serde_json::{Value, json};
 use service::Service;
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 use tracing::Instrument as _;
 
 type Disconnect = Service<DynamoStore, (), Worker, System>;
@@ -21,9 +21,9 @@ async fn main() -> Result<(), Error> {
         ..Tables::default()
     };
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
+    let client = config.signing_client(&endpoint)?;
     let service = Service {
-        store: DynamoStore::new(client, tables),
+        store: DynamoStore::new(client, endpoint, tables),
         gateway: (),
         workers: Worker::from_env(&config)?,
         environment: System,

@@ -7,7 +7,7 @@ use lambda::{Config, System, Worker, failed, init_logs, serve};
 use lambda_runtime::{Diagnostic, Error};
 use serde::de::IgnoredAny;
 use service::Service;
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 
 type Expire = Service<DynamoStore, Clients<DynamoStore, System>, Worker, System>;
 
@@ -24,8 +24,8 @@ async fn main() -> Result<(), Error> {
     };
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
-    let store = DynamoStore::new(client, tables);
+    let client = config.signing_client(&endpoint)?;
+    let store = DynamoStore::new(client, endpoint, tables);
     let signing = config.signing_client(&connections)?;
     let service = Service {
         store: store.clone(),

@@ -6,7 +6,7 @@ use gateway::Clients;
 use lambda::{Config, System, Worker, failed, init_logs, serve};
 use lambda_runtime::{Diagnostic, Error};
 use service::{Service, ports::Job};
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 use tracing::Instrument as _;
 
 type Fanout = Service<DynamoStore, Clients<DynamoStore, System>, Worker, System>;
@@ -18,8 +18,8 @@ async fn main() -> Result<(), Error> {
     let tables = Tables::all(Config::required)?;
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
-    let store = DynamoStore::new(client, tables);
+    let client = config.signing_client(&endpoint)?;
+    let store = DynamoStore::new(client, endpoint, tables);
     let signing = config.signing_client(&connections)?;
     let service = Service {
         store: store.clone(),

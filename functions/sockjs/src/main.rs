@@ -11,7 +11,7 @@ use service::{
     ConnectError, Identity, IncomingConnection, IncomingMessage, Service,
     ports::{Fault, Framing, SessionId, TokenHash},
 };
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 use tokio::task::LocalSet;
 use transports::{Answer, App, Opened, Site, Transports};
 
@@ -24,8 +24,8 @@ async fn main() -> Result<(), Error> {
     let tables = Tables::all(Config::required)?;
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
-    let store = DynamoStore::new(client, tables);
+    let client = config.signing_client(&endpoint)?;
+    let store = DynamoStore::new(client, endpoint, tables);
     let signing = config.signing_client(&connections)?;
     let service = Service {
         store: store.clone(),

@@ -64,17 +64,23 @@ impl Config {
         optional(name).ok_or(ConfigError::Missing(name))
     }
 
-    /// The endpoint of DynamoDB, if it is not AWS's.
+    /// The endpoint of DynamoDB.
     #[must_use]
-    pub fn dynamodb_endpoint(&self) -> Option<String> {
-        endpoint("AWS_ENDPOINT_URL_DYNAMODB")
+    pub fn dynamodb_endpoint(&self) -> String {
+        self.endpoint("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb")
     }
 
     /// The endpoint of Lambda.
     #[must_use]
     pub fn lambda_endpoint(&self) -> String {
-        endpoint("AWS_ENDPOINT_URL_LAMBDA")
-            .unwrap_or_else(|| format!("https://lambda.{}.amazonaws.com", self.region))
+        self.endpoint("AWS_ENDPOINT_URL_LAMBDA", "lambda")
+    }
+
+    /// A service's endpoint: what a variable says, or AWS's.
+    fn endpoint(&self, variable: &str, service: &str) -> String {
+        optional(variable)
+            .or_else(|| optional("AWS_ENDPOINT_URL"))
+            .unwrap_or_else(|| format!("https://{service}.{}.amazonaws.com", self.region))
     }
 
     /// The signing client for an endpoint.
@@ -82,19 +88,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Certificates`].
     pub fn signing_client(&self, endpoint: &str) -> Result<SigningClient, ConfigError> {
-        let trust = Trust::of(Some(endpoint), &self.region);
         Ok(SigningClient::new(
             self.credentials.clone(),
             self.region.clone(),
-            trust,
+            Trust::of(endpoint),
         )?)
     }
 }
 
 fn optional(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn endpoint(name: &str) -> Option<String> {
-    optional(name).or_else(|| optional("AWS_ENDPOINT_URL"))
 }

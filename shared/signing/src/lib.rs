@@ -1,5 +1,5 @@
-//! One pooled HTTP client that signs with Signature Version 4, for the small calls that a function makes most often:
-//! pushing to a connection and starting another function. It takes a fraction of the CPU of an SDK client.
+//! One pooled HTTP client that signs with Signature Version 4, for all that a function asks of AWS: DynamoDB, pushing to a
+//! connection, starting another function. It takes a fraction of the CPU of an SDK client.
 
 use core::time::Duration;
 use std::time::SystemTime;
@@ -25,8 +25,9 @@ use rustls::{
 };
 use trust::{AMAZON_ROOTS, Trust};
 
-/// Answers that we read are small; more is no answer of AWS.
-const ANSWER_BYTES: usize = 1024 * 1024;
+/// More is no answer of AWS: the largest is DynamoDB's to a batch, 16 MB of items
+/// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html, 2026-11), which JSON may double.
+const ANSWER_BYTES: usize = 32 * 1024 * 1024;
 /// Idle connections that are kept: as many as pushes go out at once.
 const IDLE_CONNECTIONS: usize = 64;
 

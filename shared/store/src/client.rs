@@ -1,90 +1,219 @@
-//! The SDK's client, built the way that costs a cold start the least.
+//! How a request gets to DynamoDB and what comes back.
+//!
+//! The requests, the answers and the errors are the SDK's, and so is what writes and reads them. Between the two the SDK's client
+//! puts its configuration, its interceptors and its rules for endpoints together anew for each request, which is more than
+//! half of what a request takes. Here a request is sent by the pooled client that pushes take as well, signed by the
+//! SDK's own signer, and repeated by the rules below.
 
-use core::time::Duration;
+use core::{error::Error, fmt::Debug, time::Duration};
+use std::sync::LazyLock;
 
 use aws_sdk_dynamodb::{
-    Client,
-    config::{
-        BehaviorVersion, Config, IdentityCache, ProvideCredentials, Region,
-        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+    error::{BuildError, ProvideErrorMetadata},
+    operation,
+};
+use aws_smithy_runtime_api::{
+    client::{
+        interceptors::context::Input,
+        orchestrator::{HttpRequest, HttpResponse},
+        runtime_plugin::RuntimePlugin as _,
+        ser_de::{
+            DeserializeResponse as _, SerializeRequest as _, SharedRequestSerializer,
+            SharedResponseDeserializer,
+        },
     },
+    http::StatusCode,
 };
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+use aws_smithy_types::{
+    body::SdkBody,
+    config_bag::{ConfigBag, FrozenLayer},
 };
-use trust::{AMAZON_ROOTS, Trust};
+use bytes::Bytes;
+use http::Method;
+use signing::{Call, SendError, SigningClient};
+
+use crate::requests::Repeat;
 
 /// Attempts of what may be repeated, the first included.
 const ATTEMPTS: u32 = 3;
-/// Before the second attempt, at most; it doubles. The SDK's own second is more than a client waits for.
+/// Before the second attempt, at most; it doubles.
 const BACKOFF: Duration = Duration::from_millis(50);
-/// A connection to DynamoDB in the same region takes milliseconds.
-const CONNECT: Duration = Duration::from_secs(2);
 /// One attempt: far above any healthy answer, so that a lost packet costs a repeat and not the invocation.
 const ATTEMPT: Duration = Duration::from_secs(3);
+/// What asks for patience, of the errors that DynamoDB says with a status below 500
+/// (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html, 2026-11).
+const PATIENCE: [&str; 5] = [
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+    "LimitExceededException",
+    "TransactionInProgressException",
+];
 
-/// A client for `region`, or for `endpoint` if there is one.
-///
-/// Everything is given, so nothing is looked up: no profile files, no metadata service. TLS is rustls over ring, whose
-/// first handshake costs a millisecond of CPU.
-#[must_use]
-pub fn client(
-    endpoint: Option<String>,
-    region: String,
-    credentials: impl ProvideCredentials + 'static,
-) -> Client {
-    let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
-    let http = match Trust::of(endpoint.as_deref(), &region) {
-        Trust::Plain => Builder::new().build_http(),
-        Trust::Amazon => https.tls_context(amazon()).build_https(),
-        Trust::System => https.build_https(),
-    };
-    let mut config = Config::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .region(Region::new(region))
-        .credentials_provider(credentials)
-        // A function's credentials are as old as its process: there is nothing to refresh.
-        .identity_cache(IdentityCache::no_cache())
-        .http_client(http)
-        .retry_config(
-            RetryConfig::standard()
-                .with_max_attempts(ATTEMPTS)
-                .with_initial_backoff(BACKOFF),
-        )
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT)
-                .operation_attempt_timeout(ATTEMPT)
-                .build(),
-        )
-        // It watches over long bodies; these answers are small and have a timeout.
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-    config.set_endpoint_url(endpoint);
-    Client::from_conf(config.build())
+/// Why there is no output.
+#[derive(Debug)]
+pub(crate) enum Failure<E> {
+    /// What DynamoDB said, with the answer's status.
+    Service(E, u16),
+    /// There is no answer; whether DynamoDB has the request only the kind tells.
+    Unanswered(SendError),
+    /// The answer is none of DynamoDB's.
+    Unreadable,
+    /// The request lacks something.
+    Unwritten,
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "the certificates are part of the program"
-)]
-fn amazon() -> TlsContext {
-    let roots = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
-    let context = TlsContext::builder().with_trust_store(roots).build();
-    context.expect("certificates can be trusted")
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_sdk_dynamodb::config::Credentials;
-
-    use super::*;
-
-    /// It would panic if a root could not be read.
-    #[test]
-    fn a_client_of_aws_is_made_with_amazon_s_roots() {
-        let credentials = Credentials::new("id", "secret", None, None, "test");
-        let client = client(None, "us-east-1".to_owned(), credentials);
-        assert_eq!(client.config().region().unwrap().as_ref(), "us-east-1");
+impl<E: ProvideErrorMetadata> Failure<E> {
+    /// Whether another attempt may do better.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Service(error, status) => {
+                *status >= 500 || error.code().is_some_and(|it| PATIENCE.contains(&it))
+            }
+            Self::Unanswered(SendError::NotSent | SendError::Lost) | Self::Unreadable => true,
+            Self::Unanswered(SendError::Unsendable) | Self::Unwritten => false,
+        }
     }
+}
+
+/// The input of one of DynamoDB's operations.
+pub(crate) trait Request: Debug + Send + Sync + Sized + 'static {
+    /// What it is answered with.
+    type Output: Debug + Send + Sync + 'static;
+    /// What DynamoDB may say instead.
+    type Error: ProvideErrorMetadata + Error + Send + Sync + 'static;
+
+    /// What the SDK writes the request with and reads the answer with.
+    fn codec() -> Option<&'static FrozenLayer>;
+}
+
+macro_rules! request {
+    ($module:ident, $operation:ident, $input:ident, $output:ident, $error:ident) => {
+        impl Request for operation::$module::$input {
+            type Output = operation::$module::$output;
+            type Error = operation::$module::$error;
+
+            fn codec() -> Option<&'static FrozenLayer> {
+                static CODEC: LazyLock<Option<FrozenLayer>> =
+                    LazyLock::new(|| operation::$module::$operation::new().config());
+                CODEC.as_ref()
+            }
+        }
+    };
+}
+
+request!(get_item, GetItem, GetItemInput, GetItemOutput, GetItemError);
+request!(put_item, PutItem, PutItemInput, PutItemOutput, PutItemError);
+request!(
+    update_item,
+    UpdateItem,
+    UpdateItemInput,
+    UpdateItemOutput,
+    UpdateItemError
+);
+request!(
+    delete_item,
+    DeleteItem,
+    DeleteItemInput,
+    DeleteItemOutput,
+    DeleteItemError
+);
+request!(query, Query, QueryInput, QueryOutput, QueryError);
+request!(
+    batch_get_item,
+    BatchGetItem,
+    BatchGetItemInput,
+    BatchGetItemOutput,
+    BatchGetItemError
+);
+request!(
+    transact_write_items,
+    TransactWriteItems,
+    TransactWriteItemsInput,
+    TransactWriteItemsOutput,
+    TransactWriteItemsError
+);
+
+/// DynamoDB at one endpoint. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: SigningClient,
+    endpoint: String,
+}
+
+impl Client {
+    pub(crate) const fn new(http: SigningClient, endpoint: String) -> Self {
+        Self { http, endpoint }
+    }
+
+    /// Sends a request, and again what may be repeated and may pass.
+    pub(crate) async fn send<R: Request>(
+        &self,
+        input: Result<R, BuildError>,
+        repeat: Repeat,
+    ) -> Result<R::Output, Failure<R::Error>> {
+        let input = input.map_err(|_| Failure::Unwritten)?;
+        let request = write(input).ok_or(Failure::Unwritten)?;
+        // Each time the same: a transaction's token is part of it.
+        let headers: Vec<(&str, &str)> = request.headers().iter().collect();
+        let body = Bytes::copy_from_slice(request.body().bytes().unwrap_or_default());
+        let mut attempt = 1;
+        loop {
+            let call = Call {
+                service: "dynamodb",
+                method: Method::POST,
+                url: &self.endpoint,
+                headers: &headers,
+                body: body.clone(),
+                limit: ATTEMPT,
+            };
+            // Boxed: it is large, and deep inside the futures of the flows.
+            let answered = match Box::pin(self.http.send(call)).await {
+                Ok((status, body)) => read::<R>(status.as_u16(), body),
+                Err(error) => Err(Failure::Unanswered(error)),
+            };
+            match answered {
+                Err(failure)
+                    if repeat == Repeat::Safe && attempt < ATTEMPTS && failure.may_pass() =>
+                {
+                    back_off(attempt).await;
+                    attempt += 1;
+                }
+                answered => return answered,
+            }
+        }
+    }
+}
+
+/// The request for an input, without an address and unsigned.
+fn write<R: Request>(input: R) -> Option<HttpRequest> {
+    let writer = R::codec()?.load::<SharedRequestSerializer>()?;
+    writer
+        .serialize_input(Input::erase(input), &mut ConfigBag::base())
+        .ok()
+}
+
+/// What an answer says.
+fn read<R: Request>(status: u16, body: Bytes) -> Result<R::Output, Failure<R::Error>> {
+    let reader = R::codec().and_then(|it| it.load::<SharedResponseDeserializer>());
+    let (Some(reader), Ok(code)) = (reader, StatusCode::try_from(status)) else {
+        return Err(Failure::Unreadable);
+    };
+    let answer = HttpResponse::new(code, SdkBody::from(body));
+    match reader.deserialize_nonstreaming_with_config(&answer, &ConfigBag::base()) {
+        Ok(output) => output.downcast().map_err(|_| Failure::Unreadable),
+        Err(error) => {
+            let mut said = None;
+            error.map_operation_error(|it| said = it.downcast().ok());
+            // The SDK makes an error of a good answer too that it cannot read; then the request was carried out.
+            let said = said.filter(|_| !code.is_success());
+            Err(said.map_or(Failure::Unreadable, |it| Failure::Service(it, status)))
+        }
+    }
+}
+
+/// Waits before the next attempt, each client for another time.
+async fn back_off(attempt: u32) {
+    let most = BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(6));
+    tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
 }

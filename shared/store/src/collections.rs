@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
+use aws_sdk_dynamodb::{
+    operation::{batch_get_item::BatchGetItemInput, query::QueryInput},
+    types::{AttributeValue, KeysAndAttributes, Select},
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use service::ports::Fault;
 
@@ -10,7 +13,7 @@ use crate::{
     DynamoStore,
     fault::fault,
     keys::{Collection, Item, Key, Table},
-    requests::pause,
+    requests::{Repeat, pause},
     write::{fixed_names, text},
 };
 
@@ -55,9 +58,7 @@ impl DynamoStore {
         let mut start = query.after;
         let mut page = wanted;
         loop {
-            let output = self
-                .client
-                .query()
+            let input = QueryInput::builder()
                 .table_name(self.table(query.table))
                 .set_index_name(query.index.map(str::to_owned))
                 .consistent_read(query.index.is_none())
@@ -69,9 +70,9 @@ impl DynamoStore {
                 .scan_index_forward(query.ascending)
                 .limit(i32::try_from(page).unwrap_or(i32::MAX))
                 .set_return_consumed_capacity(self.measured())
-                .send()
-                .await
-                .map_err(|error| fault(&error))?;
+                .build();
+            let sent = self.client.send(input, Repeat::Safe).await;
+            let output = sent.map_err(|failure| fault(&failure))?;
             self.meter(pattern, output.consumed_capacity.as_slice());
             let items = output.items.unwrap_or_default();
             let (read, before) = (items.len(), found.len());
@@ -128,9 +129,7 @@ impl DynamoStore {
         let mut count = 0_usize;
         let mut start = None;
         loop {
-            let output = self
-                .client
-                .query()
+            let input = QueryInput::builder()
                 .table_name(self.table(collection.table))
                 .consistent_read(true)
                 .select(Select::Count)
@@ -140,9 +139,9 @@ impl DynamoStore {
                 .expression_attribute_values(":prefix", text(collection.prefix))
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.measured())
-                .send()
-                .await
-                .map_err(|error| fault(&error))?;
+                .build();
+            let sent = self.client.send(input, Repeat::Safe).await;
+            let output = sent.map_err(|failure| fault(&failure))?;
             self.meter(pattern, output.consumed_capacity.as_slice());
             count = count.saturating_add(usize::try_from(output.count).unwrap_or(0));
             match output.last_evaluated_key {
@@ -200,14 +199,12 @@ impl DynamoStore {
                 .consistent_read(true)
                 .build()
                 .map_err(|_| Fault::Corrupt("a batch without keys".to_owned()))?;
-            let output = self
-                .client
-                .batch_get_item()
+            let input = BatchGetItemInput::builder()
                 .request_items(name, request)
                 .set_return_consumed_capacity(self.measured())
-                .send()
-                .await
-                .map_err(|error| fault(&error))?;
+                .build();
+            let sent = self.client.send(input, Repeat::Safe).await;
+            let output = sent.map_err(|failure| fault(&failure))?;
             self.meter(pattern, output.consumed_capacity());
             let items: Vec<Item> = output
                 .responses

@@ -86,10 +86,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use aws_sdk_dynamodb::{Client, config::retry::RetryConfig, types::ReturnConsumedCapacity};
+use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
+use signing::SigningClient;
 
-pub use client::client;
-
+use client::Client;
 use keys::{Item, Table};
 
 /// The names of the tables. A function that has no business with a table has no name for it: it stays empty.
@@ -130,22 +130,16 @@ pub type Meter = Arc<dyn Fn(&'static str, f64) + Send + Sync>;
 #[derive(Clone)]
 pub struct DynamoStore {
     client: Client,
-    /// The same without repeats. A client of its own, because overriding the configuration of a single request makes the
-    /// SDK put its parts together again each time.
-    once: Client,
     tables: Arc<Tables>,
     meter: Option<Meter>,
 }
 
 impl DynamoStore {
-    /// A store over `tables`.
+    /// A store over `tables`, which are DynamoDB's at `endpoint`.
     #[must_use]
-    pub fn new(client: Client, tables: Tables) -> Self {
-        let once = client.config().to_builder();
-        let once = once.retry_config(RetryConfig::disabled()).build();
+    pub fn new(client: SigningClient, endpoint: String, tables: Tables) -> Self {
         Self {
-            once: Client::from_conf(once),
-            client,
+            client: Client::new(client, endpoint),
             tables: Arc::new(tables),
             meter: None,
         }

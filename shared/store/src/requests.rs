@@ -4,8 +4,11 @@ use core::time::Duration;
 
 use aws_sdk_dynamodb::{
     operation::{
-        delete_item::DeleteItemError, put_item::PutItemError,
-        transact_write_items::TransactWriteItemsError, update_item::UpdateItemError,
+        delete_item::{DeleteItemError, DeleteItemInput},
+        get_item::GetItemInput,
+        put_item::{PutItemError, PutItemInput},
+        transact_write_items::{TransactWriteItemsError, TransactWriteItemsInput},
+        update_item::{UpdateItemError, UpdateItemInput},
     },
     types::{ConsumedCapacity, ReturnValue},
 };
@@ -14,6 +17,7 @@ use service::ports::Fault;
 
 use crate::{
     DynamoStore,
+    client::Failure,
     fault::fault,
     keys::{Item, Key},
     write::{Action, Write},
@@ -31,7 +35,7 @@ pub(crate) enum Written {
     Stood(Option<Item>),
 }
 
-/// Whether the SDK may repeat a request whose answer is lost.
+/// Whether a request may be repeated whose answer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
     /// Twice is the same as once.
@@ -70,16 +74,14 @@ impl DynamoStore {
         pattern: &'static str,
         key: &Key,
     ) -> Result<Option<Item>, Fault> {
-        let output = self
-            .client
-            .get_item()
+        let input = GetItemInput::builder()
             .table_name(self.table(key.table))
             .set_key(Some(key.attributes()))
             .consistent_read(true)
             .set_return_consumed_capacity(self.measured())
-            .send()
-            .await
-            .map_err(|error| fault(&error))?;
+            .build();
+        let sent = self.client.send(input, Repeat::Safe).await;
+        let output = sent.map_err(|failure| fault(&failure))?;
         self.meter(pattern, output.consumed_capacity.as_slice());
         Ok(output.item.filter(|item| self.is_live(item)))
     }
@@ -95,8 +97,7 @@ impl DynamoStore {
         let mut turn = 0;
         loop {
             turn += 1;
-            // Boxed: the SDK's future is large, and deep inside those of the flows.
-            match Box::pin(self.write_once(pattern, write, &returns, repeat)).await {
+            match self.write_once(pattern, write, &returns, repeat).await {
                 // The condition of a single write is told apart before; what is left is a transaction in the way.
                 Err(Fault::Conflict) if turn < TURNS => pause(turn).await,
                 done => return done,
@@ -112,14 +113,9 @@ impl DynamoStore {
         repeat: Repeat,
     ) -> Result<Written, Fault> {
         let table = self.table(write.key.table);
-        let client = match repeat {
-            Repeat::Safe => &self.client,
-            Repeat::Never => &self.once,
-        };
         let (attributes, consumed) = match &write.action {
             Action::Put(item) => {
-                let sent = client
-                    .put_item()
+                let input = PutItemInput::builder()
                     .table_name(table)
                     .set_item(Some(item.clone()))
                     .set_condition_expression(write.condition.clone())
@@ -127,23 +123,18 @@ impl DynamoStore {
                     .set_expression_attribute_values(write.values())
                     .set_return_values_on_condition_check_failure(write.on_failure())
                     .set_return_consumed_capacity(self.measured())
-                    .send()
-                    .await;
-                match sent {
+                    .build();
+                match self.client.send(input, repeat).await {
                     Ok(output) => (output.attributes, output.consumed_capacity),
-                    Err(error) => {
-                        return match error.as_service_error() {
-                            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                                Ok(Written::Stood(failed.item.clone()))
-                            }
-                            _ => Err(fault(&error)),
-                        };
-                    }
+                    Err(Failure::Service(
+                        PutItemError::ConditionalCheckFailedException(failed),
+                        _,
+                    )) => return Ok(Written::Stood(failed.item)),
+                    Err(failure) => return Err(fault(&failure)),
                 }
             }
             Action::Update(update) => {
-                let sent = client
-                    .update_item()
+                let input = UpdateItemInput::builder()
                     .table_name(table)
                     .set_key(Some(write.key.attributes()))
                     .update_expression(update)
@@ -153,23 +144,18 @@ impl DynamoStore {
                     .set_return_values_on_condition_check_failure(write.on_failure())
                     .return_values(returns.clone())
                     .set_return_consumed_capacity(self.measured())
-                    .send()
-                    .await;
-                match sent {
+                    .build();
+                match self.client.send(input, repeat).await {
                     Ok(output) => (output.attributes, output.consumed_capacity),
-                    Err(error) => {
-                        return match error.as_service_error() {
-                            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                                Ok(Written::Stood(failed.item.clone()))
-                            }
-                            _ => Err(fault(&error)),
-                        };
-                    }
+                    Err(Failure::Service(
+                        UpdateItemError::ConditionalCheckFailedException(failed),
+                        _,
+                    )) => return Ok(Written::Stood(failed.item)),
+                    Err(failure) => return Err(fault(&failure)),
                 }
             }
             Action::Delete | Action::Check => {
-                let sent = client
-                    .delete_item()
+                let input = DeleteItemInput::builder()
                     .table_name(table)
                     .set_key(Some(write.key.attributes()))
                     .set_condition_expression(write.condition.clone())
@@ -177,18 +163,14 @@ impl DynamoStore {
                     .set_expression_attribute_values(write.values())
                     .set_return_values_on_condition_check_failure(write.on_failure())
                     .set_return_consumed_capacity(self.measured())
-                    .send()
-                    .await;
-                match sent {
+                    .build();
+                match self.client.send(input, repeat).await {
                     Ok(output) => (output.attributes, output.consumed_capacity),
-                    Err(error) => {
-                        return match error.as_service_error() {
-                            Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
-                                Ok(Written::Stood(failed.item.clone()))
-                            }
-                            _ => Err(fault(&error)),
-                        };
-                    }
+                    Err(Failure::Service(
+                        DeleteItemError::ConditionalCheckFailedException(failed),
+                        _,
+                    )) => return Ok(Written::Stood(failed.item)),
+                    Err(failure) => return Err(fault(&failure)),
                 }
             }
         };
@@ -196,7 +178,7 @@ impl DynamoStore {
         Ok(Written::Done(attributes.unwrap_or_default()))
     }
 
-    /// Carries out all writes or none. The SDK's repeats carry the same token, with which DynamoDB carries it out once.
+    /// Carries out all writes or none. Repeats carry the same token, with which DynamoDB carries it out once.
     pub(crate) async fn transact(
         &self,
         pattern: &'static str,
@@ -210,24 +192,21 @@ impl DynamoStore {
         let mut turn = 0;
         loop {
             turn += 1;
-            let sent = self
-                .client
-                .transact_write_items()
+            let input = TransactWriteItemsInput::builder()
                 .set_transact_items(Some(parts.clone()))
+                .client_request_token(token())
                 .set_return_consumed_capacity(self.measured())
-                .send()
-                .await;
-            let error = match sent {
+                .build();
+            let cancelled = match self.client.send(input, Repeat::Safe).await {
                 Ok(output) => {
                     self.meter(pattern, output.consumed_capacity());
                     return Ok(Ok(()));
                 }
-                Err(error) => error,
-            };
-            let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
-                error.as_service_error()
-            else {
-                return Err(fault(&error));
+                Err(Failure::Service(
+                    TransactWriteItemsError::TransactionCanceledException(cancelled),
+                    _,
+                )) => cancelled,
+                Err(failure) => return Err(fault(&failure)),
             };
             let mut in_the_way = false;
             let mut refused = None;
@@ -281,6 +260,12 @@ impl DynamoStore {
             meter(pattern, units);
         }
     }
+}
+
+/// The token of a transaction: at most 36 characters that no other has for ten minutes
+/// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html, 2026-11).
+fn token() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 /// Waits before another attempt: 10, 20, 40 … ms, not longer than half a second.

@@ -9,7 +9,7 @@
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
-use aws_sdk_dynamodb::config::Credentials;
+use aws_credential_types::Credentials;
 use protocol::{
     ChannelId, ChannelKey, ConnectionId, Domain, LogId, Subscriber, SubscriberId, Timestamp,
     change::Change,
@@ -17,17 +17,19 @@ use protocol::{
 use service::ports::{
     AllocateError, Allocation, Channels as _, Connections as _, Fault, Lease, Logs as _,
 };
+use signing::SigningClient;
 use store::{DynamoStore, Tables};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+use trust::Trust;
 
 /// Only so that a test fails rather than hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the server does with one request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reply {
     /// Answers.
     With(u16, &'static str),
@@ -44,6 +46,9 @@ const THROTTLED: Reply = Reply::With(
     400,
     r#"{"__type":"x#ProvisionedThroughputExceededException"}"#,
 );
+const INVALID: Reply = Reply::With(400, r#"{"__type":"x#ValidationException"}"#);
+const NONSENSE: Reply = Reply::With(200, "{\"Item\":");
+const PROXY: Reply = Reply::With(502, "<html>");
 const IN_THE_WAY: Reply = Reply::With(400, r#"{"__type":"x#TransactionConflictException"}"#);
 const FAILED: Reply = Reply::With(400, r#"{"__type":"x#ConditionalCheckFailedException"}"#);
 const TRANSACTION_IN_THE_WAY: Reply = Reply::With(
@@ -124,7 +129,7 @@ async fn request(connection: &mut TcpStream) -> Option<String> {
 fn store_at(scheme: &str, port: u16) -> DynamoStore {
     let credentials = Credentials::new("test", "test", None, None, "test");
     let endpoint = format!("{scheme}://127.0.0.1:{port}");
-    let client = store::client(Some(endpoint), "us-east-1".to_owned(), credentials);
+    let client = SigningClient::new(credentials, "us-east-1".to_owned(), Trust::of(&endpoint));
     let tables = Tables {
         tokens: "Tokens".to_owned(),
         subscribers: "Subscribers".to_owned(),
@@ -132,7 +137,7 @@ fn store_at(scheme: &str, port: u16) -> DynamoStore {
         events: "Events".to_owned(),
         sessions: "Sessions".to_owned(),
     };
-    DynamoStore::new(client, tables)
+    DynamoStore::new(client.unwrap(), endpoint, tables)
 }
 
 fn channel() -> ChannelKey {
@@ -179,7 +184,7 @@ fn empty_change() -> Change {
 
 #[tokio::test]
 async fn a_place_is_never_asked_for_twice_when_nobody_knows() {
-    for reply in [&[BROKEN], &[Reply::Close], &[Reply::Nothing]] {
+    for reply in [&[BROKEN], &[NONSENSE], &[Reply::Close], &[Reply::Nothing]] {
         let server = Server::start(reply).await;
         let fault = allocate(&server.store).await;
         assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}");
@@ -209,6 +214,28 @@ async fn a_read_is_repeated() {
     let head = server.store.head(&log()).await.unwrap().unwrap();
     assert_eq!(head.sequence, 7);
     assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_read_is_repeated_twice_and_not_where_that_cannot_help() {
+    for (script, requests) in [
+        (&[BROKEN], 3),
+        (&[THROTTLED], 3),
+        (&[PROXY], 3),
+        (&[NONSENSE], 3),
+        (&[Reply::Close], 3),
+        (&[INVALID], 1),
+    ] {
+        let server = Server::start(script).await;
+        let fault = server.store.head(&log()).await.unwrap_err();
+        let means = match script {
+            [THROTTLED] => matches!(fault, Fault::Refused(_)),
+            [INVALID] => matches!(fault, Fault::Corrupt(_)),
+            _ => matches!(fault, Fault::Unknown(_)),
+        };
+        assert!(means, "{fault:?} after {requests}");
+        assert_eq!(server.requests(), requests, "{fault:?}");
+    }
 }
 
 #[tokio::test]

@@ -21,16 +21,9 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// For an endpoint; without one it is AWS's for that region.
+    /// For an endpoint.
     #[must_use]
-    pub fn of(endpoint: Option<&str>, region: &str) -> Self {
-        let Some(endpoint) = endpoint else {
-            return if region.starts_with("cn-") {
-                Self::System
-            } else {
-                Self::Amazon
-            };
-        };
+    pub fn of(endpoint: &str) -> Self {
         if endpoint.starts_with("http://") {
             return Self::Plain;
         }
@@ -50,38 +43,25 @@ mod tests {
 
     #[test]
     fn amazon_s_endpoints_are_trusted_by_amazon_s_roots_and_others_by_the_system_s() {
-        for (endpoint, region, trust) in [
-            (None, "us-east-1", Trust::Amazon),
-            (None, "us-gov-west-1", Trust::Amazon),
-            (None, "cn-north-1", Trust::System),
+        for (endpoint, trust) in [
             (
-                Some("https://a1.execute-api.eu-west-1.amazonaws.com/live"),
-                "eu-west-1",
+                "https://a1.execute-api.eu-west-1.amazonaws.com/live",
+                Trust::Amazon,
+            ),
+            ("https://lambda.us-east-1.amazonaws.com:443", Trust::Amazon),
+            (
+                "https://dynamodb.us-gov-west-1.amazonaws.com",
                 Trust::Amazon,
             ),
             (
-                Some("https://lambda.us-east-1.amazonaws.com:443"),
-                "us-east-1",
-                Trust::Amazon,
-            ),
-            (
-                Some("https://a1.execute-api.cn-north-1.amazonaws.com.cn/live"),
-                "cn-north-1",
+                "https://a1.execute-api.cn-north-1.amazonaws.com.cn/live",
                 Trust::System,
             ),
-            (
-                Some("https://localhost.localstack.cloud:4566"),
-                "us-east-1",
-                Trust::System,
-            ),
-            (
-                Some("https://evil.example/.amazonaws.com"),
-                "us-east-1",
-                Trust::System,
-            ),
-            (Some("http://127.0.0.1:8000"), "us-east-1", Trust::Plain),
+            ("https://localhost.localstack.cloud:4566", Trust::System),
+            ("https://evil.example/.amazonaws.com", Trust::System),
+            ("http://127.0.0.1:8000", Trust::Plain),
         ] {
-            assert_eq!(Trust::of(endpoint, region), trust, "{endpoint:?}");
+            assert_eq!(Trust::of(endpoint), trust, "{endpoint}");
         }
     }
 

@@ -16,7 +16,9 @@ use local_gateway::{
     rights::Rights,
     template::Template,
 };
+use signing::SigningClient;
 use store::DynamoStore;
+use trust::Trust;
 
 use names::names;
 
@@ -42,12 +44,12 @@ impl Running {
             rights: Rights::default(),
         })
         .await?;
-        // The engine checks no signature, but the SDK makes one.
+        // The engine checks no signature, but the client makes one.
         let credentials = Credentials::new("test", "test", None, None, "test");
-        let client = store::client(Some(engine.url()), "us-east-1".to_owned(), credentials);
+        let client = SigningClient::new(credentials, "us-east-1".to_owned(), Trust::Plain)?;
         Ok(Self {
+            store: DynamoStore::new(client, engine.url(), tables),
             engine,
-            store: DynamoStore::new(client, tables),
         })
     }
 

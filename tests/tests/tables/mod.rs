@@ -5,11 +5,13 @@ mod names;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aws_credential_types::Credentials;
 use local_gateway::template::Template;
+use signing::SigningClient;
 use store::DynamoStore;
 use tests::Site;
+use trust::Trust;
 
 use names::names;
 
@@ -19,6 +21,8 @@ pub(crate) fn store(site: &Site) -> Result<DynamoStore> {
     let template = Template::read(&root.join("template.yaml"), &BTreeMap::new())?;
     let tables = names(&template);
     let credentials = Credentials::new("test", "test", None, None, "test");
-    let client = store::client(site.urls.dynamodb.clone(), template.region, credentials);
-    Ok(DynamoStore::new(client, tables))
+    let endpoint = site.urls.dynamodb.clone();
+    let endpoint = endpoint.context("only a local gateway's tables are written to")?;
+    let client = SigningClient::new(credentials, template.region, Trust::of(&endpoint))?;
+    Ok(DynamoStore::new(client, endpoint, tables))
 }

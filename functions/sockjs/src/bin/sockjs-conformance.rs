@@ -17,7 +17,7 @@ use service::{
     },
 };
 use sockjs::{Close, codes, frame};
-use store::{DynamoStore, Tables, client};
+use store::{DynamoStore, Tables};
 use tokio::task::LocalSet;
 use transports::{App, Body, Opened, Settings, Site, Transports};
 
@@ -57,8 +57,8 @@ async fn main() -> Result<(), Error> {
     };
     let connections = Config::required("CONNECTIONS_ENDPOINT")?;
     let endpoint = config.dynamodb_endpoint();
-    let client = client(endpoint, config.region.clone(), config.credentials.clone());
-    let store = DynamoStore::new(client, tables);
+    let client = config.signing_client(&endpoint)?;
+    let store = DynamoStore::new(client, endpoint, tables);
     let sockets = Rc::new(Sockets {
         management: Management::new(config.signing_client(&connections)?, &connections),
         worker: Worker::from_env(&config)?,
