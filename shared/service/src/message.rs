@@ -131,11 +131,25 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         );
         answered?;
         drained?;
+        if gate.is_none() {
+            self.see_to_left(&target).await?;
+        }
         if let Some(horizon) = &handled.moved {
             self.tell_horizon(subscriber, &incoming.connection, horizon)
                 .await?;
         }
         self.follow(subscriber, handled.then).await
+    }
+
+    /// Something waits and no gate stands: the gate's owner died, and so may have done who parked first, before it saw to it.
+    /// What no log tells again, as an invitation, would wait until somebody pushes to this connection.
+    async fn see_to_left(&self, target: &Target) -> Result<(), Fault> {
+        let connection = &target.connection;
+        let stands = connection.standing_gate(target.read_at, None).is_some();
+        if connection.parked.is_empty() || stands {
+            return Ok(());
+        }
+        self.start_release(&target.subscriber, &target.id).await
     }
 
     async fn marker_of(

@@ -18,6 +18,8 @@ use crate::{
 
 /// How long a client waits for an `ack`.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a client that says nothing else sends a `ping`.
+const HEARTBEAT: Duration = Duration::from_secs(60);
 /// How often it looks at what came.
 const LOOK: Duration = Duration::from_millis(40);
 
@@ -356,11 +358,16 @@ impl Device {
         Some(LogId::of(&self.subscriber, &destination))
     }
 
-    /// Keeps the client's rule until the run is over.
+    /// Keeps the client's rule until the run is over, and its connection from being idle.
     pub(crate) async fn follow(&self) {
+        let mut beat = self.now();
         while !self.shared.over.get() {
             let session = self.session().await;
             self.fetch(&session).await;
+            if beat.plus(HEARTBEAT) < self.now() {
+                beat = self.now();
+                self.request_over(&session, json!({"type": "ping"})).await;
+            }
             self.world.sim.clock().sleep(LOOK * 15).await;
         }
         self.look();

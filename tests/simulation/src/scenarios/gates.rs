@@ -99,6 +99,24 @@ fn a_handler_that_dies_behind_its_gate_is_taken_over_with_a_resync() {
     assert_eq!(sequences(&world.take(&bob)), [4]);
 }
 
+/// Whoever parked it died before it had the worker see to it, and nobody pushes to this connection any more.
+#[test]
+fn what_waits_behind_nobody_is_let_go_with_the_next_message_of_its_client() {
+    let world = world(15);
+    let (_anna, bob) = two(&world);
+    leave(&world, &bob, &[("dead", 1)], 1);
+    world.sim.clock().advance(Duration::from_secs(6));
+    world.settle();
+    assert_eq!(world.take(&bob), [] as [Value; 0]);
+    let answer = world.ask(&bob, json!({"type": "ping", "id": "p"}));
+    world.settle();
+    let mut told = types(&answer);
+    let rest = world.take(&bob);
+    told.extend(types(&rest));
+    assert_eq!(told, ["ack", "resync"]);
+    nothing_waits(&world, &bob);
+}
+
 #[test]
 fn who_comes_upon_a_dead_gate_first_tells_what_waited_there() {
     let world = world(3);
