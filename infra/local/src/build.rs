@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -26,6 +27,9 @@ pub enum BuildError {
     /// The build failed; cargo has said why.
     #[error("the functions do not build; cargo's errors are above")]
     Failed,
+    /// A ready-made executable is none.
+    #[error("{path} is not executable: `chmod +x` makes it so", path = .0.display())]
+    NotExecutable(PathBuf),
     /// A ready-made executable is missing.
     #[error("{dir} has neither `{binary}` nor `{binary}/bootstrap`", dir = .dir.display())]
     Missing {
@@ -117,7 +121,7 @@ pub async fn build(
 /// Takes `binaries` from `dir`: `<binary>`, or `<binary>/bootstrap`.
 ///
 /// # Errors
-/// When one is missing.
+/// When one is missing, or is not executable.
 pub fn ready_made(
     dir: &Path,
     binaries: &BTreeSet<String>,
@@ -128,14 +132,23 @@ pub fn ready_made(
         let found = candidates.into_iter().find(|path| path.is_file());
         // An absolute path still holds when a function changes its folder.
         let found = found.and_then(|path| std::path::absolute(path).ok());
-        found
-            .map(|path| (binary.clone(), path))
-            .ok_or_else(|| BuildError::Missing {
-                dir: dir.to_owned(),
-                binary: binary.clone(),
-            })
+        let path = found.ok_or_else(|| BuildError::Missing {
+            dir: dir.to_owned(),
+            binary: binary.clone(),
+        })?;
+        if is_executable(&path) {
+            Ok((binary.clone(), path))
+        } else {
+            Err(BuildError::NotExecutable(path))
+        }
     };
     binaries.iter().map(executable).collect()
+}
+
+/// Whether somebody may execute it; what cannot be asked is found out when it is started.
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .map_or(true, |it| it.permissions().mode() & 0o111 != 0)
 }
 
 /// The packages that `binaries` are in.
@@ -207,6 +220,8 @@ fn is_about_us(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
 
     fn names(names: &[&str]) -> BTreeSet<String> {
@@ -216,15 +231,26 @@ mod tests {
     #[test]
     fn ready_made_executables_lie_bare_or_as_bootstrap() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("bare"), "").unwrap();
         std::fs::create_dir(dir.path().join("packed")).unwrap();
-        std::fs::write(dir.path().join("packed/bootstrap"), "").unwrap();
+        for (name, mode) in [
+            ("bare", 0o755),
+            ("packed/bootstrap", 0o755),
+            ("text", 0o644),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
         let found = ready_made(dir.path(), &names(&["bare", "packed"])).unwrap();
         assert_eq!(found["bare"], dir.path().join("bare"));
         assert_eq!(found["packed"], dir.path().join("packed/bootstrap"));
         assert!(matches!(
             ready_made(dir.path(), &names(&["absent"])),
             Err(BuildError::Missing { binary, .. }) if binary == "absent"
+        ));
+        assert!(matches!(
+            ready_made(dir.path(), &names(&["text"])),
+            Err(BuildError::NotExecutable(path)) if path == dir.path().join("text")
         ));
     }
 

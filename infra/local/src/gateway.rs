@@ -1,14 +1,16 @@
 //! Starts everything in order, says where it is, and stops it again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Uri};
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::build::{self, BuildError};
 use crate::cli::Options;
@@ -35,6 +37,9 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long open connections have at the end for their `$disconnect`.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a database that was named may take to let somebody in.
+const DATABASE: Duration = Duration::from_secs(2);
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -64,18 +69,19 @@ pub enum StartError {
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error("cannot start Lambda: {0}")]
-    Lambda(std::io::Error),
+    Lambda(io::Error),
     #[error(transparent)]
     Distribution(#[from] DistributionError),
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    #[error(
+        "nobody answers at {0}, where --dynamodb-endpoint says that DynamoDB is: start it first, or leave the option out"
+    )]
+    Database(String),
     #[error("cannot write the ready file {path}: {source}", path = .path.display())]
-    ReadyFile {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    ReadyFile { path: PathBuf, source: io::Error },
     #[error("cannot tell the address of a listener: {0}")]
-    Address(std::io::Error),
+    Address(io::Error),
 }
 
 impl Gateway {
@@ -91,8 +97,10 @@ impl Gateway {
         let rights = Rights::new(&template);
         let metrics = Metrics::default();
 
-        // All ports first: a port that is taken should not cost a build to find out.
+        // First what should not cost a build to find out: a port that is taken, a database that is not there.
+        ready_file_has_a_folder(options)?;
         let ports = Ports::listen(options).await?;
+        database_answers(options).await?;
         let engine = start_engine(options, &template, &faults, &rights).await?;
         let dynamodb_url = match (&engine, &options.dynamodb_endpoint) {
             (Some(engine), _) => engine.url(),
@@ -226,6 +234,41 @@ impl Ports {
             stage: server::listen(local, stage, "the WebSocket API", "--websocket-port").await?,
             lambda: server::listen(local, lambda, "Lambda", "--lambda-port").await?,
         })
+    }
+}
+
+/// A ready file can be written where there is a folder for it.
+fn ready_file_has_a_folder(options: &Options) -> Result<(), StartError> {
+    let Some(path) = &options.ready_file else {
+        return Ok(());
+    };
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    match folder.filter(|it| !it.is_dir()) {
+        Some(folder) => Err(StartError::ReadyFile {
+            path: path.clone(),
+            source: io::Error::other(format!("there is no folder {}", folder.display())),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Somebody listens at the endpoint that was named.
+async fn database_answers(options: &Options) -> Result<(), StartError> {
+    let Some(endpoint) = &options.dynamodb_endpoint else {
+        return Ok(());
+    };
+    let answers = async {
+        let url: Uri = endpoint.parse().ok()?;
+        let port = url.port_u16().unwrap_or(match url.scheme_str() {
+            Some("https") => 443,
+            _ => 80,
+        });
+        let host = url.host()?.trim_matches(['[', ']']);
+        TcpStream::connect((host, port)).await.ok()
+    };
+    match timeout(DATABASE, answers).await {
+        Ok(Some(_)) => Ok(()),
+        _ => Err(StartError::Database(endpoint.clone())),
     }
 }
 

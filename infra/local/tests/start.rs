@@ -1,0 +1,35 @@
+//! What a start refuses, before it builds anything, and how it says so.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+use clap::Parser as _;
+use local_gateway::{cli::Options, gateway::Gateway};
+
+async fn refusal(arguments: &[&str]) -> String {
+    let options = ["local-gateway", "--port", "0"].iter().chain(arguments);
+    let options = Options::try_parse_from(options).unwrap();
+    Gateway::start(&options).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_named() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    for url in [url.as_str(), "nowhere"] {
+        let refusal = refusal(&["--dynamodb-endpoint", url]).await;
+        assert!(
+            refusal.contains(&format!("nobody answers at {url},")),
+            "{refusal}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_ready_file_without_a_folder_is_named() {
+    let refusal = refusal(&["--ready-file", "/no-such-folder/urls"]).await;
+    assert_eq!(
+        refusal,
+        "cannot write the ready file /no-such-folder/urls: there is no folder /no-such-folder"
+    );
+}
