@@ -131,14 +131,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         );
         answered?;
         drained?;
-        if gate.is_none() {
-            self.see_to_left(&target).await?;
-        }
         if let Some(horizon) = &handled.moved {
             self.tell_horizon(subscriber, &incoming.connection, horizon)
                 .await?;
         }
-        self.follow(subscriber, handled.then).await
+        self.follow(subscriber, handled.then).await?;
+        // Last, as it is nobody's in particular; behind a gate of its own, letting go has seen to it.
+        if gate.is_none() {
+            self.see_to_left(&target).await?;
+        }
+        Ok(())
     }
 
     /// Something waits and no gate stands: the gate's owner died, and so may have done who parked first, before it saw to it.
