@@ -23,7 +23,7 @@ use crate::http_api::HttpApi;
 use crate::lambda::{Lambda, LambdaOptions};
 use crate::management;
 use crate::metrics::Metrics;
-use crate::ready::Urls;
+use crate::ready::{self, Urls};
 use crate::rights::Rights;
 use crate::schedule::{ScheduleError, Schedules};
 use crate::server::{self, Answer, ListenError, Unanswered};
@@ -242,14 +242,14 @@ fn ready_file_has_a_folder(options: &Options) -> Result<(), StartError> {
     let Some(path) = &options.ready_file else {
         return Ok(());
     };
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    match folder.filter(|it| !it.is_dir()) {
-        Some(folder) => Err(StartError::ReadyFile {
-            path: path.clone(),
-            source: io::Error::other(format!("there is no folder {}", folder.display())),
-        }),
-        None => Ok(()),
+    let folder = ready::folder(path);
+    if folder.is_dir() {
+        return Ok(());
     }
+    Err(StartError::ReadyFile {
+        path: path.clone(),
+        source: io::Error::other(format!("there is no folder {}", folder.display())),
+    })
 }
 
 /// Somebody listens at the endpoint that was named.

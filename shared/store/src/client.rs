@@ -36,7 +36,7 @@ use crate::requests::Repeat;
 
 /// Attempts of what may be repeated, the first included.
 const ATTEMPTS: u32 = 3;
-/// Before the second attempt, at most; it doubles.
+/// Before the second attempt, at most; before the third twice as long.
 const BACKOFF: Duration = Duration::from_millis(50);
 /// One attempt: far above any healthy answer, so that a lost packet costs a repeat and not the invocation.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -214,6 +214,6 @@ fn read<R: Request>(status: u16, body: Bytes) -> Result<R::Output, Failure<R::Er
 
 /// Waits before the next attempt, each client for another time.
 async fn back_off(attempt: u32) {
-    let most = BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(6));
+    let most = BACKOFF.saturating_mul(attempt);
     tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
 }
