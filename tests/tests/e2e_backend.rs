@@ -5,8 +5,7 @@
 use anyhow::{Result, ensure};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::time::Duration;
-use tests::{Site, eventually, send};
+use tests::{DEADLINE, Site, eventually, send};
 
 fn at(site: &Site, path: &str) -> String {
     format!("{}/domains/{}/{path}", site.urls.api, site.domain)
@@ -167,7 +166,7 @@ async fn a_subscriber_is_shown_and_disconnected_with_its_tokens_still_good() -> 
     );
     let last = alice.push_of("disconnect").await?;
     ensure!(last["code"] == "shutdown" && last["reconnect"] == true);
-    alice.closed_within(Duration::from_secs(5)).await?;
+    alice.closed_within(DEADLINE).await?;
     site.connect_with(&token).await?;
     Ok(())
 }
@@ -192,7 +191,7 @@ async fn who_is_erased_leaves_the_order_of_what_others_wrote() -> Result<()> {
 
     let (status, _) = call(&site, Method::DELETE, "subscribers/bob", "").await?;
     ensure!(status == StatusCode::ACCEPTED.as_u16());
-    bob.closed_within(Duration::from_secs(5)).await?;
+    bob.closed_within(DEADLINE).await?;
     ensure!(
         site.connect_with(&token).await.is_err(),
         "no token of it is good"

@@ -87,7 +87,6 @@ async fn who_was_offline_finds_its_messages_and_the_sender_is_told_once() -> Res
                 .all(|it| it["from"] == "alice" && it["kind"] == "message")
         );
     }
-    bob.tell("alice", &json!("thanks")).await?;
     let received = alice.push().await?;
     ensure!(received["type"] == "delivery" && received["status"] == "received");
     ensure!(
@@ -95,6 +94,7 @@ async fn who_was_offline_finds_its_messages_and_the_sender_is_told_once() -> Res
         "{}",
         received.text
     );
+    bob.tell("alice", &json!("thanks")).await?;
     let next = alice.push().await?;
     ensure!(
         next["type"] == "direct-message",

@@ -4,17 +4,12 @@
 
 mod issuer;
 
-use std::time::Duration;
-
 use anyhow::{Result, bail, ensure};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tests::{Client, Refused, Site, send};
+use tests::{Client, DEADLINE, Refused, Site, send};
 
 use issuer::{ISSUER, Issuer, seconds};
-
-/// How soon an invalidated token's connections are closed.
-const DROPPED: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_signed_token_connects_authorizes_and_is_invalidated() -> Result<()> {
@@ -161,7 +156,7 @@ async fn an_id_is_invalidated_with_every_token_that_has_it() -> Result<()> {
 }
 
 async fn dropped(client: &mut Client) -> Result<()> {
-    let (frames, _) = client.closed_within(DROPPED).await?;
+    let (frames, _) = client.closed_within(DEADLINE).await?;
     let last = frames.last().map(|it| it["code"].clone());
     ensure!(
         last == Some("token-invalidated".into()),

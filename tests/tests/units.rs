@@ -13,7 +13,7 @@ mod engine;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use engine::Running;
@@ -105,9 +105,10 @@ fn channel(id: &str) -> ChannelKey {
     }
 }
 
+/// The same at every run: a number is billed by its significant digits, so one that ends with zeros is a byte shorter, and a
+/// size beside a whole KiB would cost a unit less in one run of a hundred. Far enough ahead that no time to live is past.
 fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Timestamp::from_millis(i64::try_from(since.unwrap().as_millis()).unwrap())
+    Timestamp::from_millis(4_102_444_812_345)
 }
 
 fn message(sequence: u64, bytes: usize) -> LogEntry {
