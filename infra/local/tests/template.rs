@@ -58,6 +58,7 @@ fn globals_and_intrinsic_functions_reach_the_functions() {
     assert_eq!(message.timeout, Duration::from_secs(29), "from Globals");
     assert_eq!(message.environment["TOKENS_TABLE"], "messaging-Tokens");
     assert_eq!(message.environment["FANOUT_FUNCTION"], "messaging-fanout");
+    assert_eq!(message.environment["URL_SUFFIX"], "amazonaws.com");
     assert_eq!(
         message.environment["CONNECTIONS_ENDPOINT"],
         template.connections_url().unwrap()

@@ -14,6 +14,7 @@ use trust::Trust;
 /// | `TOKENS_TABLE`, `SUBSCRIBERS_TABLE`, `CHANNELS_TABLE`, `EVENTS_TABLE`, `SESSIONS_TABLE` | the tables |
 /// | `CONNECTIONS_ENDPOINT` | the stage's `@connections` endpoint, without `/@connections` |
 /// | `FANOUT_FUNCTION` | the worker's name |
+/// | `URL_SUFFIX` | the domain of the partition's endpoints; without it `amazonaws.com` |
 /// | `METRICS_NAMESPACE` | where measures go; without it there are none |
 /// | `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | other endpoints than AWS's, if set |
 ///
@@ -80,7 +81,11 @@ impl Config {
     fn endpoint(&self, variable: &str, service: &str) -> String {
         optional(variable)
             .or_else(|| optional("AWS_ENDPOINT_URL"))
-            .unwrap_or_else(|| format!("https://{service}.{}.amazonaws.com", self.region))
+            .unwrap_or_else(|| {
+                let suffix = optional("URL_SUFFIX");
+                let suffix = suffix.as_deref().unwrap_or("amazonaws.com");
+                format!("https://{service}.{}.{suffix}", self.region)
+            })
     }
 
     /// The signing client for an endpoint.

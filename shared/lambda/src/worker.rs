@@ -12,6 +12,8 @@ use crate::{Config, ConfigError};
 
 const LIMIT: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 3;
+/// Before the second attempt; before the third twice as long. Who is throttled at once is so again at once.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The `fanout` function.
 #[derive(Clone, Debug)]
@@ -41,7 +43,8 @@ impl Workers for Worker {
         let body = Bytes::from(body);
         let mut last = String::new();
         // A job is safe twice, so one whose answer was lost is simply started again.
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            tokio::time::sleep(PAUSE.saturating_mul(attempt)).await;
             let call = Call {
                 service: "lambda",
                 method: Method::POST,

@@ -50,6 +50,12 @@ const PATIENCE: [&str; 5] = [
     "TransactionInProgressException",
 ];
 
+/// What is said of what stands there.
+const VERDICTS: [&str; 2] = [
+    "ConditionalCheckFailedException",
+    "TransactionCanceledException",
+];
+
 /// Why there is no output.
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
@@ -64,6 +70,22 @@ pub(crate) enum Failure<E> {
 }
 
 impl<E: ProvideErrorMetadata> Failure<E> {
+    /// Whether the request may have been carried out for all that is known.
+    fn is_doubtful(&self) -> bool {
+        match self {
+            Self::Service(error, status) => {
+                *status >= 500 || error.code() == Some("TransactionInProgressException")
+            }
+            Self::Unanswered(SendError::Lost) | Self::Unreadable => true,
+            Self::Unanswered(SendError::NotSent | SendError::Unsendable) | Self::Unwritten => false,
+        }
+    }
+
+    /// Whether it tells what stands there, which is the truth also of what an earlier attempt did.
+    fn is_verdict(&self) -> bool {
+        matches!(self, Self::Service(error, _) if error.code().is_some_and(|it| VERDICTS.contains(&it)))
+    }
+
     /// Whether another attempt may do better.
     fn may_pass(&self) -> bool {
         match self {
@@ -146,7 +168,8 @@ impl Client {
         Self { http, endpoint }
     }
 
-    /// Sends a request, and again what may be repeated and may pass.
+    /// Sends a request, and again what may be repeated and may pass: what certainly was not carried out always may. An
+    /// attempt of unknown outcome leaves the whole of it unknown, unless a later one tells what stands.
     pub(crate) async fn send<R: Request>(
         &self,
         input: Result<R, BuildError>,
@@ -158,6 +181,7 @@ impl Client {
         let headers: Vec<(&str, &str)> = request.headers().iter().collect();
         let body = Bytes::copy_from_slice(request.body().bytes().unwrap_or_default());
         let mut attempt = 1;
+        let mut is_doubtful = false;
         loop {
             let call = Call {
                 service: "dynamodb",
@@ -172,15 +196,21 @@ impl Client {
                 Ok((status, body)) => read::<R>(status.as_u16(), body),
                 Err(error) => Err(Failure::Unanswered(error)),
             };
-            match answered {
-                Err(failure)
-                    if repeat == Repeat::Safe && attempt < ATTEMPTS && failure.may_pass() =>
-                {
-                    back_off(attempt).await;
-                    attempt += 1;
-                }
-                answered => return answered,
+            let failure = match answered {
+                Ok(output) => return Ok(output),
+                Err(failure) => failure,
+            };
+            let may_repeat = repeat == Repeat::Safe || !failure.is_doubtful();
+            if !(may_repeat && failure.may_pass() && attempt < ATTEMPTS) {
+                return Err(if is_doubtful && !failure.is_verdict() {
+                    Failure::Unanswered(SendError::Lost)
+                } else {
+                    failure
+                });
             }
+            is_doubtful |= failure.is_doubtful();
+            back_off(attempt).await;
+            attempt += 1;
         }
     }
 }

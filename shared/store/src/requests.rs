@@ -35,7 +35,7 @@ pub(crate) enum Written {
     Stood(Option<Item>),
 }
 
-/// Whether a request may be repeated whose answer is lost.
+/// Whether a request may be repeated whose answer is lost. What was throttled or never arrived may in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
     /// Twice is the same as once.
@@ -219,6 +219,8 @@ impl DynamoStore {
                         false
                     }
                     None | Some("None") => false,
+                    // An item that has no room for more, as in a single write: no repeat helps.
+                    Some(code @ "ValidationError") => return Err(Fault::Corrupt(code.to_owned())),
                     Some(other) => {
                         refused = Some(other.to_owned());
                         false
@@ -263,9 +265,16 @@ impl DynamoStore {
 }
 
 /// The token of a transaction: at most 36 characters that no other has for ten minutes
-/// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html, 2026-11).
+/// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html, 2026-11). From the system:
+/// generators that are seeded by the clock may start alike in functions that start together.
+#[expect(
+    clippy::expect_used,
+    reason = "under a token that is not random another's transaction may be taken for ours; the sandbox is replaced"
+)]
 fn token() -> String {
-    format!("{:032x}", fastrand::u128(..))
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system's random generator answers");
+    format!("{:032x}", u128::from_ne_bytes(bytes))
 }
 
 /// Waits before another attempt: 10, 20, 40 … ms, not longer than half a second.

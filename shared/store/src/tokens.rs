@@ -107,7 +107,9 @@ impl Tokens for DynamoStore {
         self.write("put_token", &row, ReturnValue::None, Repeat::Safe)
             .await?;
         let item = TokenItem::new(token, Minute::of(token.expires));
-        let item = Write::put(Key::token(hash), &item)?;
+        // An attempt that arrives late must not make a token good again that was invalidated since. What stands there is
+        // ours: nobody else has its 256 random bits.
+        let item = Write::put(Key::token(hash), &item)?.when("attribute_not_exists(#token)");
         self.write("put_token", &item, ReturnValue::None, Repeat::Safe)
             .await?;
         Ok(())

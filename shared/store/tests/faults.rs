@@ -60,6 +60,11 @@ const TRANSACTION_THROTTLED: Reply = Reply::With(
     r#"{"__type":"x#TransactionCanceledException","CancellationReasons":[{"Code":"ThrottlingError"}]}"#,
 );
 
+const TRANSACTION_TOO_LARGE: Reply = Reply::With(
+    400,
+    r#"{"__type":"x#TransactionCanceledException","CancellationReasons":[{"Code":"ValidationError"}]}"#,
+);
+
 /// A server that does the first thing of its script with the first request, and the last one with all further ones.
 struct Server {
     store: DynamoStore,
@@ -197,7 +202,7 @@ async fn what_was_throttled_or_never_arrived_was_refused() {
     let server = Server::start(&[THROTTLED]).await;
     let fault = allocate(&server.store).await;
     assert!(matches!(fault, Fault::Refused(_)), "{fault:?}");
-    assert_eq!(server.requests(), 1);
+    assert_eq!(server.requests(), 3);
 
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = free.local_addr().unwrap().port();
@@ -206,6 +211,39 @@ async fn what_was_throttled_or_never_arrived_was_refused() {
         let fault = allocate(&store_at(scheme, port)).await;
         assert!(matches!(fault, Fault::Refused(_)), "{scheme}: {fault:?}");
     }
+}
+
+#[tokio::test]
+async fn what_was_throttled_is_repeated_whatever_it_is_and_what_is_in_doubt_is_not() {
+    let server = Server::start(&[THROTTLED, THROTTLED, Reply::With(200, "{}")]).await;
+    assert!(server.store.release(&log(), "h", 1).await.unwrap());
+    assert_eq!(server.requests(), 3);
+
+    let server = Server::start(&[THROTTLED, Reply::Close, Reply::With(200, "{}")]).await;
+    let fault = server.store.release(&log(), "h", 1).await.unwrap_err();
+    assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}");
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn what_may_have_been_carried_out_is_not_refused_by_a_later_attempt() {
+    for script in [&[Reply::Close, THROTTLED], &[BROKEN, INVALID]] {
+        let server = Server::start(script).await;
+        let fault = server.store.change(&empty_change()).await.unwrap_err();
+        assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}");
+    }
+    // A cancellation under the token of the first attempt is the answer to that one too.
+    let server = Server::start(&[Reply::Close, TRANSACTION_THROTTLED]).await;
+    let fault = server.store.change(&empty_change()).await.unwrap_err();
+    assert!(matches!(fault, Fault::Refused(_)), "{fault:?}");
+}
+
+#[tokio::test]
+async fn no_repeat_helps_an_item_without_room() {
+    let server = Server::start(&[TRANSACTION_TOO_LARGE]).await;
+    let fault = server.store.change(&empty_change()).await.unwrap_err();
+    assert!(matches!(fault, Fault::Corrupt(_)), "{fault:?}");
+    assert_eq!(server.requests(), 1);
 }
 
 #[tokio::test]
