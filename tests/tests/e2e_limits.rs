@@ -313,7 +313,7 @@ async fn presence_is_told_in_channels_of_100_members_at_most() -> Result<()> {
 async fn a_client_resumes_at_most_100_destinations_at_once() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
-    both_sides(&mut alice, 100, "invalid-value", |length| {
+    both_sides(&mut alice, 100, "limit-exceeded", |length| {
         let position = |it: usize| json!({ "subscriber-id": format!("s-{it}"), "sequence": 0 });
         let positions: Vec<Value> = (0..length).map(position).collect();
         json!({ "type": "resume", "positions": positions })

@@ -2,12 +2,14 @@
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
+use serde::Serialize;
+
 use crate::{
     Announcement, ChannelId, ChannelKey, ChannelSubscriber, ClientMessage, ConnectionId,
     Conversation, DeliveryStatus, Destination, Json, LogId, Membership, MessageId, Rejection,
     ServerMessage, Subscriber, SubscriberId, Timestamp,
     change::{Invitation, Member, Profile, Roster},
-    frame::WireEvent,
+    frame::{self, WireEvent},
     messages::{PageRequest, authorize::BearerToken},
     plan::Plan,
 };
@@ -149,15 +151,33 @@ pub struct Known {
 pub struct Listed<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Whether there are more.
-    pub more: bool,
+    /// The id after which the next page begins, if there is one: the last that was read, also if it is not shown.
+    pub next: Option<String>,
+}
+
+impl<T: Serialize + Clone> Listed<T> {
+    /// As many items as fit the answer, and after which id the next page begins.
+    pub(crate) fn page(
+        &self,
+        context: &Context,
+        id: impl Fn(&T) -> &str,
+    ) -> (Vec<T>, Option<String>) {
+        let fitting = frame::fitting(context.reply_to.as_deref(), self.items.iter());
+        let shown: Vec<T> = self.items.iter().take(fitting).cloned().collect();
+        let next = if fitting < self.items.len() {
+            shown.last().map(|it| id(it).into())
+        } else {
+            self.next.clone()
+        };
+        (shown, next)
+    }
 }
 
 impl<T> Default for Listed<T> {
     fn default() -> Self {
         Self {
             items: Vec::new(),
-            more: false,
+            next: None,
         }
     }
 }
@@ -406,7 +426,7 @@ pub(crate) mod tests {
                         administrator: false,
                     })
                     .collect(),
-                more: false,
+                next: None,
             },
             ..Known::default()
         }

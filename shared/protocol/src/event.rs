@@ -17,6 +17,19 @@ pub struct Event {
     pub body: EventBody,
 }
 
+impl Event {
+    /// The id and the sender, if it is a message.
+    #[must_use]
+    pub const fn message(&self) -> Option<(&MessageId, &SubscriberId)> {
+        match &self.body {
+            EventBody::Message {
+                message_id, from, ..
+            } => Some((message_id, from)),
+            _ => None,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventBody {

@@ -443,7 +443,8 @@ impl Budget {
     /// The budget of a message that replies to `reply_to`.
     pub(crate) fn new(reply_to: Option<&str>) -> Self {
         // What a page carries besides its items and `reply-to`: ids, names, attributes of a membership, the SockJS frame.
-        const REST: usize = 4 * 1024 + 2 * limits::ATTRIBUTES_BYTES;
+        // Attributes at most triple: two escapes for a character outside the Basic Multilingual Plane.
+        const REST: usize = 4 * 1024 + 3 * limits::ATTRIBUTES_BYTES;
         let escaped = serde_json::to_string(&reply_to).unwrap_or_default();
         Self {
             left: limits::SERVER_MESSAGE_BYTES.saturating_sub(REST + framed_bytes(&escaped)),
@@ -451,9 +452,15 @@ impl Budget {
         }
     }
 
+    /// Takes the room of `item`, which stands in the message in any case.
+    pub(crate) fn reserve(&mut self, item: &impl Serialize) {
+        self.left = self.left.saturating_sub(item_bytes(item));
+        self.empty = false;
+    }
+
     /// Whether `item` still fits; the first one always does. Once one did not, none does.
     pub(crate) fn takes(&mut self, item: &impl Serialize) -> bool {
-        let bytes = serde_json::to_string(item).map_or(0, |text| framed_bytes(&text) + 1);
+        let bytes = item_bytes(item);
         let fits = bytes <= self.left || self.empty;
         self.empty = false;
         self.left = if fits {
@@ -463,6 +470,11 @@ impl Budget {
         };
         fits
     }
+}
+
+/// What an item of a list takes, with its comma.
+fn item_bytes(item: &impl Serialize) -> usize {
+    serde_json::to_string(item).map_or(0, |text| framed_bytes(&text) + 1)
 }
 
 /// How many of `items`, in this order, fit one server message that replies to `reply_to`: at least one.

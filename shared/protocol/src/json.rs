@@ -1,6 +1,6 @@
 //! JSON that is kept byte for byte, and the checks that a JSON library does not make.
 
-use alloc::{borrow::ToOwned, boxed::Box, string::String};
+use alloc::{borrow::ToOwned, boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -31,6 +31,15 @@ impl Json {
         self.0.get()
     }
 
+    /// The same text for whatever parsers take for the same value: without spaces, keys in their order and once, escapes
+    /// only where they are needed. Numbers count as they are written.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        let mut text = String::with_capacity(self.as_str().len());
+        write_canonical(self.as_str(), &mut text);
+        text
+    }
+
     fn from_raw(fallback: &RawValue, text: &str) -> Self {
         Self(RawValue::from_string(text.to_owned()).unwrap_or_else(|_| fallback.to_owned()))
     }
@@ -44,11 +53,48 @@ impl From<&RawValue> for Json {
 
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        self.as_str() == other.as_str() || self.canonical() == other.canonical()
     }
 }
 
 impl Eq for Json {}
+
+fn write_canonical(text: &str, out: &mut String) {
+    let parsed = match text.as_bytes().first() {
+        Some(b'{') => serde_json::from_str(text).map(|members| write_object(&members, out)),
+        Some(b'[') => {
+            serde_json::from_str(text).map(|items: Vec<&RawValue>| write_array(&items, out))
+        }
+        Some(b'"') => serde_json::from_str(text).map(|content: String| write_string(&content, out)),
+        _ => return out.push_str(text),
+    };
+    // Not for the text of a value.
+    if parsed.is_err() {
+        out.push_str(text);
+    }
+}
+
+fn write_object(members: &BTreeMap<String, &RawValue>, out: &mut String) {
+    for (index, (key, value)) in members.iter().enumerate() {
+        out.push(if index == 0 { '{' } else { ',' });
+        write_string(key, out);
+        out.push(':');
+        write_canonical(value.get(), out);
+    }
+    out.push_str(if members.is_empty() { "{}" } else { "}" });
+}
+
+fn write_array(items: &[&RawValue], out: &mut String) {
+    for (index, value) in items.iter().enumerate() {
+        out.push(if index == 0 { '[' } else { ',' });
+        write_canonical(value.get(), out);
+    }
+    out.push_str(if items.is_empty() { "[]" } else { "]" });
+}
+
+fn write_string(content: &str, out: &mut String) {
+    out.push_str(&serde_json::to_string(content).unwrap_or_default());
+}
 
 /// Whether `text` is free of what makes a message malformed although a JSON parser would take it: a byte order mark,
 /// nesting deeper than [`limits::NESTING`], a lone surrogate as an escape. One pass, no recursion, so that the depth of
@@ -120,6 +166,33 @@ pub fn string(raw: &RawValue) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_the_same_however_they_are_written() {
+        let json = |text: &str| Json::parse(text).unwrap();
+        for (one, other) in [
+            (
+                r#"{"b":[1, 2],"a":"é"}"#,
+                r#"{ "a" : "\u00e9" , "b" : [1,2] }"#,
+            ),
+            (r#"{"a":1,"a":{"x":[]}}"#, r#"{"a":{"x":[ ]}}"#),
+            (r#""\/\ud83d\ude00""#, r#""/😀""#),
+            ("{ }", "{}"),
+        ] {
+            assert_eq!(json(one), json(other));
+            assert!(Json::parse(&json(one).canonical()).is_some(), "{one}");
+        }
+        for (one, other) in [
+            ("[1,2]", "[2,1]"),
+            ("1", "1.0"),
+            ("12345678901234567890123", "12345678901234567890124"),
+            (r#""1""#, "1"),
+            (r#"{"a":null}"#, "{}"),
+            (r#"["a,b"]"#, r#"["a","b"]"#),
+        ] {
+            assert_ne!(json(one), json(other));
+        }
+    }
 
     #[test]
     fn surrogates_come_in_pairs() {

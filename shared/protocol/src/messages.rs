@@ -224,7 +224,8 @@ impl Number {
     ) -> Result<u64, Rejection> {
         let integer = self.0.parse::<u64>().ok().or_else(|| {
             let float = self.0.parse::<f64>().ok()?;
-            let whole = alloc::format!("{float:.0}").parse::<u64>().ok()?;
+            // `-0` is zero.
+            let whole = alloc::format!("{:.0}", float + 0.0).parse::<u64>().ok()?;
             #[expect(
                 clippy::as_conversions,
                 reason = "compared with the number it came from"
@@ -440,6 +441,8 @@ pub(crate) mod tests {
             ("5.0", Some(5)),
             ("5e0", Some(5)),
             ("0.5e1", Some(5)),
+            ("-0", Some(0)),
+            ("-0.0", Some(0)),
             ("5.5", None),
             ("-1", None),
             ("1e400", None),

@@ -95,7 +95,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         holder: &str,
         allocated: &mut Option<Allocated>,
     ) -> Result<Appended, NotAppended> {
-        let content_hash = sha256_hex(draft.content.as_str().as_bytes());
+        let content_hash = sha256_hex(draft.content.canonical().as_bytes());
         let nonce = self.environment.fresh_id();
         let message_id = match &draft.message_id {
             Some(id) => id.clone(),

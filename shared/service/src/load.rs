@@ -144,7 +144,8 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                 administrator: member.administrator,
             })
             .collect();
-        Ok(Listed { items, more })
+        let next = after.filter(|_| more).map(|it| it.as_str().to_owned());
+        Ok(Listed { items, next })
     }
 
     async fn membership_page(
@@ -157,6 +158,10 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             .store
             .memberships(subscriber, after.as_ref(), request.limit)
             .await?;
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|it| it.as_str().to_owned());
         let channels: Vec<ChannelKey> = items
             .into_iter()
             .map(|id| ChannelKey {
@@ -177,7 +182,8 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             else {
                 continue;
             };
-            if !member.is_current() {
+            // Of a channel that ended nobody is a member, even before its rows are gone.
+            if !member.is_current() || !head.active {
                 continue;
             }
             let last_sequence = self.contiguous_end(log, head).await?;
@@ -194,7 +200,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         }
         Ok(Listed {
             items: memberships,
-            more,
+            next,
         })
     }
 
@@ -208,6 +214,10 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             .store
             .conversations(subscriber, after.as_ref(), request.limit)
             .await?;
+        let next = peers
+            .last()
+            .filter(|_| more)
+            .map(|it| it.as_str().to_owned());
         let logs: Vec<LogId> = peers
             .iter()
             .map(|it| LogId::direct(subscriber, it))
@@ -228,7 +238,7 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
                 timestamp: head.allocated_at,
             });
         }
-        Ok(Listed { items, more })
+        Ok(Listed { items, next })
     }
 }
 

@@ -86,7 +86,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     return Ok(());
                 };
                 self.answer(&target, id.as_deref(), &Handled::rejected(rejection))
-                    .await
+                    .await?;
+                Ok(())
             }
             Ok(message) => Box::pin(self.handle(incoming, id, &message)).await,
         }
@@ -129,13 +130,17 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             Box::pin(self.answer_and_lower(&target, id.as_deref(), &handled, gate)),
             Box::pin(self.drain_handled(&handled, &holder)),
         );
-        answered?;
+        let answered = answered?;
         drained?;
         if let Some(horizon) = &handled.moved {
             self.tell_horizon(subscriber, &incoming.connection, horizon)
                 .await?;
         }
-        self.follow(subscriber, handled.then).await?;
+        // What did not arrive was not handed over.
+        let then = handled
+            .then
+            .filter(|it| answered || !matches!(it, Then::Received(_)));
+        self.follow(subscriber, then).await?;
         // Last, as it is nobody's in particular; behind a gate of its own, letting go has seen to it.
         if gate.is_none() {
             self.see_to_left(&target).await?;
@@ -356,23 +361,23 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(handled)
     }
 
-    /// Posts the response and the `ack`, then lets go what waited behind the gate.
+    /// Posts the response and the `ack`, then lets go what waited behind the gate. Whether the response went out.
     async fn answer_and_lower(
         &self,
         target: &Target,
         id: Option<&str>,
         handled: &Handled,
         gate: Option<&str>,
-    ) -> Result<(), Fault> {
-        self.answer(target, id, handled).await?;
+    ) -> Result<bool, Fault> {
+        let answered = self.answer(target, id, handled).await?;
         let Some(gate) = gate else {
-            return Ok(());
+            return Ok(answered);
         };
         let raised = target.read_at;
         let mut target = target.clone();
         // What was parked when the gate was raised may be gone by now, and others may stand behind gates of their own.
         if !target.connection.parked.is_empty() && !self.refresh(&mut target).await? {
-            return Ok(());
+            return Ok(answered);
         }
         let Target {
             subscriber,
@@ -382,40 +387,58 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } = target;
         let released = self.release(&subscriber, &id, gate, connection, 0).await;
         self.environment.measure(Measure::Gate(self.since(raised)));
-        released
+        released.map(|()| answered)
     }
 
-    /// Posts the response and then the `ack`, together if they fit.
+    /// Posts the response and then the `ack`, together if they fit. Whether the response went out; one that is not required
+    /// did.
+    ///
+    /// A response may fail by itself. What it told of a log is repaired by a `resync`; without one the `ack` says that the
+    /// client has nothing, and it asks again.
     async fn answer(
         &self,
         target: &Target,
         id: Option<&str>,
         handled: &Handled,
-    ) -> Result<(), Fault> {
-        let ack = ServerMessage::Ack {
-            id: id.map(str::to_owned),
-            status: handled.rejection.is_none(),
-            error: handled.rejection.clone(),
+    ) -> Result<bool, Fault> {
+        let ack = |rejection: Option<Rejection>| {
+            let ack = ServerMessage::Ack {
+                id: id.map(str::to_owned),
+                status: rejection.is_none(),
+                error: rejection,
+            };
+            ack.encode(id)
         };
-        let messages = handled.response.iter().chain([&ack]);
-        let messages: Vec<String> = messages.map(|it| it.encode(id)).collect();
-        let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
-        let mut rest = messages.as_slice();
-        let mut told = handled.response.is_none();
-        while !rest.is_empty() {
-            let posted = self.post_patiently(target, rest, None).await;
+        let last = ack(handled.rejection.clone());
+        let Some(response) = handled.response.as_ref().map(|it| it.encode(id)) else {
+            let posted = self.post_patiently(target, &[&last], None).await;
             if posted.outcome == Outcome::Gone {
-                return self.lose(target).await;
+                self.lose(target).await?;
             }
-            // The first one to go takes the response along.
-            told |= rest.len() == messages.len() && posted.outcome == Outcome::Delivered;
-            rest = rest.get(posted.count..).unwrap_or_default();
+            return Ok(true);
+        };
+        // The first one to go takes the response along.
+        let posted = self.post_patiently(target, &[&response, &last], None).await;
+        let told = posted.outcome == Outcome::Delivered;
+        let mut is_gone = posted.outcome == Outcome::Gone;
+        if posted.count == 1 && !is_gone {
+            let last = if told || handled.log.is_some() {
+                last
+            } else {
+                ack(Some(Rejection::busy()))
+            };
+            let posted = self.post_patiently(target, &[&last], None).await;
+            is_gone = posted.outcome == Outcome::Gone;
         }
-        match &handled.log {
+        if is_gone {
+            self.lose(target).await?;
+            return Ok(told);
+        }
+        if let (false, Some((log, ..))) = (told, &handled.log) {
             // Nobody pushes an event to the connection that it came from.
-            Some((log, ..)) if !told => self.tell_to_look(target, log).await,
-            _ => Ok(()),
+            self.tell_to_look(target, log).await?;
         }
+        Ok(told)
     }
 
     async fn drain_handled(&self, handled: &Handled, holder: &str) -> Result<(), Fault> {

@@ -1,8 +1,8 @@
 //! `received`: the service handed a direct message to a connection of its recipient.
 
 use protocol::{
-    ConnectionId, DeliveryStatus, EventBody, LogId, MessageId, ServerMessage, Subscriber,
-    SubscriberId, change::LogEntry, limits,
+    ConnectionId, DeliveryStatus, LogId, MessageId, ServerMessage, Subscriber, SubscriberId,
+    change::LogEntry, limits,
 };
 
 use crate::{
@@ -127,10 +127,10 @@ fn last_message(entries: &[LogEntry], sender: &SubscriberId) -> Option<(MessageI
     entries
         .iter()
         .rev()
-        .find_map(|entry| match &entry.event.body {
-            EventBody::Message {
-                message_id, from, ..
-            } if from == sender => Some((message_id.clone(), entry.event.sequence)),
+        .find_map(|entry| match entry.event.message() {
+            Some((message_id, from)) if from == sender => {
+                Some((message_id.clone(), entry.event.sequence))
+            }
             _ => None,
         })
 }

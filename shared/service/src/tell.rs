@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use protocol::{
-    ChannelKey, ConnectionId, EventBody, LogId, ServerMessage, Subscriber, decide::Horizon,
+    ChannelKey, ConnectionId, LogId, MessageId, ServerMessage, Subscriber, decide::Horizon,
     frame::TypingDestination, limits,
 };
 
@@ -12,6 +12,9 @@ use crate::{
     ports::{Environment, Fault, Pushes, Reference, Workers},
     push::{Item, Target},
 };
+
+/// Pages at most that are read for a message.
+const LOOK_BACK: usize = 10;
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Moves a horizon forward; whether it moved. A lower one changes nothing.
@@ -51,23 +54,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             status,
             sequence,
         } = horizon;
-        let slice = self
-            .store
-            .entries_before(log, sequence + 1, limits::PAGE)
-            .await?;
-        let message_id = slice
-            .entries
-            .iter()
-            .rev()
-            .find_map(|entry| match &entry.event.body {
-                EventBody::Message {
-                    message_id, from, ..
-                } if matches!(log, LogId::Channel(_)) || *from != reader.id => {
-                    Some(message_id.clone())
-                }
-                _ => None,
-            });
-        let Some(message_id) = message_id else {
+        let Some(message_id) = self.message_at(log, *sequence, reader).await? else {
             return Ok(());
         };
         let timestamp = self.environment.now();
@@ -98,6 +85,40 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// The message at `sequence` of a log, or the last before it; of a conversation one that `reader` read and did not write
+    /// if there is one among the last hundred entries.
+    ///
+    /// # Cost
+    /// One read unit for each 4 KiB of up to a hundred entries; as much again where all of them are of other kinds, at most
+    /// ten times.
+    async fn message_at(
+        &self,
+        log: &LogId,
+        sequence: u64,
+        reader: &Subscriber,
+    ) -> Result<Option<MessageId>, Fault> {
+        let mut before = sequence + 1;
+        for _ in 0..LOOK_BACK {
+            let slice = self.store.entries_before(log, before, limits::PAGE).await?;
+            let messages = slice
+                .entries
+                .iter()
+                .rev()
+                .filter_map(|it| it.event.message());
+            let by_peer = messages
+                .clone()
+                .find(|(_, from)| matches!(log, LogId::Channel(_)) || **from != reader.id);
+            if let Some((message_id, _)) = by_peer.or_else(|| messages.clone().next()) {
+                return Ok(Some(message_id.clone()));
+            }
+            match slice.entries.first() {
+                Some(first) => before = first.event.sequence,
+                None => break,
+            }
+        }
+        Ok(None)
     }
 
     /// Tells the others of a log that `typist` types, or stopped. In a channel of more than the presence limit nobody is

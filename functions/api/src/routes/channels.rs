@@ -122,12 +122,11 @@ struct Members<'a> {
 async fn members(api: &Api, event: &HttpEvent, channel: &ChannelKey) -> Answer {
     let page = backend::page(event.query("after"), event.query("limit"))?;
     let listed = api.channel_members(channel, &page).await?;
-    let next = listed.items.last().filter(|_| listed.more);
     Ok(json_text(
         200,
         &Members {
             subscribers: &listed.items,
-            next: next.map(|it| it.presence.id.as_str()),
+            next: listed.next.as_deref(),
         },
     ))
 }

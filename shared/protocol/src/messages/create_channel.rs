@@ -114,7 +114,8 @@ impl CreateChannel {
         let administers = known
             .own_member
             .as_ref()
-            .is_some_and(|it| it.is_current() && it.administrator);
+            .is_some_and(|it| it.is_current() && it.administrator)
+            && known.roster.is_some_and(|it| it.open);
         let is_same = profile.creator.as_ref() == Some(&context.subscriber.id)
             && profile.name == self.name
             && profile.attributes == self.attributes
@@ -202,6 +203,9 @@ mod tests {
         // Another name or token was never what the channel has.
         conflict(&CREATE.replace("Team", "Two"), "anna", &known);
         conflict(&CREATE.replace(r#""t""#, r#""u""#), "anna", &known);
+        let mut ended = known.clone();
+        ended.roster.as_mut().unwrap().open = false;
+        conflict(CREATE, "anna", &ended);
         let mut left = known;
         left.own_member.as_mut().unwrap().left = Some(2);
         conflict(CREATE, "anna", &left);

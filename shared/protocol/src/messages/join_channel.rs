@@ -12,10 +12,10 @@ use crate::{
     ChannelId, ChannelKey, ChannelSubscriber, EventBody, Membership, ServerMessage, Subscriber,
     SubscriberId,
     change::{Member, Profile, Replace, Roster, RowChange},
-    decide::{Commit, Context, Decision, Known, Needs},
+    decide::{Commit, Context, Decision, Known, Listed, Needs},
     digest::sha256_hex,
     error::{Code, Rejection},
-    frame, limits,
+    limits,
     model::Presence,
     plan::{Answer, Plan},
 };
@@ -68,7 +68,9 @@ impl JoinChannel {
     }
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
-        let (Some(profile), Some(roster)) = (&known.profile, &known.roster) else {
+        // One that ended is there for nobody, even before its members' rows are gone.
+        let open = known.roster.as_ref().filter(|it| it.open);
+        let (Some(profile), Some(roster)) = (&known.profile, open) else {
             return Err(Rejection::no_channel());
         };
         if let Some(member) = known.own_member.as_ref().filter(|it| it.is_current()) {
@@ -79,7 +81,7 @@ impl JoinChannel {
                 // Hashes are compared, so how long it takes tells nothing of the token.
                 profile.invite_hash.as_deref() == Some(&sha256_hex(token.as_bytes()))
             });
-        if !roster.open || !invited {
+        if !invited {
             return Err(Rejection::no_channel());
         }
         has_room(known, *roster)?;
@@ -97,7 +99,7 @@ impl JoinChannel {
         member: &Member,
     ) -> Decision {
         let read = member.read.max(member.joined);
-        let (subscribers, next) = first_page(context, known.members.items.clone(), known.members.more);
+        let (subscribers, next) = first_page(context, &known.members);
         Decision::respond(ServerMessage::ChannelJoined {
             membership: Membership {
                 last_sequence: known.last_sequence,
@@ -115,11 +117,11 @@ impl JoinChannel {
         let id = &context.subscriber.id;
         // The first member of a channel that a back end made has nobody to give it the right.
         let administrator = roster.administrators == 0;
-        let mut subscribers = known.members.items.clone();
-        let place = subscribers.partition_point(|it| it.presence.id < *id);
+        let mut members = known.members.clone();
+        let place = members.items.partition_point(|it| it.presence.id < *id);
         // On the first page unless that is full of smaller ids.
-        if place < subscribers.len() || !known.members.more {
-            subscribers.insert(
+        if place < members.items.len() || members.next.is_none() {
+            members.items.insert(
                 place,
                 ChannelSubscriber {
                     presence: Presence::of(id, None),
@@ -127,7 +129,7 @@ impl JoinChannel {
                 },
             );
         }
-        let (subscribers, next) = first_page(context, subscribers, known.members.more);
+        let (subscribers, next) = first_page(context, &members);
         Plan {
             answer: Answer::Joined {
                 membership: self.membership(profile, administrator),
@@ -201,17 +203,9 @@ pub(crate) fn has_room(known: &Known, roster: Roster) -> Result<(), Rejection> {
 /// As many members as fit, and where the next page begins.
 fn first_page(
     context: &Context,
-    mut subscribers: Vec<ChannelSubscriber>,
-    more: bool,
+    members: &Listed<ChannelSubscriber>,
 ) -> (Vec<ChannelSubscriber>, Option<String>) {
-    let fitting = frame::fitting(context.reply_to.as_deref(), subscribers.iter());
-    let more = more || fitting < subscribers.len();
-    subscribers.truncate(fitting);
-    let next = subscribers
-        .last()
-        .filter(|_| more)
-        .map(|last| last.presence.id.as_str().into());
-    (subscribers, next)
+    members.page(context, |it| it.presence.id.as_str())
 }
 
 #[cfg(test)]
@@ -265,6 +259,9 @@ mod tests {
         assert_eq!(answer["sequence"], 6);
         assert_eq!(answer["membership"]["read-sequence"], 3);
         assert_eq!(answer["membership"]["unread"], 3);
+        let mut closed = known.clone();
+        closed.roster.as_mut().unwrap().open = false;
+        assert!(check(r#"{"type":"join-channel","channel-id":"c"}"#, &context("bob"), &closed).is_err());
         known.own_member.as_mut().unwrap().left = Some(4);
         assert!(check(r#"{"type":"join-channel","channel-id":"c"}"#, &context("bob"), &known).is_err());
     }
@@ -276,7 +273,7 @@ mod tests {
         let ids: Vec<_> = answer["subscribers"].as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
         assert_eq!(ids, ["anna", "bob", "carl"]);
         let mut full = known;
-        full.members.more = true;
+        full.members.next = Some("carl".into());
         let (_, answer) = change(&invited("t"), &context("dora"), &full);
         assert_eq!(answer["subscribers"].as_array().unwrap().len(), 2);
         assert_eq!(answer["next"], "carl");

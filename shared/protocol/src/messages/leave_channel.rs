@@ -52,7 +52,9 @@ impl LeaveChannel {
             channel_id: self.channel_id.clone(),
         };
         let member = known.own_member.as_ref().filter(|it| it.is_current());
-        let (Some(member), Some(roster)) = (member, known.roster) else {
+        // Of a channel that ended nobody is a member, even before its rows are gone.
+        let open = known.roster.filter(|it| it.open);
+        let (Some(member), Some(roster)) = (member, open) else {
             return Ok(self.decline(context, known, channel, left));
         };
         Ok(Decision::commit(Commit::Change(Box::new(departure(
@@ -166,6 +168,15 @@ mod tests {
         let unknown = respond(LEAVE, &context("bob"), &Known::default());
         assert_eq!(unknown["type"], "channel-left");
         assert_eq!(respond(LEAVE, &context("bob"), &channel_known(&["anna"])), unknown);
+    }
+
+    #[test]
+    fn a_channel_that_ended_is_left_like_an_unknown_one() {
+        let mut known = channel_known(&["anna"]);
+        known.own_member = Some(member("anna", 1));
+        known.roster.as_mut().unwrap().open = false;
+        let unknown = respond(LEAVE, &context("anna"), &Known::default());
+        assert_eq!(respond(LEAVE, &context("anna"), &known), unknown);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use super::{Fields, PageRequest, RawPage, Refusal};
 use crate::{
     ServerMessage,
     decide::{Context, Decision, Known, Needs},
-    frame,
 };
 
 /// `list-channels`
@@ -31,14 +30,8 @@ impl ListChannels {
     }
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
-        let page = &known.memberships;
-        let fitting = frame::fitting(context.reply_to.as_deref(), page.items.iter());
-        let channels: alloc::vec::Vec<_> = page.items.iter().take(fitting).cloned().collect();
-        let more = page.more || fitting < page.items.len();
-        Decision::respond(ServerMessage::Channels {
-            next: channels.last().filter(|_| more).map(|it| it.channel_id.as_str().into()),
-            channels,
-        })
+        let (channels, next) = known.memberships.page(context, |it| it.channel_id.as_str());
+        Decision::respond(ServerMessage::Channels { channels, next })
     }
 }
 
@@ -68,13 +61,27 @@ mod tests {
             })
             .collect();
         let known = Known {
-            memberships: Listed { items, more: false },
+            memberships: Listed { items, next: None },
             ..Known::default()
         };
         let page = respond(r#"{"type":"list-channels","limit":100}"#, &context("a"), &known);
         let channels = page["channels"].as_array().unwrap();
         assert!((10..30).contains(&channels.len()));
         assert_eq!(page["next"], channels.last().unwrap()["channel-id"]);
+    }
+
+    #[test]
+    fn a_page_of_which_nothing_is_shown_still_says_where_to_go_on() {
+        let known = Known {
+            memberships: Listed {
+                items: Vec::new(),
+                next: Some("c1".into()),
+            },
+            ..Known::default()
+        };
+        let page = respond(r#"{"type":"list-channels","limit":1}"#, &context("a"), &known);
+        assert!(page["channels"].as_array().unwrap().is_empty());
+        assert_eq!(page["next"], "c1");
     }
 
     #[test]

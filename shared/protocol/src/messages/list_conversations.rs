@@ -6,7 +6,6 @@ use super::{Fields, PageRequest, RawPage, Refusal};
 use crate::{
     ServerMessage,
     decide::{Context, Decision, Known, Needs},
-    frame,
 };
 
 /// `list-conversations`
@@ -31,13 +30,7 @@ impl ListConversations {
     }
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
-        let page = &known.conversations;
-        let fitting = frame::fitting(context.reply_to.as_deref(), page.items.iter());
-        let conversations: alloc::vec::Vec<_> = page.items.iter().take(fitting).cloned().collect();
-        let more = page.more || fitting < page.items.len();
-        Decision::respond(ServerMessage::Conversations {
-            next: conversations.last().filter(|_| more).map(|it| it.subscriber_id.as_str().into()),
-            conversations,
-        })
+        let (conversations, next) = known.conversations.page(context, |it| it.subscriber_id.as_str());
+        Decision::respond(ServerMessage::Conversations { conversations, next })
     }
 }

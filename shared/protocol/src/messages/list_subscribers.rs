@@ -7,7 +7,7 @@ use crate::{
     ChannelId, ChannelKey, ServerMessage, Subscriber,
     decide::{Context, Decision, Known, Needs},
     error::Rejection,
-    frame, rights,
+    rights,
 };
 
 /// `list-subscribers`
@@ -43,14 +43,8 @@ impl ListSubscribers {
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         rights::member(known)?;
-        let page = &known.members;
-        let fitting = frame::fitting(context.reply_to.as_deref(), page.items.iter());
-        let subscribers: alloc::vec::Vec<_> = page.items.iter().take(fitting).cloned().collect();
-        let more = page.more || fitting < page.items.len();
-        Ok(Decision::respond(ServerMessage::Subscribers {
-            next: subscribers.last().filter(|_| more).map(|it| it.presence.id.as_str().into()),
-            subscribers,
-        }))
+        let (subscribers, next) = known.members.page(context, |it| it.presence.id.as_str());
+        Ok(Decision::respond(ServerMessage::Subscribers { subscribers, next }))
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::{
     Destination, LogId, ServerMessage, Timestamp,
     decide::{Context, Decision, Known, Needs, Positions, Then},
-    error::Rejection,
+    error::{Code, Rejection},
     frame::{self, ResumedDestination},
     limits,
 };
@@ -31,7 +31,7 @@ impl Resume {
         let since = fields.optional_string("since")?;
 
         if raw.len() > limits::POSITIONS {
-            return Err(Rejection::invalid("`positions` are at most 100").into());
+            return Err(Rejection::new(Code::LimitExceeded, "`positions` are at most 100").into());
         }
         let positions = raw
                 .into_iter()
@@ -62,7 +62,29 @@ impl Resume {
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
         let mut budget = frame::Budget::new(context.reply_to.as_deref());
-        // What is named without events comes first out of the budget: it must not be lost to a long page.
+        let mut destinations = Vec::with_capacity(known.resumed.len());
+        // Each position is answered, whatever else fits.
+        for ((destination, _), found) in self.positions.positions.iter().zip(&known.resumed) {
+            let of = ResumedDestination::of(destination.clone());
+            let answer = match found {
+                Some(history) => ResumedDestination {
+                    events: Some(Vec::new()),
+                    last_sequence: Some(history.last_sequence),
+                    complete: Some(false),
+                    ..of
+                },
+                None => ResumedDestination {
+                    error: Some(match destination {
+                        Destination::Channel(_) => Rejection::no_channel(),
+                        Destination::Subscriber(_) => to_oneself(),
+                    }),
+                    ..of
+                },
+            };
+            budget.reserve(&answer);
+            destinations.push(answer);
+        }
+        // What is named without events comes before the events: it must not be lost to a long page.
         let new: Vec<ResumedDestination> = known
             .resumed_new
             .iter()
@@ -73,16 +95,12 @@ impl Resume {
             .take_while(|it| budget.takes(it))
             .collect();
         let mut received = Vec::new();
-        let mut destinations = Vec::with_capacity(known.resumed.len());
-        for ((destination, _), found) in self.positions.positions.iter().zip(&known.resumed) {
+        for ((answer, (destination, _)), found) in destinations
+            .iter_mut()
+            .zip(&self.positions.positions)
+            .zip(&known.resumed)
+        {
             let Some(history) = found else {
-                destinations.push(ResumedDestination {
-                    error: Some(match destination {
-                        Destination::Channel(_) => Rejection::no_channel(),
-                        Destination::Subscriber(_) => to_oneself(),
-                    }),
-                    ..ResumedDestination::of(destination.clone())
-                });
                 continue;
             };
             let events: Vec<_> = history
@@ -91,17 +109,12 @@ impl Resume {
                 .take_while(|it| budget.takes(it))
                 .cloned()
                 .collect();
-            let complete = !history.more && events.len() == history.events.len();
+            answer.complete = Some(!history.more && events.len() == history.events.len());
             let log = LogId::of(&context.subscriber, destination);
             if let (LogId::Direct { .. }, Some(last)) = (&log, events.last()) {
                 received.push((log, last.sequence));
             }
-            destinations.push(ResumedDestination {
-                events: Some(events),
-                last_sequence: Some(history.last_sequence),
-                complete: Some(complete),
-                ..ResumedDestination::of(destination.clone())
-            });
+            answer.events = Some(events);
         }
         destinations.extend(new);
         Decision {
@@ -134,7 +147,6 @@ mod tests {
             History,
             tests::{context, event, respond},
         },
-        error::Code,
         messages::tests::{ignored, parsed, rejected},
     };
 
@@ -146,7 +158,7 @@ mod tests {
         };
         parsed(&resume(0));
         parsed(&resume(100));
-        assert_eq!(rejected(&resume(101)), Code::InvalidValue);
+        assert_eq!(rejected(&resume(101)), Code::LimitExceeded);
         assert_eq!(
             rejected(r#"{"type":"resume","positions":[],"since":"yesterday"}"#),
             Code::InvalidValue
@@ -192,5 +204,32 @@ mod tests {
         assert_eq!(destinations[4]["channel-id"], "new");
         assert_eq!(destinations[4]["last-sequence"], 3);
         assert!(destinations[4].get("events").is_none());
+    }
+
+    #[test]
+    fn an_answer_to_all_positions_with_long_ids_and_a_large_page_fits_one_message() {
+        let history = History {
+            last_sequence: limits::SEQUENCE,
+            first_sequence: 1,
+            events: (1..=100).map(|it| event(it, 1_100)).collect(),
+            more: false,
+        };
+        let mut resumed = vec![None; 99];
+        resumed.insert(50, Some(history));
+        let known = Known {
+            resumed,
+            resumed_new: vec![(Destination::Channel(ChannelId::parse("new").unwrap()), 3); 500],
+            ..Known::default()
+        };
+        let positions: Vec<_> = (0..100)
+            .map(|it| format!(r#"{{"channel-id":"{it:0128}","sequence":0}}"#))
+            .collect();
+        let text = format!(r#"{{"type":"resume","positions":[{}]}}"#, positions.join(","));
+        let resumed = respond(&text, &context("me"), &known);
+        let text = serde_json::to_string(&resumed).unwrap();
+        assert!(frame::framed_bytes(&text) <= limits::SERVER_MESSAGE_BYTES);
+        assert_eq!(resumed["destinations"].as_array().unwrap().len(), 600);
+        assert_eq!(resumed["destinations"][50]["complete"], false);
+        assert!(!resumed["destinations"][50]["events"].as_array().unwrap().is_empty());
     }
 }

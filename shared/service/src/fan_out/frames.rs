@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use protocol::{
-    ConnectionId, EventBody, LogId, ServerMessage, SubscriberId, Timestamp, change::LogEntry,
+    ConnectionId, LogId, ServerMessage, SubscriberId, Timestamp, change::LogEntry,
     frame::PushedEvent,
 };
 
@@ -95,10 +95,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                     log: log.clone(),
                     is_event: true,
                     origin: entry.origin.clone(),
-                    from: match &entry.event.body {
-                        EventBody::Message { from, .. } => Some(from.clone()),
-                        _ => None,
-                    },
+                    from: entry.event.message().map(|(_, from)| from.clone()),
                 });
             }
         }

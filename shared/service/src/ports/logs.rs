@@ -66,7 +66,7 @@ pub enum AllocateError {
 pub struct Marker {
     /// The event's place.
     pub sequence: u64,
-    /// SHA-256 of the raw content, in hexadecimal.
+    /// SHA-256 of the content's canonical text, in hexadecimal.
     pub content_hash: String,
     /// The event's nonce.
     pub nonce: String,

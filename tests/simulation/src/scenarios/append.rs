@@ -271,3 +271,36 @@ fn a_direct_message_reaches_the_peer_and_the_senders_other_connections() {
         (vec!["direct-message", "delivery"], &json!("bob"))
     );
 }
+
+/// However much the reader wrote since.
+#[test]
+fn what_was_read_is_told_also_behind_many_messages_of_the_reader() {
+    let world = world(8);
+    let (anna, other, bob) = three(&world);
+    let to =
+        json!({"type": "direct-message", "subscriber-id": "bob", "content": 1, "message-id": "m"});
+    world.ask(&anna, to);
+    world.take(&bob);
+    for message in 2..=121 {
+        let answer = world.ask(
+            &bob,
+            json!({"type": "direct-message", "subscriber-id": "anna", "content": message}),
+        );
+        assert_eq!(answer[0]["sequence"], message);
+    }
+    world.take(&anna);
+    world.take(&other);
+    for moved in [true, false] {
+        let read =
+            json!({"type": "delivery", "subscriber-id": "anna", "sequence": 121, "status": "read"});
+        assert_eq!(types(&world.ask(&bob, read)), ["ack"]);
+        for line in [&anna, &other] {
+            let told = world.take(line);
+            assert_eq!(told.len(), usize::from(moved));
+            assert!(
+                told.iter()
+                    .all(|it| it["status"] == "read" && it["sequence"] == 121)
+            );
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! Who is a member, when many change that at once.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use protocol::EventBody;
 use serde_json::{Value, json};
-use service::ports::{Channels as _, Logs as _};
+use service::ports::{Channels as _, Job, Logs as _};
 use testkit::memory::Failure;
 
 use super::world;
@@ -220,7 +221,7 @@ fn a_change_that_dies_after_any_write_is_mended_by_its_repeat() {
         world
             .sim
             .clock()
-            .advance(core::time::Duration::from_secs(15));
+            .advance(Duration::from_secs(15));
         world.sweep();
         world.settle();
         let end = world.head(&channel("d", "c")).sequence;
@@ -356,4 +357,41 @@ fn a_deletion_that_has_begun_goes_on_although_the_right_to_it_is_lost() {
         return;
     };
     assert!(world.service.store.rows(&key).is_none(), "it is open");
+}
+
+/// The worker removes the members' rows when it comes to it: until then nobody may take the channel for one that is there.
+#[test]
+fn a_channel_that_ended_is_gone_at_once_for_everybody() {
+    let list = || json!({"type": "list-channels", "id": "x"});
+    let create = || json!({"type": "create-channel", "channel-id": "c", "name": "c", "invite-token": "t", "id": "x"});
+    for (anna_asks, bob_asks) in [(list(), list()), (create(), leave()), (join(), join())] {
+        let world = world(8);
+        let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+        world.channel_of("c", &[&anna, &bob]);
+        let delete = json!({"type": "delete-channel", "channel-id": "c"});
+        let before = world.calls("change");
+        let mut deleting = world.hold(&anna, &delete);
+        deleting.until(|| world.calls("change") > before);
+        deleting.step();
+        let asked =
+            [(&anna, &anna_asks), (&bob, &bob_asks)].map(|(line, asks)| world.send(line, asks));
+        while asked.iter().any(|it| it.is_running()) {
+            world.sim.run_for(Duration::from_millis(1));
+        }
+        let dismantled = |it: &Job| matches!(it, Job::Dismantle { .. });
+        assert!(
+            !world.jobs_done().iter().any(dismantled),
+            "the worker was first"
+        );
+        for (line, asks) in [(&anna, &anna_asks), (&bob, &bob_asks)] {
+            let frames = world.take(line);
+            let answer: Vec<&Value> = frames.iter().filter(|it| it["reply-to"] == "x").collect();
+            match asks["type"].as_str().unwrap() {
+                "list-channels" => assert_eq!(answer[0]["channels"], json!([])),
+                "leave-channel" => assert_eq!(answer[0]["type"], "channel-left"),
+                "create-channel" => assert_eq!(answer[0]["error"]["code"], "conflict"),
+                _ => assert_eq!(answer[0]["error"]["code"], "not-found"),
+            }
+        }
+    }
 }
