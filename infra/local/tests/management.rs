@@ -126,6 +126,23 @@ async fn a_client_that_does_not_read_fills_its_buffer() {
     assert_eq!(next_text(&mut socket).await, "again");
 }
 
+#[tokio::test]
+async fn a_delete_closes_also_whom_nothing_can_be_sent_to() {
+    let gateway = Gateway::start(&[]);
+    let mut socket = gateway.connect().await;
+    let url = gateway.connection_url(&connection_id(&mut socket).await);
+    let body = "x".repeat(128 * 1024);
+    // The client, which is still there, reads none of it.
+    while http("POST", &url, &body).status == 200 {}
+    assert_eq!(http("DELETE", &url, "").status, 204);
+    let event = gateway.event("DISCONNECT");
+    assert_eq!(event["requestContext"]["disconnectStatusCode"], 1000);
+    eventually("the connection is gone", || {
+        (http("GET", &url, "").status == 410).then_some(())
+    });
+    drop(socket);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_gone_until_its_101_was_sent() {
     // This seed delays it by almost the two seconds that it may take.

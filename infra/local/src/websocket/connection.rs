@@ -9,17 +9,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::registry::{Closing, Command, Connection};
+use super::registry::{Closing, Command, Connection, Orders};
 use crate::ids;
 
 /// "WebSocket frame size: 32 KB", API Gateway quotas page.
@@ -44,13 +43,16 @@ pub struct Lifetime {
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
-    commands: UnboundedReceiver<Command>,
+    orders: Orders,
+    /// The close that is queued, once the task knows of it.
+    closing: Option<Closing>,
     connection: Arc<Connection>,
     unflushed: bool,
 }
 
 enum Step {
     Command(Command),
+    Closing(Closing),
     Read(Option<Result<Message, Error>>),
     Broken,
     TimeUp,
@@ -62,7 +64,7 @@ impl Socket {
         stream: TcpStream,
         early: Bytes,
         connection: Arc<Connection>,
-        commands: UnboundedReceiver<Command>,
+        orders: Orders,
     ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER)
@@ -74,7 +76,8 @@ impl Socket {
             WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
         Self {
             stream,
-            commands,
+            orders,
+            closing: None,
             connection,
             unflushed: false,
         }
@@ -94,6 +97,10 @@ impl Socket {
                     }
                 }
                 Step::Command(Command::Close(closing)) => return self.close(closing).await,
+                Step::Closing(closing) => {
+                    self.closing = Some(closing);
+                    sleep.as_mut().reset(Instant::now() + FAREWELL);
+                }
                 Step::Read(Some(Ok(Message::Text(text)))) => {
                     self.connection.touch();
                     receive(text);
@@ -115,6 +122,10 @@ impl Socket {
                 Step::Read(Some(Err(error))) => return self.fail(&error).await,
                 Step::Read(None) | Step::Broken => return abnormal(),
                 Step::TimeUp => {
+                    // The client did not take what stands before the close, so it would not take the close either.
+                    if let Some(closing) = self.closing.take() {
+                        return closing;
+                    }
                     let left = self.time_left(lifetime.idle);
                     if left.is_zero() || Instant::now() >= end {
                         return self.close(Closing::new(1001, "Going away")).await;
@@ -139,10 +150,16 @@ impl Socket {
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Step> {
+        // Whether or not the client takes anything; afterwards the close is only waited for.
+        if self.closing.is_none()
+            && let Poll::Ready(Ok(closing)) = self.orders.closes.poll_unpin(cx)
+        {
+            return Poll::Ready(Step::Closing(closing));
+        }
         // Only a socket that takes more gets more: the rest waits in the queue, where it is counted.
         match self.stream.poll_ready_unpin(cx) {
             Poll::Ready(Ok(())) => {
-                if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+                if let Poll::Ready(Some(command)) = self.orders.commands.poll_recv(cx) {
                     return Poll::Ready(Step::Command(command));
                 }
             }

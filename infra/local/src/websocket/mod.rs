@@ -141,9 +141,9 @@ impl WebSockets {
             Box::pin(self.disconnected(&peer, &closing)).await;
             return;
         };
-        let (connection, commands) = Connection::new(peer);
+        let (connection, orders) = Connection::new(peer);
         self.registry().insert(Arc::clone(&connection));
-        let mut socket = Socket::new(stream, early, Arc::clone(&connection), commands).await;
+        let mut socket = Socket::new(stream, early, Arc::clone(&connection), orders).await;
 
         let in_order = self.inner.options.in_order;
         let mut last: Option<JoinHandle<()>> = None;

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::event::Peer;
@@ -22,6 +22,8 @@ pub struct Connection {
     /// What stays the same.
     pub peer: Peer,
     queue: mpsc::UnboundedSender<Command>,
+    /// Told beside the queue, because a client that reads nothing would keep what is queued waiting.
+    closes: Mutex<Option<oneshot::Sender<Closing>>>,
     queued: AtomicUsize,
     last_active_ms: AtomicI64,
 }
@@ -33,6 +35,15 @@ pub enum Command {
     Send(Utf8Bytes),
     /// Close with this status, after what was queued before.
     Close(Closing),
+}
+
+/// What the task of a connection reads.
+#[derive(Debug)]
+pub struct Orders {
+    /// The queue.
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    /// That a close is somewhere in the queue.
+    pub closes: oneshot::Receiver<Closing>,
 }
 
 /// A close status and its reason, also told to `$disconnect`.
@@ -65,17 +76,23 @@ pub enum PostError {
 }
 
 impl Connection {
-    /// A connection and the end of its queue that its task reads.
+    /// A connection and what its task reads.
     #[must_use]
-    pub fn new(peer: Peer) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+    pub fn new(peer: Peer) -> (Arc<Self>, Orders) {
         let (queue, commands) = mpsc::unbounded_channel();
+        let (closes, closed) = oneshot::channel();
         let connection = Self {
             peer,
             queue,
+            closes: Mutex::new(Some(closes)),
             queued: AtomicUsize::new(0),
             last_active_ms: AtomicI64::new(ids::now_ms()),
         };
-        (Arc::new(connection), commands)
+        let orders = Orders {
+            commands,
+            closes: closed,
+        };
+        (Arc::new(connection), orders)
     }
 
     /// Queues a text frame behind those queued before.
@@ -100,8 +117,12 @@ impl Connection {
         self.queued.fetch_sub(length + OVERHEAD, Ordering::Relaxed);
     }
 
-    /// Closes the connection after what is queued.
+    /// Closes the connection: after what is queued, if the client takes that, and otherwise a little later.
     pub fn close(&self, closing: Closing) {
+        let mut closes = self.closes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(closes) = closes.take() {
+            let _ = closes.send(closing.clone());
+        }
         let _ = self.queue.send(Command::Close(closing));
     }
 
@@ -171,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_is_full_refuses_until_something_is_taken() {
-        let (connection, mut commands) = Connection::new(Peer::default());
+        let (connection, mut orders) = Connection::new(Peer::default());
         let text = Utf8Bytes::from("x".repeat(128 * 1024));
         let mut accepted = 0;
         while connection.post(text.clone()).is_ok() {
@@ -179,12 +200,12 @@ mod tests {
         }
         assert_eq!(accepted, 7);
         assert_eq!(connection.post(text.clone()), Err(PostError::Full));
-        let Ok(Command::Send(first)) = commands.try_recv() else {
+        let Ok(Command::Send(first)) = orders.commands.try_recv() else {
             panic!("the first message is queued");
         };
         connection.taken(first.len());
         assert_eq!(connection.post(text.clone()), Ok(()));
-        drop(commands);
+        drop(orders);
         connection.taken(text.len());
         assert_eq!(connection.post(text), Err(PostError::Gone));
     }
@@ -196,11 +217,12 @@ mod tests {
             connection_id: "a=".to_owned(),
             ..Peer::default()
         };
-        let (connection, mut commands) = Connection::new(peer);
+        let (connection, mut orders) = Connection::new(peer);
         assert!(registry.find("a=").is_none());
         registry.insert(connection);
         registry.close_all(&Closing::new(1012, ""));
-        assert!(matches!(commands.try_recv(), Ok(Command::Close(_))));
+        assert!(matches!(orders.commands.try_recv(), Ok(Command::Close(_))));
+        assert!(orders.closes.try_recv().is_ok(), "also beside the queue");
         assert!(registry.remove("a=").is_some());
         assert!(registry.remove("a=").is_none());
         assert!(registry.find("a=").is_none());
