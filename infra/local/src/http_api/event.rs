@@ -39,7 +39,7 @@ pub(crate) fn encode(target: &Target<'_>, parts: &Parts, body: &Bytes, source: I
         raw_path: target.path,
         raw_query_string: parts.uri.query().unwrap_or_default(),
         cookies: cookies(parts),
-        headers: headers(parts, &source, now_ms),
+        headers: headers(parts, body.len(), &source, now_ms),
         query_string_parameters: query::parse(parts.uri.query().unwrap_or_default())
             .into_iter()
             .map(|(name, values)| (name, values.join(",")))
@@ -120,11 +120,17 @@ struct Http<'a> {
     user_agent: &'a str,
 }
 
-/// Names in lower case, several values joined by commas, cookies elsewhere.
-fn headers(parts: &Parts, source: &str, now_ms: i64) -> BTreeMap<String, String> {
+/// Names in lower case, several values joined by commas, cookies elsewhere. However the body came, it is here as a whole.
+fn headers(parts: &Parts, length: usize, source: &str, now_ms: i64) -> BTreeMap<String, String> {
+    let left_out = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::COOKIE,
+        header::TRANSFER_ENCODING,
+    ];
     let mut headers = BTreeMap::<String, String>::new();
     for (name, value) in &parts.headers {
-        if name != header::COOKIE && name != header::CONNECTION {
+        if !left_out.contains(name) {
             let value = String::from_utf8_lossy(value.as_bytes());
             headers
                 .entry(name.as_str().to_owned())
@@ -136,9 +142,8 @@ fn headers(parts: &Parts, source: &str, now_ms: i64) -> BTreeMap<String, String>
         }
     }
     for (name, value) in [
-        ("content-length", "0"),
+        ("content-length", length.to_string().as_str()),
         ("x-amzn-trace-id", ids::trace_id(now_ms).as_str()),
-        ("x-forwarded-for", source),
         ("x-forwarded-port", "443"),
         ("x-forwarded-proto", "https"),
     ] {
@@ -146,6 +151,14 @@ fn headers(parts: &Parts, source: &str, now_ms: i64) -> BTreeMap<String, String>
             .entry(name.to_owned())
             .or_insert_with(|| value.to_owned());
     }
+    // What the client says about itself stays, and the one that is known stands last.
+    headers
+        .entry("x-forwarded-for".to_owned())
+        .and_modify(|before| {
+            before.push_str(", ");
+            before.push_str(source);
+        })
+        .or_insert_with(|| source.to_owned());
     headers
 }
 

@@ -85,3 +85,19 @@ fn a_body_that_is_no_text_comes_in_base64() {
     assert_eq!(event["body"], "YWJj");
     assert_eq!(event["isBase64Encoded"], true);
 }
+
+#[test]
+fn a_body_has_its_length_however_it_was_sent() {
+    let request = Request::post("/x").header("transfer-encoding", "chunked");
+    let headers = &event(request, "$default", "four")["headers"];
+    assert_eq!(headers["content-length"], "4");
+    assert!(headers.get("transfer-encoding").is_none());
+}
+
+#[test]
+fn the_peer_stands_behind_whom_the_client_says_that_it_stands_for() {
+    let forwarded = |request| event(request, "$default", "")["headers"]["x-forwarded-for"].clone();
+    assert_eq!(forwarded(Request::get("/")), "1.2.3.4");
+    let claimed = Request::get("/").header("x-forwarded-for", "5.6.7.8");
+    assert_eq!(forwarded(claimed), "5.6.7.8, 1.2.3.4");
+}
