@@ -33,6 +33,9 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
     if event["type"] == "REQUEST" {
         return authorize(&event, &query("token").unwrap_or_default());
     }
+    if event["rawPath"] == "/v1/hang" || query("hang").is_some() {
+        std::future::pending::<()>().await;
+    }
     match event["requestContext"]["eventType"].as_str() {
         Some("CONNECT") => connect(query),
         Some("MESSAGE") => message(&event).await,

@@ -167,9 +167,10 @@ fn buffered(outcome: Invocation, decode: impl FnOnce(Bytes) -> Result<Answer, St
     match outcome {
         Invocation::Answer(answer) => decode(answer).unwrap_or_else(unusable),
         Invocation::Throttled => message(StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded."),
-        Invocation::FunctionError(_) | Invocation::TimedOut | Invocation::NoSuchFunction => {
-            failed()
-        }
+        Invocation::FunctionError(_)
+        | Invocation::TimedOut
+        | Invocation::Late
+        | Invocation::NoSuchFunction => failed(),
     }
 }
 

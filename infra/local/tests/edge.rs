@@ -107,6 +107,20 @@ async fn requests_of_the_http_api_reach_their_function() {
 }
 
 #[tokio::test]
+async fn a_function_that_passes_its_own_timeout_has_failed() {
+    let gateway = Gateway::start_with(&[], |dir| {
+        common::template(dir).replace("Timeout: 20", "Timeout: 1")
+    });
+    let hung = http("GET", &format!("{}/hang", gateway.url("api")), "");
+    assert_eq!(
+        (hung.status, hung.body.as_str()),
+        (500, r#"{"message":"Internal Server Error"}"#)
+    );
+    let refused = gateway.try_connect("token=alice&hang=1", &[]).await;
+    assert_eq!(common::handshake_status(refused), 502);
+}
+
+#[tokio::test]
 async fn other_sites_and_other_names_are_kept_out() {
     let gateway = Gateway::start(&[]);
     let url = format!("{}/x", gateway.url("api"));

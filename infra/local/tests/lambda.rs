@@ -236,7 +236,7 @@ async fn a_timeout_ends_the_instance_but_a_caller_s_limit_does_not() {
             .lambda
             .invoke("F", payload, Some(Duration::from_millis(50)))
             .await;
-        assert_eq!(impatient, Invocation::TimedOut);
+        assert_eq!(impatient, Invocation::Late);
         setup.begun("1").await;
         setup.let_go("1");
         setup.until_idle().await;

@@ -67,10 +67,10 @@ impl HttpApi {
                 tracing::warn!(function, problem, "the function's answer could not be used");
                 message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
             }),
-            Invocation::FunctionError(_) | Invocation::NoSuchFunction => {
+            Invocation::FunctionError(_) | Invocation::TimedOut | Invocation::NoSuchFunction => {
                 message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
             }
-            Invocation::TimedOut | Invocation::Throttled => {
+            Invocation::Late | Invocation::Throttled => {
                 message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
             }
         })

@@ -26,14 +26,14 @@ pub(super) async fn deliver(pool: Arc<Pool>, payload: Bytes, retry_delay: Durati
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(LONGEST_BACKOFF);
             }
-            Invocation::FunctionError(_) | Invocation::TimedOut
+            Invocation::FunctionError(_) | Invocation::TimedOut | Invocation::Late
                 if failures < pool.function().event_retries =>
             {
                 failures += 1;
                 tokio::time::sleep(delay).await;
                 delay *= 2;
             }
-            Invocation::FunctionError(_) | Invocation::TimedOut => {
+            Invocation::FunctionError(_) | Invocation::TimedOut | Invocation::Late => {
                 if !pool.is_closed() {
                     output::note(
                         &pool.function().binary,

@@ -129,7 +129,8 @@ async fn answered(lambda: &Lambda, name: &str, payload: Bytes) -> Answer {
     let (body, failed) = match lambda.invoke(name, payload, None).await {
         Invocation::Answer(body) => (body, false),
         Invocation::FunctionError(error) => (error, true),
-        Invocation::TimedOut => {
+        // It waits without a limit of its own.
+        Invocation::TimedOut | Invocation::Late => {
             let limit = lambda
                 .pool(name)
                 .map_or(0.0, |pool| pool.function().timeout.as_secs_f64());

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -88,8 +88,10 @@ pub enum Invocation {
     Answer(Bytes),
     /// The function failed: `errorMessage` and `errorType` as JSON.
     FunctionError(Bytes),
-    /// It took longer than its timeout, or than the caller's limit.
+    /// It took longer than its own timeout: it failed.
     TimedOut,
+    /// It took longer than the caller waits, and goes on.
+    Late,
     /// Its reserved concurrency is used up.
     Throttled,
     /// There is no function of that name.
@@ -166,15 +168,22 @@ impl Lambda {
         let Some(pool) = self.pool(function) else {
             return Invocation::NoSuchFunction;
         };
+        let begun = Instant::now();
         let outcome = tokio::spawn(async move { pool.invoke(payload, &request_id(), None).await });
         let outcome = match limit {
             Some(limit) => match tokio::time::timeout(limit, outcome).await {
                 Ok(outcome) => outcome,
-                Err(_) => return Invocation::TimedOut,
+                Err(_) => return Invocation::Late,
             },
             None => outcome.await,
         };
-        outcome.unwrap_or(Invocation::TimedOut)
+        match outcome.unwrap_or(Invocation::TimedOut) {
+            // Both at once, where a function's timeout is the caller's limit: the caller began to count first.
+            Invocation::TimedOut if limit.is_some_and(|limit| begun.elapsed() >= limit) => {
+                Invocation::Late
+            }
+            outcome => outcome,
+        }
     }
 
     /// Invokes `function` for an answer that may be streamed. It is there as soon as it begins; as always, the invocation

@@ -66,7 +66,7 @@ pub fn verdict(invocation: &Invocation, method_arn: &str) -> Verdict {
                 Verdict::Broken(format!("it failed: {message}"))
             }
         }
-        Invocation::TimedOut => Verdict::Broken("it took too long".to_owned()),
+        Invocation::TimedOut | Invocation::Late => Verdict::Broken("it took too long".to_owned()),
         Invocation::Throttled => Verdict::Broken("it was throttled".to_owned()),
         Invocation::NoSuchFunction => {
             Verdict::Broken("the template has no such function".to_owned())

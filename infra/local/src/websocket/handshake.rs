@@ -190,8 +190,8 @@ struct ConnectAnswer {
 fn connected(outcome: &Invocation) -> Result<Option<HeaderValue>, Refusal> {
     let answer = match outcome {
         Invocation::Answer(answer) => serde_json::from_slice::<ConnectAnswer>(answer).ok(),
-        Invocation::FunctionError(_) | Invocation::Throttled => None,
-        Invocation::TimedOut => {
+        Invocation::FunctionError(_) | Invocation::TimedOut | Invocation::Throttled => None,
+        Invocation::Late => {
             return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, frames::TIMED_OUT));
         }
         Invocation::NoSuchFunction => {
@@ -318,7 +318,8 @@ mod tests {
             assert_eq!(status(&answered(answer)), expected, "{answer}");
         }
         assert_eq!(status(&Invocation::FunctionError(Bytes::new())), 502);
-        assert_eq!(status(&Invocation::TimedOut), 504);
+        assert_eq!(status(&Invocation::TimedOut), 502, "its own timeout");
+        assert_eq!(status(&Invocation::Late), 504);
         assert_eq!(status(&Invocation::NoSuchFunction), 500);
     }
 

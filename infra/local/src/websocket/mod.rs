@@ -10,7 +10,7 @@ pub mod registry;
 pub mod route;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -187,16 +187,13 @@ impl WebSockets {
         };
         let events = self.events(&connection.peer);
         let event = events.message(route_key, &ids::id(), text, &moment);
-        let begun = Instant::now();
         match lambda
             .invoke(function, event, Some(INTEGRATION_TIMEOUT))
             .await
         {
             Invocation::Answer(_) => {}
-            // A function's own, shorter timeout is a failed function.
-            Invocation::TimedOut if begun.elapsed() >= INTEGRATION_TIMEOUT => {
-                fail(frames::TIMED_OUT);
-            }
+            Invocation::Late => fail(frames::TIMED_OUT),
+            // Also a function's own, shorter timeout: that is a failed function.
             _ => fail(frames::INTERNAL),
         }
     }
