@@ -33,8 +33,8 @@ DynamoDB and Lambda have ports of their own, and the AWS CLI works with them:
       aws dynamodb list-tables --endpoint-url http://127.0.0.1:8083
 
 WHAT DIFFERS FROM AWS
-Signatures are not checked, but what a function may do is: its Policies hold as on AWS, and /_local/rights of Lambda's \
-port lists what was done. A failed asynchronous invocation is repeated twice as on AWS, but after --retry-delay \
+Signatures are not checked, but what a function may do is: its Policies hold as on AWS (without any it may do nothing, \
+with a Role everything), and /_local/rights of Lambda's port lists what was done. A failed asynchronous invocation is repeated twice as on AWS, but after --retry-delay \
 instead of one and two minutes. Secondary indexes are up to date at once.";
 
 /// Runs a WebSocket API, an HTTP API, their functions and tables on this machine, from the template that deploys them.

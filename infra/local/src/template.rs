@@ -63,7 +63,7 @@ pub struct Function {
     pub event_retries: u32,
     /// How the function's own URL invokes it, if it has one.
     pub url: Option<InvokeMode>,
-    /// What its policies allow; none if the template leaves that to policies that are not written out.
+    /// What its policies allow; none if the template leaves that to a role, or to policies that are not written out.
     pub rights: Option<Vec<Statement>>,
 }
 

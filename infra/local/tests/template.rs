@@ -81,6 +81,28 @@ fn tables_keep_keys_indexes_and_expiry_and_drop_how_they_are_billed() {
 }
 
 #[test]
+fn a_function_without_policies_may_do_nothing_unless_its_role_is_another_s() {
+    let statement = "{ Statement: [{ Effect: Allow, Action: dynamodb:GetItem, Resource: \"*\" }] }";
+    let read = |properties: &str| {
+        let text = format!(
+            "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: provided.al2023\n{properties}"
+        );
+        read(&text).unwrap().functions["F"]
+            .rights
+            .as_ref()
+            .map(Vec::len)
+    };
+    let role = "      Role: arn:aws:iam::123456789012:role/other\n";
+    let policies = format!("      Policies: {statement}\n");
+    let managed = "      Policies: [AmazonDynamoDBReadOnlyAccess]\n";
+    assert_eq!(read(""), Some(0));
+    assert_eq!(read(&policies), Some(1));
+    assert_eq!(read(role), None, "what it may do is said elsewhere");
+    assert_eq!(read(&format!("{role}{policies}")), None);
+    assert_eq!(read(managed), None);
+}
+
+#[test]
 fn parameters_override_defaults_and_are_checked() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
     let with = |name: &str, value: &str| {

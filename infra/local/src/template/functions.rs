@@ -10,7 +10,7 @@ use super::policies;
 use super::resources::Resource;
 use super::{ACCOUNT, Function, HttpRoute, InvokeMode, Schedule, Template};
 
-const HONOURED: [&str; 12] = [
+const HONOURED: [&str; 13] = [
     "Environment",
     "EventInvokeConfig",
     "Events",
@@ -21,12 +21,13 @@ const HONOURED: [&str; 12] = [
     "MemorySize",
     "Policies",
     "ReservedConcurrentExecutions",
+    "Role",
     "Runtime",
     "Timeout",
 ];
 
 /// Packaging and observation.
-const WITHOUT_EFFECT: [&str; 13] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "Architectures",
     "AutoPublishAlias",
     "CodeUri",
@@ -36,7 +37,6 @@ const WITHOUT_EFFECT: [&str; 13] = [
     "EphemeralStorage",
     "PermissionsBoundary",
     "ProvisionedConcurrencyConfig",
-    "Role",
     "RuntimeManagementConfig",
     "Tags",
     "Tracing",

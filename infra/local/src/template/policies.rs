@@ -6,14 +6,17 @@ use super::Statement;
 use super::intrinsics::scalar;
 use super::resources::Resource;
 
-/// The statements of a function's policies; none if it has no policies, or some that are not written out (a managed
-/// policy, a template of SAM's): what it may do cannot be told then.
+/// The statements of a function's policies; none if its role is another's, or some policies are not written out (a
+/// managed policy, a template of SAM's): what it may do cannot be told then. Without either it has SAM's own role, which
+/// may write logs and nothing else.
 pub(super) fn statements(resource: &Resource<'_>) -> Result<Option<Vec<Statement>>, String> {
-    let Some(policies) = resource.get("Policies")? else {
+    // Beside a role SAM takes no notice of policies. One that cannot be named here is a role all the same.
+    if resource.get("Role").map_or(true, |role| role.is_some()) {
         return Ok(None);
-    };
+    }
+    let policies = resource.get("Policies")?;
     let mut all = Vec::new();
-    for policy in list(&policies) {
+    for policy in policies.as_ref().map(list).into_iter().flatten() {
         let Some(statements) = policy.get("Statement") else {
             return Ok(None);
         };
