@@ -43,12 +43,13 @@ impl Schedules {
     ) -> Result<Self, ScheduleError> {
         let mut timers = JoinSet::new();
         for schedule in schedules {
-            let expression =
-                Expression::parse(&schedule.expression).map_err(|problem| ScheduleError {
-                    name: schedule.name.clone(),
-                    expression: schedule.expression.clone(),
-                    problem,
-                })?;
+            let of_rule = schedule.source == "aws.events";
+            let expression = Expression::parse(&schedule.expression, of_rule);
+            let expression = expression.map_err(|problem| ScheduleError {
+                name: schedule.name.clone(),
+                expression: schedule.expression.clone(),
+                problem,
+            })?;
             timers.spawn(keep(
                 expression,
                 schedule.clone(),
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_was_missed_in_sleep_is_not_made_up_for() {
-        let minutely = Expression::parse("rate(1 minute)").unwrap();
+        let minutely = Expression::parse("rate(1 minute)", true).unwrap();
         let at = |time: &str| time.parse::<Timestamp>().unwrap();
         let last = at("2026-01-31T12:00:00Z");
         let woken = at("2026-01-31T20:00:30Z");

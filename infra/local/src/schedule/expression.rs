@@ -20,8 +20,8 @@ pub(super) enum Expression {
 type Field = Option<Vec<i16>>;
 
 impl Expression {
-    /// Parses an expression as EventBridge has them.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses an expression as EventBridge has them: as its rules do, if `of_rule`, or its scheduler.
+    pub(super) fn parse(text: &str, of_rule: bool) -> Result<Self, String> {
         let inner = |kind: &str| {
             text.trim()
                 .strip_prefix(kind)?
@@ -29,7 +29,7 @@ impl Expression {
                 .strip_suffix(')')
         };
         match (inner("rate"), inner("cron")) {
-            (Some(rate), _) => parse_rate(rate),
+            (Some(rate), _) => parse_rate(rate, of_rule),
             (None, Some(cron)) => parse_cron(cron),
             (None, None) => Err("write rate(5 minutes) or cron(0 12 * * ? *)".to_owned()),
         }
@@ -54,7 +54,9 @@ impl Expression {
     }
 }
 
-fn parse_rate(text: &str) -> Result<Expression, String> {
+/// A rule takes `1 minute` and `5 minutes`, and neither `1 minutes` nor `5 minute` (EventBridge user guide, rate
+/// expressions); the scheduler does not mind.
+fn parse_rate(text: &str, of_rule: bool) -> Result<Expression, String> {
     let refused =
         || format!("`{text}` is no rate; write for example rate(1 minute) or rate(5 minutes)");
     let (number, unit) = text.trim().split_once(' ').ok_or_else(refused)?;
@@ -63,7 +65,14 @@ fn parse_rate(text: &str) -> Result<Expression, String> {
         .ok()
         .filter(|number| *number > 0)
         .ok_or_else(refused)?;
-    let minutes = match unit.trim().trim_end_matches('s') {
+    let unit = unit.trim();
+    let (singular, is_plural) = unit
+        .strip_suffix('s')
+        .map_or((unit, false), |singular| (singular, true));
+    if of_rule && is_plural == (number == 1) {
+        return Err(refused());
+    }
+    let minutes = match singular {
         "minute" => number,
         "hour" => number * 60,
         "day" => number * 24 * 60,
@@ -80,6 +89,13 @@ fn parse_cron(text: &str) -> Result<Expression, String> {
                 .to_owned(),
         );
     };
+    // "You must use a ? in the other" (EventBridge user guide, cron expressions): one of both fields says nothing.
+    if (*day == "?") == (*weekday == "?") {
+        return Err(
+            "one of day of month and day of week, and not both, is `?`: cron(0 12 * * ? *)"
+                .to_owned(),
+        );
+    }
     Ok(Expression::Cron(Box::new([
         parse_field(minute, 0, 59)?,
         parse_field(hour, 0, 23)?,
@@ -150,7 +166,7 @@ mod tests {
     use super::*;
 
     fn next(expression: &str, last: &str) -> String {
-        let expression = Expression::parse(expression).unwrap();
+        let expression = Expression::parse(expression, true).unwrap();
         expression.after(last.parse().unwrap()).unwrap().to_string()
     }
 
@@ -192,11 +208,27 @@ mod tests {
         for expression in [
             "rate(0 minutes)",
             "rate(1 week)",
+            "rate(1 minutes)",
+            "rate(5 minute)",
+            "rate(1 minutess)",
             "cron(* * * *)",
             "cron(0 0 L * ? *)",
+            "cron(0 12 * * * *)",
+            "cron(0 12 1 * 1 *)",
+            "cron(0 12 * * 1 *)",
+            "cron(0 12 ? * ? *)",
             "at(2026-01-01)",
         ] {
-            assert!(Expression::parse(expression).is_err(), "{expression}");
+            let parsed = Expression::parse(expression, true);
+            assert!(parsed.is_err(), "{expression}");
         }
+    }
+
+    #[test]
+    fn the_scheduler_does_not_mind_how_a_unit_is_written() {
+        for expression in ["rate(1 minutes)", "rate(5 minute)"] {
+            assert!(Expression::parse(expression, false).is_ok(), "{expression}");
+        }
+        assert!(Expression::parse("cron(0 12 * * * *)", false).is_err());
     }
 }
