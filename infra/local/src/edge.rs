@@ -37,7 +37,7 @@ impl Edge {
         if self.loopback && server::is_rebound(request.headers()) {
             return problem(
                 StatusCode::FORBIDDEN,
-                "This address answers only as localhost or 127.0.0.1; see --host for others.",
+                "This address answers only as localhost or a loopback address; see --host for others.",
             );
         }
         let path = request.uri().path();

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -149,9 +149,15 @@ pub fn is_loopback_authority(authority: &str) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => authority,
     };
-    ["localhost", "127.0.0.1", "[::1]"]
-        .iter()
-        .any(|loopback| name.eq_ignore_ascii_case(loopback))
+    let bracketed = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    // An address cannot resolve to another one: that takes a name.
+    let is_loopback = match bracketed {
+        Some(address) => address.parse().is_ok_and(|it: Ipv6Addr| it.is_loopback()),
+        None => name.parse().is_ok_and(|it: Ipv4Addr| it.is_loopback()),
+    };
+    is_loopback || name.eq_ignore_ascii_case("localhost")
 }
 
 #[cfg(test)]
@@ -164,6 +170,8 @@ mod tests {
             "localhost",
             "localhost:8080",
             "127.0.0.1:1",
+            "127.0.0.2:8080",
+            "127.1.2.3",
             "[::1]:8080",
             "[::1]",
             "LOCALHOST",
@@ -176,6 +184,9 @@ mod tests {
             "127.0.0.1.example.com",
             "",
             "10.0.0.1",
+            "127.0.0.2.example.com:8080",
+            "[::2]:8080",
+            "[127.0.0.1]",
         ] {
             assert!(!is_loopback_authority(no), "{no}");
         }
