@@ -236,8 +236,13 @@ impl Template {
         })?;
         // AWS_REGION moves the ARNs too, so that a developer's other tools agree with them.
         let region = std::env::var("AWS_REGION").unwrap_or_else(|_| "us-east-1".to_owned());
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let read = resources::read(&document, parameters, &region, dir);
+        // Stacks are looked for beside it, and it is known again among them.
+        let paths = [path.canonicalize().unwrap_or_else(|_| path.to_owned())];
+        let source = resources::Source {
+            document: &document,
+            paths: &paths,
+        };
+        let read = resources::read(source, parameters, &region);
         let mut template = read.map_err(|problem| TemplateError::Unsupported {
             path: path.to_owned(),
             place: yaml::place(&text, &problem.place),

@@ -284,6 +284,33 @@ fn what_cannot_be_honoured_is_named_with_its_line() {
 }
 
 #[test]
+fn a_stack_that_is_nested_in_itself_is_refused() {
+    let stack = |url: &str| {
+        format!(
+            "Resources:\n  Inner:\n    Type: AWS::CloudFormation::Stack\n    Properties: {{ TemplateURL: {url} }}\n"
+        )
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("template.yaml");
+    std::fs::create_dir(dir.path().join("nested")).unwrap();
+    std::fs::write(dir.path().join("nested/a.yaml"), stack("../template.yaml")).unwrap();
+    for (url, expected) in [
+        (
+            "template.yaml",
+            "line 2: Inner: the stack template.yaml is nested in itself",
+        ),
+        (
+            "nested/a.yaml",
+            "line 2: Inner: nested/a.yaml: line 2: Inner: the stack ../template.yaml is nested in itself",
+        ),
+    ] {
+        std::fs::write(&path, stack(url)).unwrap();
+        let error = Template::read(&path, &BTreeMap::new()).unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
+    }
+}
+
+#[test]
 fn what_only_aws_needs_is_passed_over() {
     let template =
         read("Resources:\n  Q: { Type: AWS::SQS::Queue }\n  A: { Type: AWS::CloudWatch::Alarm }\n")

@@ -1,7 +1,7 @@
 //! Walks the resources: honours what runs locally, knows what need not, refuses the rest.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -37,12 +37,19 @@ pub(super) struct Resource<'a> {
     pub(super) properties: Map<String, Value>,
 }
 
-/// Reads the parsed `document`; `dir` is its folder.
+/// A parsed template and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) document: &'a Value,
+    /// Its own path and those of the templates that it is nested in.
+    pub(super) paths: &'a [PathBuf],
+}
+
+/// Reads a template.
 pub(super) fn read(
-    document: &Value,
+    source: Source<'_>,
     parameters: &BTreeMap<String, String>,
     region: &str,
-    dir: &Path,
 ) -> Result<Template, Problem> {
     let mut template = Template {
         region: region.to_owned(),
@@ -53,17 +60,17 @@ pub(super) fn read(
         tables: Vec::new(),
         schedules: Vec::new(),
     };
-    read_into(&mut template, document, parameters, dir)?;
+    read_into(&mut template, source, parameters)?;
     Ok(template)
 }
 
-/// Adds what is in `document` to what has been read.
+/// Adds what is in `source` to what has been read.
 fn read_into(
     template: &mut Template,
-    document: &Value,
+    source: Source<'_>,
     parameters: &BTreeMap<String, String>,
-    dir: &Path,
 ) -> Result<(), Problem> {
+    let document = source.document;
     let region = template.region.clone();
     let at = |place: &str| {
         let place = place.to_owned();
@@ -79,20 +86,29 @@ fn read_into(
         .iter()
         .partition(|(_, resource)| resource_type(resource) == "AWS::Serverless::Function");
     for (id, resource) in function_resources.into_iter().chain(others) {
-        add(template, document, &scope, id, resource, dir).map_err(at(id))?;
+        add(template, source, &scope, id, resource).map_err(at(id))?;
     }
     Ok(())
 }
 
 /// The resources of a stack in this one, if its template is a file beside this one.
-fn add_stack(template: &mut Template, resource: &Resource<'_>, dir: &Path) -> Result<(), String> {
+fn add_stack(
+    template: &mut Template,
+    resource: &Resource<'_>,
+    within: &[PathBuf],
+) -> Result<(), String> {
     let url = resource
         .text("TemplateURL")?
         .ok_or("it has no TemplateURL")?;
     if url.contains("://") {
         return Ok(());
     }
-    let path = dir.join(&url);
+    let dir = within.first().and_then(|path| path.parent());
+    let path = std::fs::canonicalize(dir.unwrap_or(Path::new(".")).join(&url))
+        .map_err(|error| format!("{url}: {error}"))?;
+    if within.contains(&path) {
+        return Err(format!("the stack {url} is nested in itself"));
+    }
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{url}: {error}"))?;
     let document = yaml::parse(&text).map_err(|error| format!("{url}: {error}"))?;
     let parameters = resource.get("Parameters")?;
@@ -102,8 +118,12 @@ fn add_stack(template: &mut Template, resource: &Resource<'_>, dir: &Path) -> Re
         .flatten()
         .filter_map(|(name, value)| Some((name.clone(), scalar(value)?)))
         .collect();
-    let dir = path.parent().unwrap_or(dir);
-    read_into(template, &document, &parameters, dir).map_err(|problem| {
+    let paths = [&[path], within].concat();
+    let source = Source {
+        document: &document,
+        paths: &paths,
+    };
+    read_into(template, source, &parameters).map_err(|problem| {
         format!(
             "{url}: {}: {}",
             yaml::place(&text, &problem.place),
@@ -114,11 +134,10 @@ fn add_stack(template: &mut Template, resource: &Resource<'_>, dir: &Path) -> Re
 
 fn add(
     template: &mut Template,
-    document: &Value,
+    source: Source<'_>,
     scope: &Scope<'_>,
     id: &str,
     resource: &Value,
-    dir: &Path,
 ) -> Result<(), String> {
     if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
         && !scope.holds(condition)?
@@ -128,7 +147,7 @@ fn add(
     let kind = resource_type(resource);
     let globals = kind
         .strip_prefix("AWS::Serverless::")
-        .and_then(|section| document.get("Globals")?.get(section));
+        .and_then(|section| source.document.get("Globals")?.get(section));
     let mut properties = globals
         .cloned()
         .unwrap_or_else(|| Value::Object(Map::new()));
@@ -148,7 +167,7 @@ fn add(
         "AWS::Serverless::Function" => functions::add(template, &resource),
         "AWS::Serverless::WebSocketApi" => apis::add_web_socket(template, &resource),
         "AWS::Serverless::HttpApi" => apis::check_http(&resource),
-        "AWS::CloudFormation::Stack" => add_stack(template, &resource, dir),
+        "AWS::CloudFormation::Stack" => add_stack(template, &resource, source.paths),
         "AWS::CloudFront::Distribution" => distribution::add(template, &resource),
         "AWS::DynamoDB::Table" => tables::add(template, &resource),
         _ if NOT_NEEDED_LOCALLY
