@@ -88,7 +88,7 @@ pub struct Options {
     #[arg(long, value_name = "PORT")]
     pub dynamodb_port: Option<u16>,
 
-    /// When everything can serve, write its URLs as JSON to this file; it is removed at the end
+    /// When everything can serve, write its URLs as JSON to this file; it is removed at the start and at the end
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 

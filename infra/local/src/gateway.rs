@@ -100,6 +100,8 @@ impl Gateway {
         // First what should not cost a build to find out: a port that is taken, a database that is not there.
         ready_file_has_a_folder(options)?;
         let ports = Ports::listen(options).await?;
+        // Not before the ports are known to be free: it may be another gateway's, which runs.
+        remove_stale_ready_file(options)?;
         database_answers(options).await?;
         let engine = start_engine(options, &template, &faults, &rights).await?;
         let dynamodb_url = match (&engine, &options.dynamodb_endpoint) {
@@ -250,6 +252,20 @@ fn ready_file_has_a_folder(options: &Options) -> Result<(), StartError> {
         path: path.clone(),
         source: io::Error::other(format!("there is no folder {}", folder.display())),
     })
+}
+
+/// What a gateway that was killed left behind would be taken for this one's.
+fn remove_stale_ready_file(options: &Options) -> Result<(), StartError> {
+    let Some(path) = &options.ready_file else {
+        return Ok(());
+    };
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StartError::ReadyFile {
+            path: path.clone(),
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Somebody listens at the endpoint that was named.

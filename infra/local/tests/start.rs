@@ -33,3 +33,22 @@ async fn a_ready_file_without_a_folder_is_named() {
         "cannot write the ready file /no-such-folder/urls: there is no folder /no-such-folder"
     );
 }
+
+#[tokio::test]
+async fn a_ready_file_of_before_is_removed_but_not_another_gateway_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("urls");
+    std::fs::write(&path, "{}").unwrap();
+    let ready_file = ["--ready-file", path.to_str().unwrap()];
+
+    // A gateway runs already: its port is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let said = refusal(&[&ready_file[..], &["--lambda-port", &port]].concat()).await;
+    assert!(said.contains(&port), "{said}");
+    assert!(path.exists());
+
+    let said = refusal(&[&ready_file[..], &["--dynamodb-endpoint", "nowhere"]].concat()).await;
+    assert!(said.contains("nobody answers"), "{said}");
+    assert!(!path.exists());
+}
