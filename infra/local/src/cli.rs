@@ -64,7 +64,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", conflicts_with = "dynamodb_endpoint")]
     pub data: Option<PathBuf>,
 
-    /// Use the DynamoDB at this URL, which has the template's tables, instead of the embedded one
+    /// Use the DynamoDB at this URL, which has the template's tables, instead of the embedded one; no faults of DynamoDB's then
     #[arg(long, value_name = "URL")]
     pub dynamodb_endpoint: Option<String>,
 
@@ -85,7 +85,7 @@ pub struct Options {
     pub lambda_port: Option<u16>,
 
     /// The port of DynamoDB [default: public port + 3]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", conflicts_with = "dynamodb_endpoint")]
     pub dynamodb_port: Option<u16>,
 
     /// When everything can serve, write its URLs as JSON to this file; it is removed at the start and at the end
@@ -249,6 +249,17 @@ mod tests {
         assert!(!options.tells_leaving());
         assert_eq!(options.template(), Path::new("template.yaml"));
         assert!(parse(&["--sockjs-conformance", "--template", "x"]).is_err());
+    }
+
+    #[test]
+    fn what_is_for_the_embedded_database_is_refused_beside_another() {
+        let other = ["--dynamodb-endpoint", "http://127.0.0.1:8000"];
+        for own in [["--dynamodb-port", "8000"], ["--data", "folder"]] {
+            let refusal = parse(&[other, own].concat()).unwrap_err().to_string();
+            for name in [other[0], own[0]] {
+                assert!(refusal.contains(name), "{refusal}");
+            }
+        }
     }
 
     #[test]

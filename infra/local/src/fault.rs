@@ -56,6 +56,18 @@ impl Kind {
         self.texts().0
     }
 
+    /// Whether it happens in DynamoDB.
+    #[must_use]
+    pub fn is_of_dynamodb(self) -> bool {
+        matches!(
+            self,
+            Self::DelayDynamodb
+                | Self::FailDynamodb
+                | Self::LoseDynamodbReply
+                | Self::ConflictDynamodb
+        )
+    }
+
     /// One line for the help.
     #[must_use]
     pub fn help(self) -> &'static str {

@@ -78,6 +78,10 @@ pub enum StartError {
         "nobody answers at {0}, where --dynamodb-endpoint says that DynamoDB is: start it first, or leave the option out"
     )]
     Database(String),
+    #[error(
+        "--fault {0} strikes in the embedded DynamoDB only: leave out either it or --dynamodb-endpoint"
+    )]
+    Fault(&'static str),
     #[error("cannot write the ready file {path}: {source}", path = .path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
     #[error("cannot tell the address of a listener: {0}")]
@@ -98,6 +102,7 @@ impl Gateway {
         let metrics = Metrics::default();
 
         // First what should not cost a build to find out: a port that is taken, a database that is not there.
+        faults_can_strike(options)?;
         ready_file_has_a_folder(options)?;
         let ports = Ports::listen(options).await?;
         // Not before the ports are known to be free: it may be another gateway's, which runs.
@@ -264,6 +269,20 @@ fn remove_stale_ready_file(options: &Options) -> Result<(), StartError> {
             path: path.clone(),
             source,
         }),
+        _ => Ok(()),
+    }
+}
+
+/// Faults of DynamoDB strike in the embedded one alone.
+fn faults_can_strike(options: &Options) -> Result<(), StartError> {
+    let theirs = options
+        .faults
+        .iter()
+        .find(|fault| fault.kind.is_of_dynamodb());
+    match theirs {
+        Some(fault) if options.dynamodb_endpoint.is_some() => {
+            Err(StartError::Fault(fault.kind.name()))
+        }
         _ => Ok(()),
     }
 }

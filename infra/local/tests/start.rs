@@ -35,6 +35,28 @@ async fn a_ready_file_without_a_folder_is_named() {
 }
 
 #[tokio::test]
+async fn a_fault_that_could_not_strike_is_refused() {
+    let elsewhere = ["--dynamodb-endpoint", "nowhere", "--fault"];
+    for kind in [
+        "delay-dynamodb",
+        "fail-dynamodb",
+        "lose-dynamodb-reply",
+        "conflict-dynamodb",
+    ] {
+        let fault = format!("{kind}=0.1");
+        let refusal = refusal(&[&elsewhere[..], &[fault.as_str()]].concat()).await;
+        assert_eq!(
+            refusal,
+            format!(
+                "--fault {kind} strikes in the embedded DynamoDB only: leave out either it or --dynamodb-endpoint"
+            )
+        );
+    }
+    let refusal = refusal(&[&elsewhere[..], &["hang-post=0.1"]].concat()).await;
+    assert!(refusal.contains("nobody answers"), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_ready_file_of_before_is_removed_but_not_another_gateway_s() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("urls");
