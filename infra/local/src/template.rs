@@ -3,6 +3,7 @@
 mod apis;
 mod conditions;
 mod distribution;
+mod events;
 mod functions;
 mod intrinsics;
 mod policies;

@@ -234,10 +234,63 @@ Resources:
 }
 
 #[test]
+fn what_events_and_apis_may_say_is_taken() {
+    let template = read(
+        r#"
+Globals: { HttpApi: { Auth: { DefaultAuthorizer: AWS_IAM, EnableIamAuthorizer: true } } }
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: provided.al2023
+      Events:
+        A: { Type: HttpApi, Properties: { Method: get, Path: /v1/a, PayloadFormatVersion: "2.0", Auth: { Authorizer: NONE } } }
+        B: { Type: HttpApi, Properties: { Method: get, Path: /v1/b, PayloadFormatVersion: 2.0, RouteSettings: { ThrottlingRateLimit: 1 } } }
+        C: { Type: HttpApi }
+        D:
+          Type: ScheduleV2
+          Properties:
+            ScheduleExpression: rate(1 hour)
+            ScheduleExpressionTimezone: UTC
+            FlexibleTimeWindow: { Mode: "OFF" }
+            RetryPolicy: { MaximumRetryAttempts: 1 }
+        E: { Type: Schedule, Properties: { Schedule: rate(1 hour), Name: hourly, Enabled: true } }
+"#,
+    )
+    .unwrap();
+    let routes = template.http_routes.iter();
+    let routes: Vec<_> = routes
+        .map(|route| (route.method.as_str(), route.path.as_str()))
+        .collect();
+    assert_eq!(
+        routes,
+        [("GET", "/v1/a"), ("GET", "/v1/b"), ("ANY", "$default")]
+    );
+    assert_eq!(template.schedules.len(), 2);
+}
+
+#[test]
 fn what_cannot_be_honoured_is_named_with_its_line() {
     let function = |property: &str| {
         format!(
             "Resources:\n  Hello:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: provided.al2023\n      {property}\n"
+        )
+    };
+    let event = |kind: &str, properties: &str| {
+        function(&format!(
+            "Events: {{ E: {{ Type: {kind}, Properties: {{ {properties} }} }} }}"
+        ))
+    };
+    let route = |property: &str| event("HttpApi", property);
+    let timer = |property: &str| {
+        event(
+            "ScheduleV2",
+            &format!("ScheduleExpression: rate(1 day), {property}"),
+        )
+    };
+    let api = |property: &str| {
+        format!(
+            "Resources:\n  Api:\n    Type: AWS::Serverless::HttpApi\n    Properties: {{ {property} }}\n"
         )
     };
     for (text, expected) in [
@@ -264,6 +317,55 @@ fn what_cannot_be_honoured_is_named_with_its_line() {
         (
             function("Environment: { Variables: { A: !Select [1, [a]] } }"),
             "there is no element 1",
+        ),
+        (
+            route("PayloadFormatVersion: '1.0'"),
+            "line 2: Hello: event E: the local gateway has events of PayloadFormatVersion 2.0 alone, not 1.0",
+        ),
+        (
+            route("TimeoutInMillis: 100"),
+            "cannot honour its property TimeoutInMillis",
+        ),
+        (
+            route("Auth: { Authorizer: Mine }"),
+            "cannot stand in for the authorizer Mine",
+        ),
+        (
+            route("Auth: { AuthorizationScopes: [a] }"),
+            "cannot honour AuthorizationScopes of its Auth",
+        ),
+        (
+            timer("ScheduleExpressionTimezone: Europe/Berlin"),
+            "keeps schedules in UTC alone, not in Europe/Berlin",
+        ),
+        (
+            timer("EndDate: '2030-01-01T00:00:00Z'"),
+            "cannot honour its property EndDate",
+        ),
+        (
+            function(
+                "Events: { E: { Type: Schedule, Properties: { Schedule: rate(1 day), Zone: UTC } } }",
+            ),
+            "cannot honour its property Zone",
+        ),
+        (
+            api("CorsConfiguration: true"),
+            "line 2: Api: the local gateway cannot honour its property CorsConfiguration",
+        ),
+        (
+            api("Auth: { Authorizers: { Mine: { JwtConfiguration: {} } } }"),
+            "cannot honour Authorizers of its Auth",
+        ),
+        (
+            api("Auth: { DefaultAuthorizer: Mine }"),
+            "cannot stand in for the authorizer Mine",
+        ),
+        (
+            format!(
+                "Globals: {{ HttpApi: {{ CorsConfiguration: true }} }}\n{}",
+                route("Path: /v1")
+            ),
+            "Globals: the local gateway cannot honour its property CorsConfiguration",
         ),
         (function("FunctionName: !Ref Hello"), "in a circle"),
         (function("Timeout: soon"), "`soon` is no number"),

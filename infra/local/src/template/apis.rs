@@ -64,11 +64,9 @@ pub(super) fn add_web_socket(
 /// Accepts an HTTP API whose routes stand at the functions.
 pub(super) fn check_http(resource: &Resource<'_>) -> Result<(), String> {
     resource.allow(
-        &["StageName"],
+        &["Auth", "StageName"],
         &[
             "AccessLogSettings",
-            "Auth",
-            "CorsConfiguration",
             "DefaultRouteSettings",
             "Description",
             "DisableExecuteApiEndpoint",
@@ -78,7 +76,30 @@ pub(super) fn check_http(resource: &Resource<'_>) -> Result<(), String> {
             "RouteSettings",
             "Tags",
         ],
-    )
+    )?;
+    match resource.get("Auth")? {
+        Some(auth) => check_auth(&auth, "DefaultAuthorizer", &["EnableIamAuthorizer"]),
+        None => Ok(()),
+    }
+}
+
+/// Accepts what says that an HTTP API is signed for or open, which here is the same; `authorizer` is where it says which.
+pub(super) fn check_auth(auth: &Value, authorizer: &str, others: &[&str]) -> Result<(), String> {
+    let properties = auth.as_object().ok_or("its Auth is no mapping")?;
+    for (name, value) in properties {
+        if name != authorizer && !others.contains(&name.as_str()) {
+            return Err(format!(
+                "the local gateway cannot honour {name} of its Auth"
+            ));
+        }
+        let who = scalar(value).unwrap_or_default();
+        if name == authorizer && who != "AWS_IAM" && who != "NONE" {
+            return Err(format!(
+                "the local gateway cannot stand in for the authorizer {who}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Scope<'_> {

@@ -1,4 +1,4 @@
-//! `AWS::Serverless::Function` and its events.
+//! `AWS::Serverless::Function`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::intrinsics::scalar;
-use super::policies;
 use super::resources::Resource;
-use super::{ACCOUNT, Function, HttpRoute, InvokeMode, Schedule, Template};
+use super::{ACCOUNT, Function, InvokeMode, Template, events, policies};
 
 const HONOURED: [&str; 13] = [
     "Environment",
@@ -73,7 +72,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
     if let Some(events) = resource.get("Events")? {
         let events = events.as_object().ok_or("its Events are no mapping")?;
         for (name, event) in events {
-            add_event(template, resource, name, event)
+            events::add(template, resource, name, event)
                 .map_err(|problem| format!("event {name}: {problem}"))?;
         }
     }
@@ -138,57 +137,4 @@ fn event_retries(resource: &Resource<'_>) -> Result<u32, String> {
             .parse()
             .map_err(|_| format!("MaximumRetryAttempts: `{text}` is no number")),
     }
-}
-
-fn add_event(
-    template: &mut Template,
-    resource: &Resource<'_>,
-    name: &str,
-    event: &Value,
-) -> Result<(), String> {
-    let kind = event
-        .get("Type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let property = |name: &str| {
-        event
-            .get("Properties")
-            .and_then(|properties| properties.get(name))
-    };
-    let text = |name: &str| property(name).and_then(scalar);
-    let schedule = |expression: &str, source: &'static str| -> Result<Schedule, String> {
-        Ok(Schedule {
-            name: name.to_owned(),
-            function: resource.id.to_owned(),
-            expression: text(expression).ok_or_else(|| format!("it has no {expression}"))?,
-            input: text("Input"),
-            source,
-        })
-    };
-    match kind {
-        "HttpApi" => {
-            let api_id =
-                text("ApiId").unwrap_or_else(|| resource.scope.http_api_id("ServerlessHttpApi"));
-            template.http_routes.push(HttpRoute {
-                method: text("Method")
-                    .map_or_else(|| "ANY".to_owned(), |method| method.to_uppercase()),
-                path: text("Path").unwrap_or_else(|| "$default".to_owned()),
-                function: resource.id.to_owned(),
-                stage: resource.scope.http_api_stage(&api_id)?,
-                api_id,
-            });
-        }
-        "Schedule" if text("Enabled").as_deref() == Some("false") => {}
-        "Schedule" | "ScheduleV2" if text("State").as_deref() == Some("DISABLED") => {}
-        "Schedule" => template.schedules.push(schedule("Schedule", "aws.events")?),
-        "ScheduleV2" => template
-            .schedules
-            .push(schedule("ScheduleExpression", "aws.scheduler")?),
-        _ => {
-            return Err(format!(
-                "the local gateway cannot stand in for events of type `{kind}`"
-            ));
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::intrinsics::{Scope, resource_type, scalar};
 use super::{Template, apis, distribution, functions, tables, yaml};
@@ -20,6 +20,8 @@ const NOT_NEEDED_LOCALLY: [&str; 8] = [
     "AWS::SQS::Queue",
     "AWS::SecretsManager::Secret",
 ];
+
+const HTTP_API: &str = "AWS::Serverless::HttpApi";
 
 /// What is wrong, and with which logical id.
 #[derive(Debug)]
@@ -87,6 +89,12 @@ fn read_into(
         .partition(|(_, resource)| resource_type(resource) == "AWS::Serverless::Function");
     for (id, resource) in function_resources.into_iter().chain(others) {
         add(template, source, &scope, id, resource).map_err(at(id))?;
+    }
+    // SAM makes an API by itself for events that name none: what it is like stands in Globals alone.
+    let is_http_api = |resource: &Value| resource_type(resource) == HTTP_API;
+    if !resources.values().any(is_http_api) {
+        let implicit = json!({ "Type": HTTP_API });
+        add(template, source, &scope, "ServerlessHttpApi", &implicit).map_err(at("Globals"))?;
     }
     Ok(())
 }
@@ -166,7 +174,7 @@ fn add(
     match kind {
         "AWS::Serverless::Function" => functions::add(template, &resource),
         "AWS::Serverless::WebSocketApi" => apis::add_web_socket(template, &resource),
-        "AWS::Serverless::HttpApi" => apis::check_http(&resource),
+        HTTP_API => apis::check_http(&resource),
         "AWS::CloudFormation::Stack" => add_stack(template, &resource, source.paths),
         "AWS::CloudFront::Distribution" => distribution::add(template, &resource),
         "AWS::DynamoDB::Table" => tables::add(template, &resource),
