@@ -108,7 +108,7 @@ pub struct Options {
     #[arg(long)]
     pub in_order: bool,
 
-    /// The most instances of one function; further invocations wait
+    /// The most instances of one function; further invocations wait, and once a function's have waited for a second it is said
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
     pub max_instances: usize,
 

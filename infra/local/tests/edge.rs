@@ -8,7 +8,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use common::{Gateway, connect_to, connection_id, http, try_http};
+use common::{Gateway, connect_to, connection_id, eventually, http, try_http};
 use serde_json::json;
 
 #[tokio::test]
@@ -118,6 +118,31 @@ async fn a_function_that_passes_its_own_timeout_has_failed() {
     );
     let refused = gateway.try_connect("token=alice&hang=1", &[]).await;
     assert_eq!(common::handshake_status(refused), 502);
+}
+
+#[test]
+fn that_invocations_wait_for_an_instance_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("said");
+    let template = common::template(dir.path());
+    fs::write(dir.path().join("template.yaml"), template).unwrap();
+    let mut command = common::command(dir.path());
+    command
+        .args(["--max-instances", "1"])
+        .stderr(fs::File::create(&path).unwrap());
+    let gateway = Gateway::spawn(&mut command, dir);
+    for _ in 0..4 {
+        let url = format!("{}/hang", gateway.url("api"));
+        // It is answered when the gateway ends, if at all.
+        std::thread::spawn(move || try_http("GET", &url, &[], b""));
+    }
+    let expected = "[fixture_function] invocations of Fixture wait because all its instances are busy; \
+                    --max-instances is how many it may have";
+    let said = eventually("it is said", || {
+        let said = fs::read_to_string(&path).unwrap();
+        said.contains(expected).then_some(said)
+    });
+    assert_eq!(said.matches("--max-instances").count(), 1, "{said}");
 }
 
 #[tokio::test]

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::census::Census;
 use super::instance::{Instance, Outcome};
@@ -14,6 +18,9 @@ use super::{Invocation, LambdaOptions, output, process};
 use crate::fault::Faults;
 use crate::metrics::Metrics;
 use crate::template::Function;
+
+/// An invocation that waits longer than this for a place is worth a word.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One function with its instances.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub(super) struct Pool {
     /// Permits are for invocations; an instance starts only with a permit and no free place, so they bound both.
     permits: Semaphore,
     waits: bool,
+    /// Whether the developer knows that invocations wait.
+    told: AtomicBool,
     /// The places of each instance.
     concurrency: usize,
     /// An instance once for each free place. The last to become free is the first to be used again: the fewest stay warm.
@@ -66,6 +75,7 @@ impl Pool {
             faults: options.faults.clone(),
             permits: Semaphore::new(places.min(Semaphore::MAX_PERMITS)),
             waits: function.reserved_concurrency.is_none(),
+            told: AtomicBool::new(false),
             concurrency,
             free: Mutex::default(),
             live: Mutex::default(),
@@ -88,16 +98,7 @@ impl Pool {
         request_id: &str,
         sink: Option<Sink>,
     ) -> Invocation {
-        let permit = if self.waits {
-            self.permits.acquire().await
-        } else {
-            match self.permits.try_acquire() {
-                Ok(permit) => Ok(permit),
-                Err(_) => return Invocation::Throttled,
-            }
-        };
-        // The semaphore is never closed.
-        let Ok(_permit) = permit else {
+        let Some(_permit) = self.permit().await else {
             return Invocation::Throttled;
         };
         loop {
@@ -134,6 +135,36 @@ impl Pool {
                 // It died before it took the payload: nothing happened yet, so another may have it.
                 Outcome::NotTaken => {}
             }
+        }
+    }
+
+    /// Leave to run an invocation; none if it is throttled.
+    async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.waits {
+            return self.permits.try_acquire().ok();
+        }
+        let mut permit = pin!(self.permits.acquire());
+        let permit = match timeout(PATIENCE, &mut permit).await {
+            Ok(permit) => permit,
+            Err(_) => {
+                self.tell_of_waiting();
+                permit.await
+            }
+        };
+        // The semaphore is never closed.
+        permit.ok()
+    }
+
+    /// Says once that invocations wait, which looks like a function that is slow.
+    fn tell_of_waiting(&self) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            output::note(
+                &self.function.binary,
+                &format!(
+                    "invocations of {} wait because all its instances are busy; --max-instances is how many it may have",
+                    self.function.id
+                ),
+            );
         }
     }
 

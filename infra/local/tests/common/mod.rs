@@ -92,7 +92,12 @@ impl Gateway {
     pub(crate) fn start_with(arguments: &[&str], template: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("template.yaml"), template(dir.path())).unwrap();
-        let process = command(dir.path()).args(arguments).spawn().unwrap();
+        Self::spawn(command(dir.path()).args(arguments), dir)
+    }
+
+    /// Starts a gateway by a command of the test's own, in its folder.
+    pub(crate) fn spawn(command: &mut Command, dir: TempDir) -> Self {
+        let process = command.spawn().unwrap();
         let mut gateway = Self {
             process,
             dir,
