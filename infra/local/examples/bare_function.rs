@@ -69,6 +69,13 @@ fn act(payload: &Value, request_id: &str, deadline: &str) -> Result<Value, Value
                 std::env::vars().map(|(k, v)| (k, v.into())).collect();
             return Ok(Value::Object(variables));
         }
+        "folder" => {
+            return Ok(std::env::current_dir()
+                .unwrap_or_default()
+                .display()
+                .to_string()
+                .into());
+        }
         "answer" => return Ok(payload.get("with").cloned().unwrap_or_default()),
         _ => {}
     }

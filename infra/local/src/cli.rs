@@ -52,7 +52,8 @@ pub struct Options {
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub parameters: Vec<(String, String)>,
 
-    /// Ready-made functions, `DIR/BINARY` or `DIR/BINARY/bootstrap`, instead of building them
+    /// Ready-made functions, `DIR/BINARY` or `DIR/BINARY/bootstrap`, instead of building them. A function runs in the folder of its
+    /// executable, which is $LAMBDA_TASK_ROOT
     #[arg(long, value_name = "DIR", conflicts_with = "release")]
     pub functions: Option<PathBuf>,
 

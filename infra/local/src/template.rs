@@ -52,6 +52,8 @@ pub struct Function {
     pub arn: String,
     /// The cargo binary that is its code.
     pub binary: String,
+    /// What the template calls its handler; nothing here depends on it.
+    pub handler: String,
     /// After this long an invocation is ended and its instance killed.
     pub timeout: Duration,
     /// Memory in MB; told to the function, not enforced.

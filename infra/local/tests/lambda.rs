@@ -377,6 +377,10 @@ async fn a_function_finds_lambda_s_variables_and_not_the_gateway_s() {
         })
         .await;
         let variables = setup.answer(json!({ "do": "environment" })).await;
+        let folder = json!(fixture().parent().unwrap());
+        assert_eq!(variables["LAMBDA_TASK_ROOT"], folder);
+        assert_eq!(setup.answer(json!({ "do": "folder" })).await, folder);
+        assert_eq!(variables["_HANDLER"], "bootstrap");
         assert_eq!(variables["AWS_LAMBDA_FUNCTION_NAME"], "messaging-F");
         assert_eq!(variables["AWS_LAMBDA_FUNCTION_VERSION"], "$LATEST");
         assert_eq!(variables["AWS_ENDPOINT_URL_LAMBDA"], setup.lambda.url());
@@ -519,6 +523,7 @@ async fn setup(change: impl FnOnce(&mut LambdaOptions)) -> Setup {
         name: "messaging-F".to_owned(),
         arn: "arn:aws:lambda:us-east-1:123456789012:function:messaging-F".to_owned(),
         binary: "fixture".to_owned(),
+        handler: "bootstrap".to_owned(),
         timeout: Duration::from_secs(30),
         memory_mb: 128,
         environment: BTreeMap::new(),

@@ -47,6 +47,7 @@ pub(super) fn variables(
             &format!("/aws/lambda/{}", function.name),
         ),
         ("TZ", ":UTC"),
+        ("_HANDLER", &function.handler),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let own = function.environment.iter().map(|(name, value)| {
@@ -86,6 +87,7 @@ mod tests {
             name: "messaging-F".to_owned(),
             arn: String::new(),
             binary: "f".to_owned(),
+            handler: "bootstrap".to_owned(),
             timeout: Duration::from_secs(3),
             memory_mb: 128,
             environment: BTreeMap::from([("ENDPOINT".to_owned(), aws.to_owned())]),
@@ -114,6 +116,7 @@ mod tests {
             .collect();
         assert_eq!(variables["ENDPOINT"], "http://127.0.0.1:3001/prod");
         assert_eq!(variables["AWS_LAMBDA_FUNCTION_NAME"], "messaging-F");
+        assert_eq!(variables["_HANDLER"], "bootstrap");
         assert_eq!(
             variables["AWS_ENDPOINT_URL_LAMBDA"],
             "http://127.0.0.1:3002"

@@ -43,7 +43,7 @@ pub struct Lambda {
 pub struct LambdaOptions {
     /// Functions by logical id.
     pub functions: BTreeMap<String, Function>,
-    /// The executable of each `Function::binary`.
+    /// The executable of each `Function::binary`, by its absolute path: its folder is where it runs.
     pub executables: BTreeMap<String, PathBuf>,
     /// The region the functions are told.
     pub region: String,

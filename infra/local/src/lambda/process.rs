@@ -48,11 +48,15 @@ pub(super) fn start(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+    // A function's code lies where it begins to run.
+    let folder = executable.parent().unwrap_or(Path::new("/"));
     let child = Command::new(executable)
+        .current_dir(folder)
         .env_clear()
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .env("AWS_LAMBDA_RUNTIME_API", listener.local_addr()?.to_string())
         .env("AWS_LAMBDA_LOG_STREAM_NAME", log_stream(id))
+        .env("LAMBDA_TASK_ROOT", folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -58,6 +58,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
         arn: format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{name}"),
         name,
         binary: binary(resource),
+        handler: resource.text("Handler")?.unwrap_or_default(),
         // Lambda's own defaults, where neither the function nor Globals say otherwise: 3 s and 128 MB.
         timeout: Duration::from_secs(resource.number("Timeout")?.unwrap_or(3).into()),
         memory_mb: resource.number("MemorySize")?.unwrap_or(128),
