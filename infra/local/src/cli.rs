@@ -27,7 +27,9 @@ EXAMPLES
 
 WHAT IS WHERE
 The public port (--port) has the console page at /, the HTTP API under /v1/ and, for everything else, the template's \
-CloudFront distribution: SockJS at /messaging, the raw WebSocket at /messaging/websocket. Its /metrics are what the \
+CloudFront distribution: SockJS at /messaging, the raw WebSocket at /messaging/websocket. A template without a distribution \
+has the raw WebSocket there all the same, and its HTTP API may have routes beside /v1/: they come first, but for $default \
+and /{proxy+}, which come last. The port's /metrics are what the \
 functions measured, for Prometheus. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on AWS. \
 DynamoDB and Lambda have ports of their own, and the AWS CLI works with them:
       aws dynamodb list-tables --endpoint-url http://127.0.0.1:8083

@@ -3,9 +3,10 @@
 mod event;
 mod script;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 
@@ -109,14 +110,30 @@ impl Distribution {
         }))
     }
 
+    /// Whether who asks for a WebSocket at `path` gets to the WebSocket API.
+    #[must_use]
+    pub fn leads_to_stage(&self, path: &str) -> bool {
+        let asked = Request::get(path)
+            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .body(());
+        let behaviour = self.behaviour(path);
+        behaviour.zip(asked.ok()).is_some_and(|(behaviour, asked)| {
+            let (parts, ()) = asked.into_parts();
+            let verdict = behaviour.verdict(parts, Ipv4Addr::LOCALHOST.into());
+            matches!(verdict, Ok(Verdict::Forward(parts)) if behaviour.origin.is_stage_at(parts.uri.path()))
+        })
+    }
+
+    fn behaviour(&self, path: &str) -> Option<&Behaviour> {
+        self.behaviours
+            .iter()
+            .find(|behaviour| matches(behaviour.pattern.as_bytes(), path.as_bytes()))
+    }
+
     /// Answers a request.
     pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
-        let path = request.uri().path();
-        let behaviour = self
-            .behaviours
-            .iter()
-            .find(|behaviour| matches(behaviour.pattern.as_bytes(), path.as_bytes()));
-        match behaviour {
+        match self.behaviour(request.uri().path()) {
             Some(behaviour) => behaviour.answer(request, source).await,
             // The default takes every path.
             None => server::empty(StatusCode::NOT_FOUND),
@@ -134,17 +151,7 @@ impl Behaviour {
         {
             return server::empty(StatusCode::FORBIDDEN);
         }
-        let Some(script) = &self.script else {
-            return self
-                .origin
-                .answer(Request::from_parts(parts, body), source)
-                .await;
-        };
-        let event = event::encode(&parts, source);
-        let verdict = script
-            .run(&event)
-            .and_then(|result| event::decode(&result, parts));
-        match verdict {
+        match self.verdict(parts, source) {
             Ok(Verdict::Answer(answer)) => answer,
             Ok(Verdict::Forward(parts)) => {
                 self.origin
@@ -162,9 +169,24 @@ impl Behaviour {
             }
         }
     }
+
+    /// What its viewer-request function makes of a request; without one it goes on as it is.
+    fn verdict(&self, parts: Parts, source: IpAddr) -> Result<Verdict, String> {
+        let Some(script) = &self.script else {
+            return Ok(Verdict::Forward(Box::new(parts)));
+        };
+        let result = script.run(&event::encode(&parts, source))?;
+        event::decode(&result, parts)
+    }
 }
 
 impl Origin {
+    /// Whether it is the WebSocket API's stage for a request of this path.
+    fn is_stage_at(&self, path: &str) -> bool {
+        let path = format!("{}{path}", self.path);
+        matches!(&self.part, Part::Stage(sockets) if sockets.is_at(&path))
+    }
+
     fn new(origin: &template::Origin, part: Part) -> Option<Self> {
         let mut headers = HeaderMap::new();
         for (name, value) in &origin.headers {

@@ -9,12 +9,16 @@ use crate::distribution::Distribution;
 use crate::http_api::HttpApi;
 use crate::metrics::Metrics;
 use crate::server::{self, Answer};
+use crate::template;
 use crate::websocket::WebSockets;
 
 const PAGE: &str = include_str!("../console/index.html");
 const SCRIPT: &str = include_str!("../console/app.js");
 const PROTOCOL: &str = include_str!("../console/protocol.js");
 const STYLE: &str = include_str!("../console/style.css");
+
+/// Where the raw WebSocket is.
+pub const WEBSOCKET: &str = "/messaging/websocket";
 
 /// What stands behind the public port; cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,7 +45,7 @@ impl Edge {
             );
         }
         let path = request.uri().path();
-        if path.starts_with("/v1/") || path == "/v1" {
+        if template::is_under_v1(path) || self.is_of_a_route(request.method(), path) {
             return self.api(request, source).await;
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -57,9 +61,15 @@ impl Edge {
                 self.metrics.text(),
             ),
             (_, Some(distribution), _) => distribution.answer(request, source).await,
-            ("/messaging/websocket", None, Some(sockets)) => sockets.upgrade(request, source).await,
-            _ => nothing_here(),
+            (WEBSOCKET, None, Some(sockets)) => sockets.upgrade(request, source).await,
+            // What no other place is for may have a route that takes what is left.
+            _ => self.api(request, source).await,
         }
+    }
+
+    /// Where there is a distribution, it says which paths the HTTP API has.
+    fn is_of_a_route(&self, method: &Method, path: &str) -> bool {
+        self.distribution.is_none() && self.api.names(method, path)
     }
 
     async fn api(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
@@ -103,7 +113,7 @@ fn asset(content_type: &'static str, content: &'static str) -> Answer {
 fn nothing_here() -> Answer {
     problem(
         StatusCode::NOT_FOUND,
-        "There is the console at /, the WebSocket at /messaging/websocket and the HTTP API under /v1/.",
+        "No route of the template's takes this. The console is at /.",
     )
 }
 

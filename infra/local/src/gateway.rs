@@ -16,7 +16,7 @@ use crate::build::{self, BuildError};
 use crate::cli::Options;
 use crate::distribution::{Distribution, DistributionError};
 use crate::dynamodb::{Engine, EngineError, EngineOptions};
-use crate::edge::Edge;
+use crate::edge::{self, Edge};
 use crate::fault::Faults;
 use crate::function_url::FunctionUrls;
 use crate::http_api::HttpApi;
@@ -153,8 +153,10 @@ impl Gateway {
             fronts.push(serve_stage(ports.stage, sockets.clone(), faults, rights));
         }
         let api = HttpApi::new(template.http_routes.clone(), lambda.clone());
+        let distribution = Distribution::new(&template, sockets.as_ref(), &api, &lambda)?;
+        let (websocket, sockjs) = places(options, sockets.as_ref(), distribution.as_ref());
         let edge = Edge {
-            distribution: Distribution::new(&template, sockets.as_ref(), &api, &lambda)?,
+            distribution,
             sockets: sockets.clone(),
             api,
             metrics,
@@ -169,12 +171,8 @@ impl Gateway {
             edge_address,
             stage_address,
             &template,
-            // The suite names the places itself.
-            if options.sockjs_conformance {
-                ""
-            } else {
-                "/messaging"
-            },
+            websocket,
+            sockjs,
             dynamodb_url,
             lambda.url(),
         );
@@ -369,6 +367,23 @@ fn sockets(
         faults: faults.clone(),
     };
     WebSockets::new(options, lambda.clone())
+}
+
+/// The paths of the raw WebSocket and of SockJS, where they are: a distribution of somebody else's may have neither.
+fn places(
+    options: &Options,
+    sockets: Option<&WebSockets>,
+    distribution: Option<&Distribution>,
+) -> (Option<&'static str>, Option<&'static str>) {
+    let leads_there = distribution.is_none_or(|it| it.leads_to_stage(edge::WEBSOCKET));
+    let websocket = sockets.filter(|_| leads_there).map(|_| edge::WEBSOCKET);
+    let sockjs = match distribution {
+        // The suite names the places itself.
+        Some(_) if options.sockjs_conformance => Some(""),
+        Some(_) => websocket.map(|_| "/messaging"),
+        None => None,
+    };
+    (websocket, sockjs)
 }
 
 /// The stage's URLs on AWS, for `@connections` and for clients, and here.

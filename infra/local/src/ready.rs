@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::template::Template;
+use crate::template::{Template, is_under_v1};
 
 /// Where everything is; the content of the ready file.
 #[derive(Clone, Debug, Serialize)]
@@ -36,13 +36,15 @@ pub struct Urls {
 }
 
 impl Urls {
-    /// The URLs of a gateway that listens at these addresses.
+    /// The URLs of a gateway that listens at these addresses, with the raw WebSocket and SockJS at these paths of the public
+    /// port, if they are there.
     #[must_use]
     pub fn new(
         edge: SocketAddr,
         stage: SocketAddr,
         template: &Template,
-        sockjs: &str,
+        websocket: Option<&str>,
+        sockjs: Option<&str>,
         dynamodb: String,
         lambda: String,
     ) -> Self {
@@ -55,12 +57,9 @@ impl Urls {
         let api = template.web_socket.as_ref();
         Self {
             edge: format!("http://{edge}"),
-            websocket: api.map(|_| format!("ws://{edge}/messaging/websocket")),
-            sockjs: template
-                .distribution
-                .as_ref()
-                .map(|_| format!("http://{edge}{sockjs}")),
-            api: (!template.http_routes.is_empty()).then(|| format!("http://{edge}/v1")),
+            websocket: websocket.map(|path| format!("ws://{edge}{path}")),
+            sockjs: sockjs.map(|path| format!("http://{edge}{path}")),
+            api: api_path(template).map(|path| format!("http://{edge}{path}")),
             stage: api.map(|api| format!("ws://{stage}/{}", api.stage)),
             management: api.map(|api| format!("http://{stage}/{}", api.stage)),
             dynamodb,
@@ -79,6 +78,14 @@ impl Urls {
         file.persist(path)?;
         Ok(())
     }
+}
+
+/// What all routes of HTTP APIs begin with.
+fn api_path(template: &Template) -> Option<&'static str> {
+    let mut routes = template.http_routes.iter();
+    let all_under_v1 = routes.all(|route| is_under_v1(&route.path));
+    let path = if all_under_v1 { "/v1" } else { "" };
+    (!template.http_routes.is_empty()).then_some(path)
 }
 
 /// The folder of a file.

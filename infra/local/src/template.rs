@@ -272,6 +272,11 @@ impl Template {
     }
 }
 
+/// Whether the public port has this path for HTTP APIs, whatever else there is.
+pub(crate) fn is_under_v1(path: &str) -> bool {
+    path == "/v1" || path.starts_with("/v1/")
+}
+
 /// On AWS the host is random; here it only has to be told apart.
 fn function_url(id: &str, region: &str) -> String {
     format!("https://{}.lambda-url.{region}.on.aws/", id.to_lowercase())

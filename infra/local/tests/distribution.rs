@@ -8,12 +8,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
 use common::{DEADLINE, Gateway, connect_to, connection_id, http, try_http};
+use local_gateway::template::Template;
 use serde_json::{Value, json};
 
 const NESTED: &str = r#"
@@ -111,6 +113,13 @@ Resources:
     )
 }
 
+/// The names of the URLs that are told.
+fn told(gateway: &Gateway) -> Vec<String> {
+    let text = fs::read_to_string(gateway.dir().join("ready.json")).unwrap();
+    let urls: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
+    urls.into_keys().collect()
+}
+
 /// One request as it is, and everything that comes back until the connection ends.
 fn raw(gateway: &Gateway, request: &str) -> String {
     let host = gateway.url("edge").strip_prefix("http://").unwrap();
@@ -187,6 +196,60 @@ async fn a_websocket_is_led_to_the_stage() {
     assert_eq!(event["headers"]["Origin"], "https://example.com");
     let plain = http("GET", &format!("{}/m/websocket", gateway.url("edge")), "");
     assert_eq!(plain.status, 426);
+}
+
+#[test]
+fn no_place_is_told_of_that_a_distribution_does_not_have() {
+    let everywhere = ["dynamodb", "edge", "lambda", "management", "stage"];
+    let gateway = Gateway::start_with(&[], |dir| {
+        let template = template(dir);
+        let elsewhere = NESTED.replace("*/websocket", "*/socket");
+        fs::write(dir.join("nested.yaml"), elsewhere).unwrap();
+        template
+    });
+    assert_eq!(told(&gateway), everywhere);
+    // There its function does not let a WebSocket through.
+    let gateway = Gateway::start_with(&[], |dir| {
+        let template = template(dir);
+        let closed = NESTED.replace("'/greet'", "'/messaging/websocket'");
+        fs::write(dir.join("nested.yaml"), closed).unwrap();
+        template
+    });
+    assert_eq!(told(&gateway), everywhere);
+}
+
+#[test]
+fn a_route_that_a_distribution_hides_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("template.yaml");
+    let with = |events: &str, origin: &str| {
+        let text = template(dir.path())
+            .replace(
+                "    Properties:\n      FunctionUrlConfig",
+                &format!("    Properties:\n      Events: {events}\n      FunctionUrlConfig"),
+            )
+            .replace(
+                "!Sub ${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}",
+                origin,
+            );
+        fs::write(&path, text).unwrap();
+        Template::read(&path, &BTreeMap::new()).map_err(|error| error.to_string())
+    };
+    let api = "!Sub ${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}";
+    let route = |path: &str| {
+        format!("{{ A: {{ Type: HttpApi, Properties: {{ Method: GET, Path: {path} }} }} }}")
+    };
+    assert!(with(&route("/v1/a"), api).is_ok());
+    let refused = with(&route("/a"), api).unwrap_err();
+    assert!(
+        refused.contains(
+            "Called: beside a distribution the local gateway has routes of HTTP APIs only under /v1: \
+             /a is not, and its API is no origin"
+        ),
+        "{refused}"
+    );
+    let origin = "localhttp0.execute-api.us-east-1.amazonaws.com";
+    assert!(with(&route("/a"), origin).is_ok());
 }
 
 #[test]

@@ -107,6 +107,38 @@ async fn requests_of_the_http_api_reach_their_function() {
 }
 
 #[tokio::test]
+async fn routes_beside_v1_are_reached() {
+    let gateway = Gateway::start_with(&[], |dir| {
+        let events = r#"
+        Named: { Type: HttpApi, Properties: { ApiId: !Ref HttpApi, Method: POST, Path: "/hello/{name}" } }
+        Page: { Type: HttpApi, Properties: { ApiId: !Ref HttpApi, Method: GET, Path: /index.html } }
+        Rest: { Type: HttpApi, Properties: { ApiId: !Ref HttpApi, Method: ANY, Path: "/{proxy+}" } }
+"#;
+        common::template(dir) + events.trim_start_matches('\n')
+    });
+    let edge = gateway.url("edge");
+    assert_eq!(gateway.url("api"), edge, "not only under /v1");
+    for (method, path, route) in [
+        ("POST", "/hello/you", "POST /hello/{name}"),
+        ("GET", "/hello/you", "ANY /{proxy+}"),
+        ("GET", "/index.html", "GET /index.html"),
+        ("POST", "/app.js", "ANY /{proxy+}"),
+        ("GET", "/v1/x", "ANY /v1/{proxy+}"),
+    ] {
+        let answer = http(method, &format!("{edge}{path}"), "");
+        assert_eq!(answer.json()["routeKey"], route, "{method} {path}");
+    }
+    // What is left to a greedy route is not what the gateway has itself.
+    let script = http("GET", &format!("{edge}/app.js"), "");
+    assert_eq!(
+        script.header("content-type"),
+        Some("text/javascript; charset=utf-8")
+    );
+    let url = format!("{}?token=alice", gateway.url("websocket"));
+    connect_to(&url, &[]).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_function_that_passes_its_own_timeout_has_failed() {
     let gateway = Gateway::start_with(&[], |dir| {
         common::template(dir).replace("Timeout: 20", "Timeout: 1")

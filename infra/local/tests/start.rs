@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use clap::Parser as _;
-use local_gateway::{cli::Options, gateway::Gateway};
+use local_gateway::{cli::Options, gateway::Gateway, template::Template};
 
 async fn refusal(arguments: &[&str]) -> String {
     let options = ["local-gateway", "--port", "0"].iter().chain(arguments);
@@ -32,6 +35,38 @@ async fn a_ready_file_without_a_folder_is_named() {
         refusal,
         "cannot write the ready file /no-such-folder/urls: there is no folder /no-such-folder"
     );
+}
+
+#[tokio::test]
+async fn the_project_s_own_places_are_told() {
+    // No function is invoked; what is executed would be this test.
+    let functions = tempfile::tempdir().unwrap();
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
+    for function in Template::read(&template, &BTreeMap::new())
+        .unwrap()
+        .functions
+        .values()
+    {
+        let path = functions.path().join(&function.binary);
+        std::os::unix::fs::symlink(std::env::current_exe().unwrap(), path).unwrap();
+    }
+    let arguments = ["local-gateway", "--port", "0", "--functions"];
+    let arguments = arguments
+        .iter()
+        .map(AsRef::as_ref)
+        .chain([functions.path().as_os_str()]);
+    let options = Options::try_parse_from(arguments).unwrap();
+    let gateway = Gateway::start(&options).await.unwrap();
+    let urls = gateway.urls();
+    let host = urls.edge.strip_prefix("http://").unwrap();
+    for (told, expected) in [
+        (&urls.websocket, format!("ws://{host}/messaging/websocket")),
+        (&urls.sockjs, format!("http://{host}/messaging")),
+        (&urls.api, format!("http://{host}/v1")),
+    ] {
+        assert_eq!(told.as_ref(), Some(&expected));
+    }
+    gateway.shut_down().await;
 }
 
 #[tokio::test]

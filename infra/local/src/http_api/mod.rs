@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use self::event::Target;
@@ -42,6 +42,16 @@ impl HttpApi {
             routes: routes.into(),
             lambda,
         }
+    }
+
+    /// Whether a route names this path or how it begins; `$default` and `/{proxy+}` only take what is left.
+    #[must_use]
+    pub fn names(&self, method: &Method, path: &str) -> bool {
+        let found = route::find(&self.routes, method, path);
+        found.is_some_and(|found| {
+            let path = found.route.path.as_str();
+            path != "$default" && !(path.starts_with("/{") && path.ends_with("+}"))
+        })
     }
 
     /// Answers a request; none if no route matches.

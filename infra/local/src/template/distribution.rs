@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::intrinsics::{Scope, resource_type, scalar};
-use super::resources::Resource;
-use super::{Behaviour, Distribution, Origin, Template};
+use super::resources::{Problem, Resource};
+use super::{Behaviour, Distribution, Origin, Template, is_under_v1};
 
 const HONOURED: [&str; 5] = [
     "CacheBehaviors",
@@ -84,6 +84,32 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
         behaviours,
     });
     Ok(())
+}
+
+/// Refuses a route that nobody could send a request to: here a distribution and the HTTP APIs have one address, and the
+/// distribution has all of it but `/v1`.
+pub(super) fn check_routes(template: &Template) -> Result<(), Problem> {
+    let Some(distribution) = &template.distribution else {
+        return Ok(());
+    };
+    let leads_to = |api_id: &str| {
+        let mut origins = distribution.origins.values();
+        origins.any(|origin| origin.domain.split('.').next() == Some(api_id))
+    };
+    let lost = template
+        .http_routes
+        .iter()
+        .find(|route| !is_under_v1(&route.path) && !leads_to(&route.api_id));
+    lost.map_or(Ok(()), |route| {
+        let text = format!(
+            "beside a distribution the local gateway has routes of HTTP APIs only under /v1: {} is not, and its API is no origin",
+            route.path
+        );
+        Err(Problem {
+            place: route.function.clone(),
+            text,
+        })
+    })
 }
 
 fn origin(value: &Value) -> Result<Origin, String> {

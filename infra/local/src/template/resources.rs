@@ -63,6 +63,7 @@ pub(super) fn read(
         schedules: Vec::new(),
     };
     read_into(&mut template, source, parameters)?;
+    distribution::check_routes(&template)?;
     Ok(template)
 }
 
