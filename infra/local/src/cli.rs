@@ -37,7 +37,10 @@ DynamoDB and Lambda have ports of their own, and the AWS CLI works with them:
 WHAT DIFFERS FROM AWS
 Signatures are not checked, but what a function may do is: its Policies hold as on AWS (without any it may do nothing, \
 with a Role everything), and /_local/rights of Lambda's port lists what was done. A failed asynchronous invocation is repeated twice as on AWS, but after --retry-delay \
-instead of one and two minutes. Secondary indexes are up to date at once.";
+instead of one and two minutes. Secondary indexes are up to date at once, and a ClientRequestToken of a transaction is not \
+remembered: a repeat is applied again, or fails its conditions. There is no TLS: a function finds @connections by the \
+address that the template writes into its variables (CONNECTIONS_ENDPOINT in this one), which is replaced by the local one, \
+not at https://${requestContext.domainName}/${stage}.";
 
 /// Runs a WebSocket API, an HTTP API, their functions and tables on this machine, from the template that deploys them.
 ///
@@ -229,6 +232,15 @@ mod tests {
         let help = command.render_long_help().to_string();
         for kind in Kind::ALL {
             assert!(help.contains(kind.name()), "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn the_help_names_what_a_function_could_stumble_over() {
+        let help = Options::command().render_long_help().to_string();
+        let (_, differs) = help.split_once("WHAT DIFFERS FROM AWS").unwrap();
+        for name in ["ClientRequestToken", "requestContext.domainName"] {
+            assert!(differs.contains(name), "{name}");
         }
     }
 
