@@ -103,6 +103,18 @@ fn a_function_without_policies_may_do_nothing_unless_its_role_is_another_s() {
 }
 
 #[test]
+fn what_is_no_value_is_as_if_it_were_not_there() {
+    let concurrency = |text: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
+        let parameters = BTreeMap::from([("SockjsConcurrency".to_owned(), text.to_owned())]);
+        let template = Template::read(&path, &parameters).unwrap();
+        template.functions["SockjsFunction"].reserved_concurrency
+    };
+    assert_eq!(concurrency("0"), None);
+    assert_eq!(concurrency("7"), Some(7));
+}
+
+#[test]
 fn parameters_override_defaults_and_are_checked() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
     let with = |name: &str, value: &str| {

@@ -224,9 +224,8 @@ impl Resource<'_> {
 
     /// The property `name` as a text.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, String> {
-        self.properties
-            .get(name)
-            .map(|value| self.scope.text(value))
+        self.get(name)?
+            .map(|value| self.scope.text(&value))
             .transpose()
             .map_err(|problem| format!("{name}: {problem}"))
     }
