@@ -2,7 +2,12 @@
 
 use protocol::RequestId;
 use service::ports::{Closing, Environment, Fault, SessionId, SessionKey, Sessions};
-use sockjs::{Endpoint, codes, frame, headers::TEXT, transport::jsonp_payload};
+use sockjs::{
+    Endpoint, codes,
+    frame::{self, BatchError},
+    headers::TEXT,
+    transport::jsonp_payload,
+};
 
 use crate::{
     app::App,
@@ -31,6 +36,7 @@ impl<A: App, S: Sessions, E: Environment> Transports<A, S, E> {
         };
         let messages = match frame::decode_batch(&payload) {
             Ok(messages) => messages,
+            Err(error @ BatchError::TooMany) => return Ok(asking.text(413, error.to_string())),
             Err(error) => return Ok(asking.text(500, error.to_string())),
         };
         let key = SessionKey::of(&token, name);

@@ -4,8 +4,12 @@
 //! or on a WebSocket also a single JSON value.
 
 use alloc::{string::String, vec::Vec};
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::codes::Close;
@@ -16,6 +20,12 @@ mod surrogates;
 pub const OPEN: &str = "o";
 /// Still here.
 pub const HEARTBEAT: &str = "h";
+
+/// Messages at most of a WebSocket's frame. Clients send one in each; a frame of thousands would be thousands of requests
+/// where the gateway counts one.
+pub const FRAME_MESSAGES: usize = 100;
+/// Messages at most of a request by HTTP: a client sends together what it gathered while its last request was under way.
+pub const BATCH_MESSAGES: usize = 1_000;
 
 /// `a[…]`: the messages in one frame.
 #[must_use]
@@ -118,6 +128,9 @@ pub enum BatchError {
     /// It is no JSON.
     #[error("Broken JSON encoding.")]
     Broken,
+    /// They are more than [`BATCH_MESSAGES`].
+    #[error("Too many messages.")]
+    TooMany,
 }
 
 /// The messages of a request body: an array. What is no string stands for itself, as its JSON text without spaces. A lone
@@ -130,13 +143,14 @@ pub fn decode_batch(body: &[u8]) -> Result<Vec<String>, BatchError> {
         return Err(BatchError::NoPayload);
     }
     let text = core::str::from_utf8(body).map_err(|_| BatchError::Broken)?;
-    match decode(text).ok_or(BatchError::Broken)? {
+    match decode(text, BATCH_MESSAGES).ok_or(BatchError::Broken)? {
         Payload::Array(messages) => Ok(messages),
+        Payload::TooMany => Err(BatchError::TooMany),
         Payload::Single(_) => Err(BatchError::NoPayload),
     }
 }
 
-/// What a client sent over a WebSocket is no frame.
+/// What a client sent over a WebSocket is no frame, or one of more than [`FRAME_MESSAGES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("broken framing")]
 pub struct BrokenFraming;
@@ -144,35 +158,69 @@ pub struct BrokenFraming;
 /// The messages of a WebSocket's text: an array's, or a single value. No text at all is no message.
 ///
 /// # Errors
-/// [`BrokenFraming`] if it is no JSON.
+/// [`BrokenFraming`] if it is no JSON, or too many.
 pub fn decode_text(text: &str) -> Result<Vec<String>, BrokenFraming> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    match decode(text).ok_or(BrokenFraming)? {
+    match decode(text, FRAME_MESSAGES).ok_or(BrokenFraming)? {
         Payload::Array(messages) => Ok(messages),
+        Payload::TooMany => Err(BrokenFraming),
         Payload::Single(message) => Ok(alloc::vec![message]),
     }
 }
 
 enum Payload {
     Array(Vec<String>),
+    TooMany,
     Single(String),
 }
 
 /// None if it is no JSON. Elements stay as they are written, whatever their size or depth: numbers keep their digits.
-fn decode(text: &str) -> Option<Payload> {
+fn decode(text: &str, most: usize) -> Option<Payload> {
     let text = surrogates::replaced(text);
     let whole: &RawValue = serde_json::from_str(&text).ok()?;
     if !whole.get().starts_with('[') {
         return message(whole).map(Payload::Single);
     }
-    let elements: Vec<&RawValue> = serde_json::from_str(whole.get()).ok()?;
+    let Elements(elements) = serde_json::from_str(whole.get()).ok()?;
+    if elements.len() > most {
+        return Some(Payload::TooMany);
+    }
     elements
         .into_iter()
         .map(message)
         .collect::<Option<_>>()
         .map(Payload::Array)
+}
+
+/// The elements of an array, of a longer one than anybody takes the first: megabytes of `[1,1,…]` must not take many times
+/// their room.
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct First;
+        impl<'de> Visitor<'de> for First {
+            type Value = Elements<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() <= BATCH_MESSAGES
+                    && let Some(element) = array.next_element()?
+                {
+                    elements.push(element);
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Elements(elements))
+            }
+        }
+        deserializer.deserialize_seq(First)
+    }
 }
 
 /// A string's text; of anything else its JSON without spaces.

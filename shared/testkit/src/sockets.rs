@@ -53,7 +53,7 @@ impl Frame {
             Framing::Sockjs | Framing::Session => self
                 .text
                 .strip_prefix('a')
-                .and_then(|it| frame::decode_text(it).ok())
+                .and_then(|it| serde_json::from_str(it).ok())
                 .unwrap_or_default(),
         }
     }

@@ -163,3 +163,23 @@ fn a_request_takes_an_array_only() {
     assert_eq!(BatchError::NoPayload.to_string(), "Payload expected.");
     assert_eq!(BatchError::Broken.to_string(), "Broken JSON encoding.");
 }
+
+#[test]
+fn a_frame_and_a_batch_have_bounds() {
+    let array = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+    assert_eq!(
+        decode_text(&array(FRAME_MESSAGES)).unwrap().len(),
+        FRAME_MESSAGES
+    );
+    assert_eq!(decode_text(&array(FRAME_MESSAGES + 1)), Err(BrokenFraming));
+    let batch = decode_batch(array(BATCH_MESSAGES).as_bytes()).unwrap();
+    assert_eq!(batch.len(), BATCH_MESSAGES);
+    for more in [BATCH_MESSAGES + 1, BATCH_MESSAGES + 2, 100_000] {
+        assert_eq!(
+            decode_batch(array(more).as_bytes()),
+            Err(BatchError::TooMany)
+        );
+    }
+    let broken = array(BATCH_MESSAGES + 2).replace(']', "");
+    assert_eq!(decode_batch(broken.as_bytes()), Err(BatchError::Broken));
+}
