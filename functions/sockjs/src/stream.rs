@@ -244,12 +244,14 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
     }
 
     fn hold(&self, lasting: Duration) -> Hold {
+        let now = self.transports.environment.now();
         Hold {
             holder: self.attachment.holder.clone(),
             seen: self.attachment.session.removed,
             written: self.written,
             bytes: self.bytes,
-            until: self.transports.environment.now().plus(lasting),
+            until: now.plus(lasting),
+            now,
         }
     }
 
@@ -332,12 +334,14 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
 impl<A, S: Sessions, E: Environment> Transports<A, S, E> {
     /// Ends a session whose client never knew of it.
     pub(crate) async fn abandon(&self, attachment: &Attachment) {
+        let now = self.environment.now();
         let hold = Hold {
             holder: attachment.holder.clone(),
             seen: attachment.session.removed,
             written: 0,
             bytes: 0,
-            until: self.environment.now(),
+            until: now,
+            now,
         };
         self.release(attachment, &hold).await;
     }

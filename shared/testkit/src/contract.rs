@@ -51,8 +51,8 @@ pub use self::{
     reauthorize::reauthorization,
     sessions::{
         due_sessions, session_begin_race, session_begins, session_closes, session_doorbells,
-        session_outbox, session_outbox_full, session_push_race, session_receiver_race,
-        session_receivers,
+        session_given_up_in_doubt, session_outbox, session_outbox_full, session_push_race,
+        session_receiver_race, session_receivers,
     },
     signed::{refused_signed_tokens, signed_reauthorization, signed_registration, tokens_with_jti},
     tokens::{token_connections, tokens, tokens_in_pages},
@@ -83,7 +83,7 @@ macro_rules! each_suite {
             created_channel members_in_pages seniors memberships_in_pages invitations
             channels_in_batches horizons_of_members
             change_moves_members change_is_atomic changes_exclude_each_other tombstones_end
-            session_begins session_begin_race session_receivers session_receiver_race
+            session_begins session_begin_race session_given_up_in_doubt session_receivers session_receiver_race
             session_outbox session_push_race session_outbox_full session_closes session_doorbells due_sessions
             domains_never_mix awkward_ids content_byte_for_byte
         }

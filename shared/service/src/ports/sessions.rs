@@ -159,6 +159,8 @@ pub struct Hold {
     pub bytes: usize,
     /// The new end: of the lease while it is held, of the session once it is released.
     pub until: Timestamp,
+    /// Now: a session that is dead by then stays so, as others have taken it for that.
+    pub now: Timestamp,
 }
 
 /// What became of [`Sessions::push_to_session`].

@@ -7,7 +7,7 @@ use service::ports::{Attached, Doorbell, Fault, Hold, LINGER, Lease, Session, Se
 use super::{item::LeaseItem, session_of};
 use crate::{
     DynamoStore,
-    keys::{Item, Key},
+    keys::Key,
     requests::{Repeat, Written},
     write::{Write, map, number, text},
 };
@@ -57,10 +57,8 @@ pub(super) async fn hold(
     match done {
         Written::Done(item) => session_of(item).map(Some),
         // The answer to the first of several attempts was lost: it had removed them.
-        Written::Stood(Some(item)) => Ok(Some(session_of(item)?).filter(|it| {
-            let held = it.lease.as_ref().is_some_and(|it| it.holder == hold.holder);
-            held && it.removed == after(hold)
-        })),
+        Written::Stood(Some(item)) => Ok(Some(session_of(item)?)
+            .filter(|it| is_held(it, hold) && it.is_alive(hold.now) && it.removed == after(hold))),
         Written::Stood(None) => Ok(None),
     }
 }
@@ -77,16 +75,33 @@ pub(super) async fn release(
         .await?;
     match done {
         Written::Done(_) => Ok(true),
-        Written::Stood(stood) => is_released(stood, hold),
+        Written::Stood(stood) => {
+            let stood = stood.map(session_of).transpose()?;
+            // What was written was noted before, and only the answer was lost.
+            let noted = Hold {
+                seen: after(hold),
+                written: 0,
+                bytes: 0,
+                ..hold.clone()
+            };
+            match stood {
+                Some(it) if hold.written > 0 && is_held(&it, hold) && it.removed == noted.seen => {
+                    Box::pin(release(store, key, &noted)).await
+                }
+                stood => Ok(stood.is_some_and(|it| is_released(&it, hold))),
+            }
+        }
     }
 }
 
+fn is_held(session: &Session, hold: &Hold) -> bool {
+    let lease = session.lease.as_ref();
+    lease.is_some_and(|it| it.holder == hold.holder)
+}
+
 /// Whether an earlier attempt, whose answer was lost, gave the lease up.
-fn is_released(stood: Option<Item>, hold: &Hold) -> Result<bool, Fault> {
-    let stood = stood.map(session_of).transpose()?;
-    Ok(stood.is_some_and(|it| {
-        it.lease.is_none() && it.removed == after(hold) && it.alive_until == hold.until
-    }))
+fn is_released(session: &Session, hold: &Hold) -> bool {
+    session.lease.is_none() && session.removed == after(hold) && session.alive_until == hold.until
 }
 
 pub(super) async fn set_doorbell(store: &DynamoStore, bell: &Doorbell) -> Result<bool, Fault> {
@@ -121,7 +136,8 @@ fn written(key: &SessionKey, hold: &Hold, set: &str, remove: &str) -> Write {
         expression = format!("{expression} REMOVE {}", gone.join(", "));
     }
     let write = Write::update(Key::session(key), expression)
-        .when("#lease.#holder = :holder AND #removed = :seen")
+        .when("#lease.#holder = :holder AND #removed = :seen AND #alive_until > :now")
+        .value(":now", number(hold.now.millis()))
         .value(":holder", text(hold.holder.as_str()))
         .value(":seen", number(hold.seen))
         .value(":removed", number(after(hold)))

@@ -81,6 +81,7 @@ impl Line {
             written: written.len(),
             bytes: written.iter().map(|it| it.len()).sum(),
             until: self.at(seconds),
+            now: self.start,
         }
     }
 
@@ -236,6 +237,34 @@ pub async fn session_receivers<S: Sessions>(store: &S) {
     assert!(
         matches!(attach("four", 90, 45).await, Attached::Stands(it) if !it.is_alive(line.at(45)))
     );
+    // Others take it for dead from then on, so nobody brings it back.
+    let late = Hold {
+        now: line.at(45),
+        ..line.hold("three", 0, &[], 60)
+    };
+    assert_eq!(line.renew(store, &late).await.unwrap(), None);
+    assert!(!line.give_up(store, &late).await.unwrap());
+    assert!(!line.read(store).await.is_alive(line.at(45)));
+}
+
+/// A receiver whose renewal was carried out and not answered gives up what it holds all the same.
+pub async fn session_given_up_in_doubt<S: Sessions>(store: &S) {
+    let line = Line::new();
+    line.begin(store, "first").await;
+    let id = line.id("first");
+    for message in ["written", "waits"] {
+        let pushed = store.push_to_session(&id, &[message], line.at(1)).await;
+        assert!(matches!(pushed.unwrap(), Pushed::Waiting(_)));
+    }
+    let hold = line.hold("one", 0, &["written"], 20);
+    assert!(line.renew(store, &hold).await.unwrap().is_some());
+    let hold = line.hold("one", 0, &["written"], 9);
+    for _ in 0..2 {
+        assert!(line.give_up(store, &hold).await.unwrap());
+    }
+    let left = line.read(store).await;
+    assert_eq!((left.lease, left.alive_until), (None, line.at(9)));
+    assert_eq!((left.removed, left.outbox), (1, vec!["waits".to_owned()]));
 }
 
 /// Of many that attach at once one does.

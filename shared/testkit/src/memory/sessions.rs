@@ -58,7 +58,7 @@ impl Sessions for Memory {
 
     async fn hold_session(&self, key: &SessionKey, hold: &Hold) -> Result<Option<Session>, Fault> {
         self.write("hold_session", |state, _| {
-            let session = held(state, key, hold)?;
+            let session = held_by(state, key, hold)?;
             // Done before, and only the answer was lost.
             if session.removed == hold.seen {
                 take(session, hold);
@@ -76,8 +76,13 @@ impl Sessions for Memory {
 
     async fn release_session(&self, key: &SessionKey, hold: &Hold) -> Result<bool, Fault> {
         self.write("release_session", |state, _| {
-            if let Some(session) = held(state, key, hold).filter(|it| it.removed == hold.seen) {
-                take(session, hold);
+            let noted = |it: &&mut Session| hold.written > 0 && it.removed == after(hold);
+            let held = |it: &&mut Session| it.removed == hold.seen || noted(it);
+            if let Some(session) = held_by(state, key, hold).filter(held) {
+                // What was written was noted before, and only the answer was lost.
+                if session.removed == hold.seen {
+                    take(session, hold);
+                }
                 session.lease = None;
                 session.doorbell = None;
                 session.alive_until = hold.until;
@@ -187,11 +192,11 @@ fn this<'a>(state: &'a mut State, id: &SessionId) -> Option<&'a mut Session> {
     (session.incarnation == id.incarnation).then_some(session)
 }
 
-/// The session, if the holder has its lease.
-fn held<'a>(state: &'a mut State, key: &SessionKey, hold: &Hold) -> Option<&'a mut Session> {
+/// The session, if it lives and the holder has its lease.
+fn held_by<'a>(state: &'a mut State, key: &SessionKey, hold: &Hold) -> Option<&'a mut Session> {
     let session = state.sessions.get_mut(key)?;
     let lease = session.lease.as_ref()?;
-    (lease.holder == hold.holder).then_some(session)
+    (lease.holder == hold.holder && session.is_alive(hold.now)).then_some(session)
 }
 
 /// Removes what was written from the front of the outbox.
