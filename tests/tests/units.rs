@@ -634,6 +634,34 @@ async fn entries(store: &DynamoStore, bill: &Bill) {
     let slice = store.entries_before(&log, 2, 50).await.unwrap();
     assert_eq!(slice.entries.len(), 1);
     bill.row("entries_before (1 of 100 bytes)", 1.0);
+    behind_what_expired(store, bill).await;
+}
+
+/// What has expired and is not deleted yet is jumped over. Crossed, it would be half a unit an entry.
+async fn behind_what_expired(store: &DynamoStore, bill: &Bill) {
+    let log = channel("old").log();
+    let expired = Timestamp::from_millis(1_600_000_000_123);
+    for sequence in 1..=1_010 {
+        let mut entry = message(sequence, 2_000);
+        if sequence <= 1_000 {
+            entry.event.timestamp = expired;
+        }
+        store.put_entry(&log, &entry).await.unwrap().unwrap();
+    }
+    bill.requests.lock().unwrap().clear();
+    for (limit, units) in [(1, 24.0), (50, 53.0)] {
+        let slice = store.entries_after(&log, 0, 1_010, limit).await.unwrap();
+        let first = slice.entries.first().unwrap();
+        assert_eq!(first.event.sequence, 1_001);
+        assert_eq!(slice.entries.len(), limit.min(10));
+        bill.row(
+            &format!("entries_after ({limit}, behind 1,000 that expired)"),
+            units,
+        );
+    }
+    let slice = store.entries_before(&log, 1_011, 50).await.unwrap();
+    assert_eq!((slice.entries.len(), slice.more), (10, false));
+    bill.row("entries_before (10, before which 1,000 expired)", 26.0);
 }
 
 async fn sessions(store: &DynamoStore, bill: &Bill) {
@@ -675,6 +703,7 @@ async fn sessions(store: &DynamoStore, bill: &Bill) {
         written,
         bytes,
         until: now.plus_seconds(5),
+        now,
     };
     let held = store.hold_session(&id.key, &hold(0, 1, 7)).await.unwrap();
     assert!(held.unwrap().outbox.is_empty());

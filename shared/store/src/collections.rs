@@ -27,6 +27,17 @@ const FRUITLESS: u32 = 8;
 /// Items at most of a page on the way past what has expired: about as many as a query's 1 MB holds.
 const STRIDE: usize = 1_000;
 
+/// What comes after the items that a query found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// More of them.
+    More,
+    /// Nothing.
+    Nothing,
+    /// What has expired: a page of nothing else, or downwards all that is left.
+    Expired,
+}
+
 /// A query of one partition.
 pub(crate) struct Query<'a> {
     pub(crate) table: Table,
@@ -49,6 +60,18 @@ impl DynamoStore {
         query: Query<'_>,
         limit: usize,
     ) -> Result<(Vec<Item>, bool), Fault> {
+        let (found, rest) = self.query_until(pattern, query, limit, false).await?;
+        Ok((found, rest == Rest::More))
+    }
+
+    /// The same, and with `stops`, where items expire in their order, not on into what has expired.
+    pub(crate) async fn query_until(
+        &self,
+        pattern: &'static str,
+        query: Query<'_>,
+        limit: usize,
+        stops: bool,
+    ) -> Result<(Vec<Item>, Rest), Fault> {
         let wanted = limit.saturating_add(1);
         let names = match query.projection {
             Some(projection) => fixed_names(&format!("{}, {projection}", query.condition)),
@@ -79,15 +102,18 @@ impl DynamoStore {
             found.extend(items.into_iter().filter(|item| self.is_live(item)));
             if found.len() >= wanted {
                 found.truncate(limit);
-                return Ok((found, true));
+                return Ok((found, Rest::More));
             }
             match output.last_evaluated_key {
                 Some(last) if !last.is_empty() => start = Some(last),
-                _ => return Ok((found, false)),
+                _ => return Ok((found, Rest::Nothing)),
             }
             // DynamoDB deletes what has expired within days: a stretch of that is crossed in ever larger steps.
             let expired = read - (found.len() - before);
-            page = if expired > 0 {
+            if stops && expired > 0 && (expired == read || !query.ascending) {
+                return Ok((found, Rest::Expired));
+            }
+            page = if expired > 0 && !stops {
                 page.saturating_mul(4).min(STRIDE)
             } else {
                 wanted - found.len()

@@ -10,7 +10,7 @@ use service::ports::{Fault, Slice};
 
 use crate::{
     DynamoStore,
-    collections::Query,
+    collections::{Query, Rest},
     items::{json, millis},
     keys::{Item, Key, Table},
     requests::{Repeat, Written, decode},
@@ -125,6 +125,8 @@ pub(super) async fn read(
     item.map(EntryItem::entry).transpose()
 }
 
+/// Entries expire in the order of their places, but for what functions' clocks differ, and DynamoDB deletes them within days:
+/// what has expired and is still there, millions of entries of a busy log, is not read but jumped over.
 pub(super) async fn after(
     store: &DynamoStore,
     log: &LogId,
@@ -132,56 +134,109 @@ pub(super) async fn after(
     until: u64,
     limit: usize,
 ) -> Result<Slice, Fault> {
-    // DynamoDB refuses a range whose end is before its beginning.
-    if until <= after {
-        return Ok(Slice {
-            entries: Vec::new(),
-            more: false,
-        });
+    let part = Part {
+        store,
+        log,
+        pattern: "entries_after",
+    };
+    let (slice, rest) = part.between(after, until, limit).await?;
+    match rest {
+        Rest::Expired => match part.first_live(after, until).await? {
+            Some(first) => Ok(part.between(first - 1, until, limit).await?.0),
+            None => Ok(slice),
+        },
+        _ => Ok(slice),
     }
-    let range = vec![
-        (":first", number(after.saturating_add(1))),
-        (":last", number(until)),
-    ];
-    let condition = "#channel = :log AND #sequence BETWEEN :first AND :last";
-    slice(store, "entries_after", log, condition, range, true, limit).await
 }
 
+/// Downwards nothing more is to come once all of a page has expired.
 pub(super) async fn before(
     store: &DynamoStore,
     log: &LogId,
     before: u64,
     limit: usize,
 ) -> Result<Slice, Fault> {
+    let part = Part {
+        store,
+        log,
+        pattern: "entries_before",
+    };
     let range = vec![(":before", number(before))];
     let condition = "#channel = :log AND #sequence < :before";
-    let mut slice = slice(store, "entries_before", log, condition, range, false, limit).await?;
+    let (mut slice, _) = part.slice(condition, range, false, limit).await?;
     slice.entries.reverse();
     Ok(slice)
 }
 
-async fn slice(
-    store: &DynamoStore,
+/// Reads of a part of a log.
+struct Part<'a> {
+    store: &'a DynamoStore,
+    log: &'a LogId,
     pattern: &'static str,
-    log: &LogId,
-    condition: &str,
-    mut values: Vec<(&'static str, AttributeValue)>,
-    ascending: bool,
-    limit: usize,
-) -> Result<Slice, Fault> {
-    values.push((":log", text(log.to_string())));
-    let query = Query {
-        table: Table::Events,
-        index: None,
-        condition,
-        projection: None,
-        values,
-        after: None,
-        ascending,
-    };
-    let (found, more) = store.query(pattern, query, limit).await?;
-    let entries = found.into_iter().map(entry_of).collect::<Result<_, _>>()?;
-    Ok(Slice { entries, more })
+}
+
+impl Part<'_> {
+    /// The first entries after `after` and up to `until`.
+    async fn between(&self, after: u64, until: u64, limit: usize) -> Result<(Slice, Rest), Fault> {
+        // DynamoDB refuses a range whose end is before its beginning.
+        if until <= after {
+            let nothing = Slice {
+                entries: Vec::new(),
+                more: false,
+            };
+            return Ok((nothing, Rest::Nothing));
+        }
+        let range = vec![
+            (":first", number(after.saturating_add(1))),
+            (":last", number(until)),
+        ];
+        let condition = "#channel = :log AND #sequence BETWEEN :first AND :last";
+        self.slice(condition, range, true, limit).await
+    }
+
+    /// The first place after `after` and up to `until` whose entry has not expired: by halves, about twenty reads of an entry
+    /// or two.
+    async fn first_live(&self, mut after: u64, mut until: u64) -> Result<Option<u64>, Fault> {
+        let mut first = None;
+        while after < until {
+            let middle = after + (until - after) / 2;
+            let (slice, rest) = self.between(middle, until, 1).await?;
+            match (slice.entries.first(), rest) {
+                (Some(entry), _) => {
+                    first = Some(entry.event.sequence);
+                    until = middle;
+                }
+                // It has expired, and so has all before it.
+                (None, Rest::Expired) => after = middle + 1,
+                (None, _) => until = middle,
+            }
+        }
+        Ok(first)
+    }
+
+    async fn slice(
+        &self,
+        condition: &str,
+        mut values: Vec<(&'static str, AttributeValue)>,
+        ascending: bool,
+        limit: usize,
+    ) -> Result<(Slice, Rest), Fault> {
+        values.push((":log", text(self.log.to_string())));
+        let query = Query {
+            table: Table::Events,
+            index: None,
+            condition,
+            projection: None,
+            values,
+            after: None,
+            ascending,
+        };
+        let read = self.store.query_until(self.pattern, query, limit, true);
+        let (found, rest) = read.await?;
+        let entries = found.into_iter().map(entry_of).collect::<Result<_, _>>()?;
+        let more = rest == Rest::More;
+        Ok((Slice { entries, more }, rest))
+    }
 }
 
 fn entry_of(item: Item) -> Result<LogEntry, Fault> {
