@@ -477,6 +477,12 @@ fn item_bytes(item: &impl Serialize) -> usize {
     serde_json::to_string(item).map_or(0, |text| framed_bytes(&text) + 1)
 }
 
+/// What the items of a list take in a server message.
+#[must_use]
+pub fn items_bytes<'a, T: Serialize + 'a>(items: impl Iterator<Item = &'a T>) -> usize {
+    items.map(item_bytes).sum()
+}
+
 /// How many of `items`, in this order, fit one server message that replies to `reply_to`: at least one.
 #[must_use]
 pub fn fitting<'a, T: Serialize + 'a>(

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use protocol::{
-    ChannelKey, ChannelSubscriber, Known, LogId, MessageId, Needs, Rejection, Subscriber,
+    ChannelKey, ChannelSubscriber, Code, Known, LogId, MessageId, Needs, Rejection, Subscriber,
     SubscriberId, Timestamp,
     backend::{self, Given},
     change::{Profile, Roster},
@@ -292,6 +292,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 Ok(None) => {
                     outcome = Ok(None);
                     break;
+                }
+                // What was read does not fit together, because others changed it meanwhile.
+                Err(rejection) if rejection.code == Code::Unavailable && attempt < DECISIONS => {
+                    self.environment.sleep(beaten(attempt, &holder)).await;
+                    continue;
                 }
                 Err(rejection) => {
                     outcome = Err(rejection);

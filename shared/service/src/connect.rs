@@ -7,8 +7,8 @@ use protocol::{ConnectionId, Subscriber, limits};
 use crate::{
     ATTEMPTS, COMING_UP, Identity, Service, backoff,
     ports::{
-        Connection, Connections, Environment, FIRST_GATE, Fault, Job, RegisterError, Registration,
-        SignedTokens, SignedUse, Tokens, Workers,
+        Connection, Connections, Environment, FIRST_GATE, Fault, Job, Presences, RegisterError,
+        Registration, SignedTokens, SignedUse, Tokens, Workers,
     },
 };
 
@@ -32,7 +32,9 @@ pub enum ConnectError {
     Fault(#[from] Fault),
 }
 
-impl<S: Connections + Tokens + SignedTokens, G, W: Workers, E: Environment> Service<S, G, W, E> {
+impl<S: Connections + Presences + Tokens + SignedTokens, G, W: Workers, E: Environment>
+    Service<S, G, W, E>
+{
     /// Registers a connection and has the worker see to it once it is up.
     ///
     /// If this dies before the worker was started, API Gateway refuses the connection; its entry then ends with the
@@ -124,12 +126,32 @@ impl<S: Connections + Tokens + SignedTokens, G, W: Workers, E: Environment> Serv
         subscriber: &Subscriber,
         connection: &ConnectionId,
     ) -> Result<(), Fault> {
-        if let Some(entry) = self.forget_entry(subscriber, connection).await? {
-            self.store
-                .forget_token_connection(&entry.token, connection)
-                .await?;
+        match self.forget_entry(subscriber, connection).await? {
+            Some(entry) => {
+                self.store
+                    .forget_token_connection(&entry.token, connection)
+                    .await
+            }
+            None => self.tell_what_is_untold(subscriber).await,
+        }
+    }
+
+    /// Somebody forgot the connection before, and may have died before the others were told of it.
+    async fn tell_what_is_untold(&self, subscriber: &Subscriber) -> Result<(), Fault> {
+        let presence = self.store.presence(subscriber).await?;
+        if presence.version > presence.pushed {
+            return self.tell_presence_late(subscriber).await;
         }
         Ok(())
+    }
+
+    /// Has the others told how a subscriber is seen, unless a reconnect undoes the change within the time of grace.
+    async fn tell_presence_late(&self, subscriber: &Subscriber) -> Result<(), Fault> {
+        let job = Job::Presence {
+            subscriber: subscriber.clone(),
+            grace: true,
+        };
+        self.workers.start(&job).await
     }
 
     /// The same, but that its token authorised it is not forgotten: the connection may still be open.
@@ -145,11 +167,7 @@ impl<S: Connections + Tokens + SignedTokens, G, W: Workers, E: Environment> Serv
             Err(fault) => matches!(fault, Fault::Unknown(_)),
         };
         if announced {
-            let job = Job::Presence {
-                subscriber: subscriber.clone(),
-                grace: true,
-            };
-            self.workers.start(&job).await?;
+            self.tell_presence_late(subscriber).await?;
         }
         forgotten
     }

@@ -200,25 +200,25 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 batch if batch.is_empty() => self.next_batch(log, &mut holding).await?,
                 batch => batch,
             };
-            if let Some(last) = batch.last().map(|it| it.event.sequence) {
-                match Box::pin(self.send(log, &mut holding, &batch, impatient)).await? {
-                    Sent::All => {}
+            if !batch.is_empty() {
+                let sent = match Box::pin(self.send(log, &mut holding, &batch, impatient)).await? {
+                    Sent::All(through) => through,
                     Sent::Lost => return Ok(()),
-                    Sent::Until(after) => {
+                    Sent::Until { through, after } => {
                         let doubtful = holding.doubtful;
                         holding.midway = Some(Midway {
-                            through: last,
+                            through,
                             after,
                             doubtful,
                         });
                         return self.hand_on(log, holding).await;
                     }
-                }
+                };
                 if let Some(oldest) = batch.first() {
                     let age = self.since(oldest.event.timestamp);
                     self.environment.measure(Measure::DrainAge(age));
                 }
-                holding.sent = last;
+                holding.sent = sent;
             }
             let holder = &holding.lease.holder;
             if holding.sent >= holding.sequence

@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use protocol::{Destination, EventBody, LogId, Subscriber, limits};
+use protocol::{Code, Destination, EventBody, LogId, Subscriber, limits};
 
 use crate::{
     Refused, Service, Store,
@@ -45,7 +45,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     async fn leave_and_erase(&self, subscriber: &Subscriber, log: LogId) -> Result<(), Fault> {
         if let LogId::Channel(channel) = &log {
             match self.remove_member(channel, &subscriber.id).await {
-                Ok(()) | Err(Refused::Rejected(_)) => {}
+                Ok(()) => {}
+                Err(Refused::Rejected(rejection)) if rejection.code == Code::NotFound => {}
+                // Others were always first: the job comes again.
+                Err(Refused::Rejected(_)) => return Err(Fault::Conflict),
                 Err(Refused::Fault(fault)) => return Err(fault),
             }
         }
@@ -79,8 +82,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 };
                 if *from == subscriber.id {
                     let sequence = entry.event.sequence;
-                    self.store.void_entry(log, sequence, &entry.nonce).await?;
+                    // The marker first: who comes again after a death in between knows it by the entry.
                     self.store.forget_marker(log, from, message_id).await?;
+                    self.store.void_entry(log, sequence, &entry.nonce).await?;
                 }
             }
             after = page.entries.last().map_or(after, |it| it.event.sequence);

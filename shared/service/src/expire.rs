@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use core::time::Duration;
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, join, stream};
 use protocol::{
     ConnectionId, LogId, ServerMessage, Subscriber, Timestamp, frame::DisconnectCode, limits,
 };
@@ -71,8 +71,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// A query of the index for each minute (five if no run is missing), and one for each shard: half a unit for each
     /// 4 KiB of keys. For each token of which something ends: its item and its subscriber's connections, one unit each.
     pub async fn expire(&self) -> Result<(), Fault> {
-        let ended = self.end_what_is_due().await;
-        let swept = self.sweep().await;
+        // At once: each has its work also when there is too much of the other's.
+        let (ended, swept) = join!(Box::pin(self.end_what_is_due()), Box::pin(self.sweep()));
         ended.and(swept)
     }
 

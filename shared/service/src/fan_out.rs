@@ -6,9 +6,7 @@ mod frames;
 use core::{cell::Cell, pin::pin, time::Duration};
 use std::collections::BTreeMap;
 
-use futures::{
-    Stream, StreamExt as _, TryStreamExt as _, future::OptionFuture, join, stream, try_join,
-};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future::OptionFuture, join, stream};
 use protocol::{LogId, Subscriber, SubscriberId, Timestamp, change::LogEntry};
 
 use crate::{
@@ -31,6 +29,11 @@ const GROUP: usize = 100;
 /// Groups that are read at once.
 const GROUPS_AT_ONCE: usize = 4;
 
+/// Posts at most that the events of a batch are to one page of receivers: some ten seconds of a handler, which may be in its
+/// third by then and has to end within 29. More of a batch would cost less to read for, but who is stopped by force leaves
+/// everybody in doubt.
+const POSTS: usize = 16_000;
+
 /// How long what is throttled of a page is tried again, from its beginning: a function has to live on for as long after its
 /// patience is at an end.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -43,12 +46,17 @@ struct Recipients {
 
 /// What became of a batch.
 pub(crate) enum Sent {
-    /// Everybody whom it concerns has had it.
-    All,
+    /// Everybody whom it concerns has had it, up to this event.
+    All(u64),
     /// The lease was lost on the way.
     Lost,
     /// There is no time for more: everybody up to this one has had it.
-    Until(SubscriberId),
+    Until {
+        /// The batch's last event.
+        through: u64,
+        /// The last receiver who has had it.
+        after: SubscriberId,
+    },
 }
 
 /// What was sent.
@@ -78,7 +86,7 @@ struct Further<'a> {
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Sends a batch to everybody whom it concerns, or, where another began it, to those whom that one left; begins no further
-    /// page of them once it is `impatient`.
+    /// page of them once it is `impatient`. Of a large channel only as much of the batch as a page can be sent in time.
     pub(crate) async fn send(
         &self,
         log: &LogId,
@@ -97,7 +105,17 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 }
             }
         };
-        let (frames, first) = try_join!(self.frames(log, holding, batch), first)?;
+        let is_begun = midway.is_some();
+        let first = first.await?;
+        let batch = match POSTS.checked_div(first.receivers.len()) {
+            // What another began is sent as that one cut it.
+            Some(most) if !is_begun => batch.get(..most.max(1)).unwrap_or(batch),
+            _ => batch,
+        };
+        let Some(through) = batch.last().map(|it| it.event.sequence) else {
+            return Ok(Sent::All(holding.sent));
+        };
+        let frames = self.frames(log, holding, batch).await?;
         let mut recipients = Some(first);
         let mut outcome = Outcome::default();
         let mut left = None;
@@ -128,7 +146,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         for (recipient, sequence) in received {
             self.received(log, &recipient, sequence).await?;
         }
-        Ok(left.map_or(Sent::All, Sent::Until))
+        Ok(match left {
+            Some(after) => Sent::Until { through, after },
+            None => Sent::All(through),
+        })
     }
 
     /// A page of those whom a batch concerns, and where the next one begins.

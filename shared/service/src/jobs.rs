@@ -2,7 +2,12 @@
 
 use core::time::Duration;
 
-use protocol::{ConnectionId, LogId, Subscriber, Timestamp, frame::DisconnectCode, limits};
+use protocol::{
+    ChannelKey, ConnectionId, LogId, Subscriber, Timestamp,
+    change::{Change, RowChange},
+    frame::DisconnectCode,
+    limits,
+};
 
 use crate::{
     Service, Store,
@@ -54,9 +59,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 subscriber,
                 connection,
             } => Box::pin(self.release_late(subscriber, connection)).await,
-            Job::Invited { subscriber, log } => {
-                Box::pin(self.tell_invitation(subscriber, log)).await
-            }
+            Job::Invited { subscriber, log } => Box::pin(self.tell_invitation(subscriber, log))
+                .await
+                .map(drop),
             Job::Erase { subscriber } => Box::pin(self.erase_job(subscriber)).await,
             Job::EraseLog {
                 subscriber,
@@ -112,11 +117,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 .await?;
             after = page.items.last().map(|it| it.channel.clone());
             for invitation in page.items {
-                let log = LogId::Channel(protocol::ChannelKey {
+                let channel = ChannelKey {
                     domain: subscriber.domain.clone(),
                     id: invitation.channel,
-                });
-                self.tell_invitation(subscriber, &log).await?;
+                };
+                if !self.tell_invitation(subscriber, &channel.log()).await? {
+                    self.forget_if_over(subscriber, channel).await?;
+                }
             }
             if !page.more {
                 return Ok(());
@@ -124,13 +131,38 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         }
     }
 
-    /// Tells every connection of a subscriber that it is invited, as long as it is.
-    async fn tell_invitation(&self, subscriber: &Subscriber, log: &LogId) -> Result<(), Fault> {
+    /// Tells every connection of a subscriber that it is invited, as long as it is; whether it is.
+    async fn tell_invitation(&self, subscriber: &Subscriber, log: &LogId) -> Result<bool, Fault> {
         let Some(frame) = self.invitation_frame(subscriber, log).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let reference = Reference::Invitation { log: log.clone() };
-        self.push_to_all(subscriber, &frame, &reference, None).await
+        self.push_to_all(subscriber, &frame, &reference, None)
+            .await?;
+        Ok(true)
+    }
+
+    /// An invitation to a channel that ended is told to nobody, who could decline it.
+    async fn forget_if_over(
+        &self,
+        subscriber: &Subscriber,
+        channel: ChannelKey,
+    ) -> Result<(), Fault> {
+        if self.store.roster(&channel).await?.is_none_or(|it| it.open) {
+            return Ok(());
+        }
+        let forgotten = Change {
+            channel,
+            at: self.environment.now(),
+            entries: Vec::new(),
+            head: None,
+            roster: None,
+            profile: None,
+            rows: vec![RowChange::Uninvited {
+                subscriber: subscriber.id.clone(),
+            }],
+        };
+        self.store.change(&forgotten).await
     }
 
     /// Something was parked: waits for the gates' ends and takes over what is left then. What passes is tried again here: if the

@@ -15,6 +15,9 @@ use crate::{
     ports::{Environment, Fault, Page, PresenceState, Workers},
 };
 
+/// Rows at most of one read on the way past tombstones.
+const STRIDE: usize = 1_000;
+
 impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
     /// Reads what `needs` names.
     pub(crate) async fn load(
@@ -118,12 +121,19 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         let mut after = cursor(request, SubscriberId::parse)?;
         let mut current: Vec<Member> = Vec::new();
         let mut more = true;
+        let mut wanted = request.limit;
         while more && current.len() < request.limit {
-            let wanted = request.limit - current.len();
             let page = self.store.members(channel, after.as_ref(), wanted).await?;
             after = page.items.last().map(|it| it.subscriber.clone()).or(after);
             more = page.more;
             current.extend(page.items.into_iter().filter(Member::is_current));
+            // A stretch of tombstones is crossed in ever larger steps.
+            wanted = wanted.saturating_mul(4).min(STRIDE);
+        }
+        if current.len() > request.limit {
+            current.truncate(request.limit);
+            after = current.last().map(|it| it.subscriber.clone());
+            more = true;
         }
         let subscribers: Vec<Subscriber> = current
             .iter()

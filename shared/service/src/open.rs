@@ -184,7 +184,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(Some(Up::unsettled(connections)))
     }
 
-    /// Waits until a connection is up; whether it is. One that never is has nothing left afterwards.
+    /// Waits until a connection is up; whether it is. One that never is has nothing left afterwards; one of which API Gateway
+    /// says nothing in all that time is taken for up: a post to it will tell.
     async fn wait_for(&self, registered: Registered<'_>) -> Result<bool, Fault> {
         let Registered {
             subscriber,
@@ -193,8 +194,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         } = registered;
         let started = self.environment.now();
         let mut pause = FIRST_LOOK;
-        while self.gateway.probe(id).await != Probe::Up {
+        loop {
+            let probe = self.gateway.probe(id).await;
+            if probe == Probe::Up {
+                return Ok(true);
+            }
             if self.environment.now() > started.plus(COMING_UP) {
+                if probe == Probe::Unknown {
+                    return Ok(true);
+                }
                 self.disconnect(subscriber, id).await?;
                 self.store.forget_token_connection(token, id).await?;
                 return Ok(false);
@@ -206,7 +214,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             self.environment.sleep(pause).await;
             pause = (pause * 2).min(LAST_LOOK);
         }
-        Ok(true)
     }
 
     async fn has_entry(

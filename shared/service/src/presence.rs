@@ -95,6 +95,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         let reach: Vec<Subscriber> = self.reach(subscriber).await?.into_iter().collect();
         let mut reached = 0;
         for some in reach.chunks(limits::PAGE) {
+            if reached >= REACH {
+                break;
+            }
             let read_at = self.environment.now();
             let connections = self.store.connections_of(some).await?;
             let targets: Vec<Target> = connections

@@ -8,7 +8,10 @@ use protocol::{ConnectionId, LogId, ServerMessage, Subscriber, Timestamp};
 use crate::{
     GATE, POST, Service, Store, backoff,
     gate::Parking,
-    ports::{Connection, Environment, Fault, Measure, Outcome, Posted, Pushes, Reference, Workers},
+    ports::{
+        Connection, Environment, Fault, Measure, Outcome, ParkedOutcome, Posted, Pushes, Reference,
+        Workers,
+    },
 };
 
 /// How often a throttled post is tried again, while nobody else gets through either, before what is left waits behind a gate.
@@ -242,7 +245,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             .park(subscriber, id, Some(&gate), &references)
             .await;
         self.start_release(subscriber, id).await?;
-        parked.map(drop)
+        match parked? {
+            // So slow that the gate ended and another took over: nothing waits there, and whoever comes next tells it.
+            ParkedOutcome::Changed => Err(Fault::Conflict),
+            ParkedOutcome::Parked(_) | ParkedOutcome::NotRegistered => Ok(()),
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream, try_join};
+use futures::{future::try_join_all, try_join};
 use protocol::{
     ChannelKey, Destination, LogId, Subscriber, Timestamp,
     change::Member,
     decide::{History, Positions, Range},
-    frame::fitting,
+    frame::{self, fitting},
     limits,
 };
 
@@ -63,21 +63,43 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
             .store
             .heads(&distinct(logs.iter().filter(|log| readable(log)).cloned()))
             .await?;
-        stream::iter(logs.iter().zip(positions))
-            .map(|(log, (_, position))| {
-                let head = heads.get(log);
-                let readable = readable(log);
+        let asked: Vec<(&LogId, u64)> = logs
+            .iter()
+            .zip(positions)
+            .map(|(log, (_, position))| (log, *position))
+            .collect();
+        let mut pages = Vec::with_capacity(asked.len());
+        let mut left = limits::SERVER_MESSAGE_BYTES;
+        for some in asked.chunks(AT_ONCE) {
+            // What does not fit the answer any more need not be read: a client may ask for a hundred full pages at once.
+            let is_full = left == 0;
+            let read = some.iter().map(|(log, position)| {
+                let (head, readable) = (heads.get(*log), readable(log));
                 async move {
                     match head {
                         _ if !readable => Ok(None),
+                        Some(head) if is_full => self.unread(log, head, *position).await.map(Some),
                         Some(head) => self.page_after(log, head, *position).await.map(Some),
                         None => Ok(Some(nothing())),
                     }
                 }
-            })
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await
+            });
+            let read: Vec<Option<History>> = try_join_all(read).await?;
+            let events = read.iter().flatten().flat_map(|it| &it.events);
+            left = left.saturating_sub(frame::items_bytes(events));
+            pages.extend(read);
+        }
+        Ok(pages)
+    }
+
+    /// What is said of a log that was not read: whether there is anything after the position.
+    async fn unread(&self, log: &LogId, head: &Head, position: u64) -> Result<History, Fault> {
+        let last_sequence = self.contiguous_end(log, head).await?;
+        Ok(History {
+            more: position < last_sequence,
+            last_sequence,
+            ..nothing()
+        })
     }
 
     async fn page_after(&self, log: &LogId, head: &Head, position: u64) -> Result<History, Fault> {

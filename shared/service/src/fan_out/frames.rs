@@ -84,7 +84,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             for (entry, event) in batch.iter().zip(&wire).skip(doubtful) {
                 let sequence = entry.event.sequence;
                 let Some(pushed) = PushedEvent::new(destination.clone(), event.clone()) else {
-                    frames.push(resync(sequence, sequence));
+                    // One for all that stand side by side: they say the same.
+                    match frames.last_mut() {
+                        Some(last) if !last.is_event && last.side == side => {
+                            last.sequence = sequence
+                        }
+                        _ => frames.push(resync(sequence, sequence)),
+                    }
                     continue;
                 };
                 frames.push(Frame {

@@ -2,8 +2,12 @@
 
 use core::time::Duration;
 
-use protocol::{Event, EventBody, change::LogEntry};
+use protocol::{
+    Event, EventBody, LogId, SubscriberId,
+    change::{Change, LogEntry, RowChange},
+};
 use serde_json::{Value, json};
+use service::ports::{Channels as _, Environment as _};
 use testkit::memory::Failure;
 
 use super::world;
@@ -20,6 +24,33 @@ fn three(world: &World) -> (Line, Line, Line) {
     world.channel_of("c", &[&anna, &bob]);
     world.take(&other);
     (anna, other, bob)
+}
+
+/// Lets so many more be members of `c`: by the store, without the events that tell it.
+fn fill(world: &World, more: u64) {
+    let LogId::Channel(key) = channel("d", "c") else {
+        unreachable!()
+    };
+    let service = world.service.clone();
+    world.run(async move {
+        let rows = (0..more).map(|n| RowChange::Joined {
+            subscriber: SubscriberId::parse(&format!("member-{n}")).unwrap(),
+            administrator: false,
+            sequence: 1,
+        });
+        for rows in rows.collect::<Vec<_>>().chunks(24) {
+            let change = Change {
+                channel: key.clone(),
+                at: service.environment.now(),
+                entries: Vec::new(),
+                head: None,
+                roster: None,
+                profile: None,
+                rows: rows.to_vec(),
+            };
+            service.store.change(&change).await.unwrap();
+        }
+    });
 }
 
 /// The places where the message `text` stands.
@@ -303,4 +334,29 @@ fn what_was_read_is_told_also_behind_many_messages_of_the_reader() {
             );
         }
     }
+}
+
+/// Who holds a backlog of a large channel is done with what it has begun before it is stopped by force.
+#[test]
+fn a_backlog_of_a_large_channel_is_sent_in_parts() {
+    let world = world(8);
+    let (anna, _, bob) = three(&world);
+    let before = world.calls("allocate");
+    let mut handler = world.hold(&anna, &say("dead"));
+    handler.until(|| world.calls("allocate") > before);
+    drop(handler);
+    for message in 0..40 {
+        let saying = world.send(&bob, &say(&format!("m{message}")));
+        world.sim.run_for(Duration::from_millis(20));
+        assert!(!saying.is_running());
+    }
+    fill(&world, 1_000);
+    world.sim.clock().advance(Duration::from_secs(12));
+    let before = world.calls("receivers");
+    world.settle();
+    world.sweep();
+    world.settle();
+    let head = world.head(&channel("d", "c"));
+    assert_eq!((head.sent, head.sequence), (43, 43));
+    assert!(world.calls("receivers") - before >= 3);
 }

@@ -218,10 +218,7 @@ fn a_change_that_dies_after_any_write_is_mended_by_its_repeat() {
             true,
             "{after}: {repeat:?}"
         );
-        world
-            .sim
-            .clock()
-            .advance(Duration::from_secs(15));
+        world.sim.clock().advance(Duration::from_secs(15));
         world.sweep();
         world.settle();
         let end = world.head(&channel("d", "c")).sequence;
@@ -393,5 +390,48 @@ fn a_channel_that_ended_is_gone_at_once_for_everybody() {
                 _ => assert_eq!(answer[0]["error"]["code"], "not-found"),
             }
         }
+    }
+}
+
+/// Nobody is told of it any more, and so nobody could decline it.
+#[test]
+fn an_invitation_to_a_channel_that_ended_goes_with_the_next_connection() {
+    let world = world(8);
+    let anna = world.connect("anna");
+    world.channel_of("c", &[&anna]);
+    let invite = json!({"type": "invite-subscriber", "channel-id": "c", "subscriber-id": "bob"});
+    world.ask(&anna, invite);
+    let first = world.connect("bob");
+    assert_eq!(types(&world.take(&first)), ["invitation"]);
+    let delete = json!({"type": "delete-channel", "channel-id": "c"});
+    world.ask(&anna, delete);
+    let second = world.connect("bob");
+    assert_eq!(world.take(&second), [] as [Value; 0]);
+    let service = world.service.clone();
+    let bob = second.subscriber().clone();
+    let left = world.run(async move { service.store.invitations(&bob, None, 10).await });
+    assert_eq!(left.unwrap().items, []);
+}
+
+/// Places that were taken in vain are told of once, however many stand side by side.
+#[test]
+fn who_looks_on_while_many_join_is_told_to_look_once_for_each_stretch_of_voids() {
+    let world = world(8);
+    let anna = world.connect("anna");
+    world.channel_of("c", &[&anna]);
+    let others: Vec<Line> = (0..12)
+        .map(|n| world.connect(&format!("o{n:02}")))
+        .collect();
+    let joining: Vec<_> = others.iter().map(|it| world.send(it, &join())).collect();
+    world.settle();
+    for handler in joining {
+        handler.take().unwrap().unwrap();
+    }
+    assert_eq!(members(&world).len(), 13);
+    let frames = world.take(&anna);
+    assert!(!of_type(&frames, "resync").is_empty(), "none was in vain");
+    for pair in frames.windows(2) {
+        let is_same = pair[0]["type"] == "resync" && pair[0] == pair[1];
+        assert!(!is_same, "{pair:?}");
     }
 }

@@ -6,6 +6,7 @@ mod doorbells;
 mod gates;
 mod leases;
 mod membership;
+mod resume;
 mod sockjs;
 mod young;
 
