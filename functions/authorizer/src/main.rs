@@ -8,7 +8,10 @@ use lambda::{
 };
 use lambda_runtime::{Diagnostic, Error};
 use serde_json::Value;
-use service::Service;
+use service::{
+    Service,
+    ports::{Environment as _, Measure},
+};
 use store::{DynamoStore, Tables};
 
 type Authorizer = Service<DynamoStore, (), (), WithIssuer<System>>;
@@ -49,7 +52,11 @@ async fn authorize(
         Some(of) => service.authenticate_doorbell(token, &of).await,
         None => service.authenticate(token, event.framing()).await,
     };
-    let identity = identity.map_err(failed)?;
+    // To Lambda a refusal is an error as well, so that its own count tells nothing.
+    let identity = identity.map_err(|fault| {
+        service.environment.measure(Measure::AuthorizerFault);
+        failed(fault)
+    })?;
     let identity = identity.ok_or_else(unauthorized)?;
     Ok(allow(&event, &identity))
 }

@@ -151,13 +151,15 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
 
     /// What the server can do. A client takes its round-trip time for that of a transport.
     async fn info(&self, asking: &Asking<'_>) -> Result<Answer, Fault> {
-        let (identity, ()) = futures::join!(
-            self.app.identity(asking.event),
-            self.environment.sleep(asking.settings.info_floor)
-        );
-        if identity?.is_none() {
+        let begun = self.environment.now();
+        if self.app.identity(asking.event).await?.is_none() {
+            // At once: who has no token must not keep the function.
             return Ok(asking.unauthorized());
         }
+        let until = begun.plus(asking.settings.info_floor);
+        let left = until.millis() - self.environment.now().millis();
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        self.environment.sleep(left).await;
         let info = serde_json::json!({
             "websocket": asking.settings.websocket,
             "origins": ["*:*"],

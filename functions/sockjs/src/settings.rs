@@ -6,6 +6,9 @@ use std::env;
 use lambda::Origins;
 use sockjs::Mount;
 
+/// The client for the page in the iframe, of the version that the edge names too.
+const CLIENT_URL: &str = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js";
+
 /// Everything that a function serves.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -59,7 +62,7 @@ impl Site {
     /// |---|---|
     /// | `SOCKJS_PREFIX` | what its paths begin with; `/messaging` if it is not set |
     /// | `SOCKJS_LEGACY` | `true` serves iframe, htmlfile and jsonp too |
-    /// | `SOCKJS_CLIENT_URL` | the script for the page in the iframe |
+    /// | `SOCKJS_CLIENT_URL` | the script for the page in the iframe, instead of the public one |
     /// | `SOCKJS_INFO_MILLIS` | how long `info` takes at least; 0 if it is not set |
     /// | `DOORBELL_URL` | the WebSocket API's own URL; without it receivers look again and again |
     /// | `ALLOWED_ORIGINS` | see [`Origins::from_env`] |
@@ -80,7 +83,7 @@ impl Site {
             websocket: true,
             legacy,
             cookies: legacy,
-            client_url: variable("SOCKJS_CLIENT_URL").unwrap_or_default(),
+            client_url: variable("SOCKJS_CLIENT_URL").unwrap_or_else(|| CLIENT_URL.to_owned()),
             response_limit: RESPONSE_LIMIT,
             info_floor: Duration::from_millis(millis),
         };

@@ -91,6 +91,7 @@ impl Measured {
             Measure::Message(message_type) => self.message = Some(message_type),
             Measure::Conflict => self.count("CommitConflicts"),
             Measure::Parked => self.count("Parked"),
+            Measure::AuthorizerFault => self.count("AuthorizerFaults"),
             Measure::Post(outcome) => self.count(match outcome {
                 Outcome::Delivered => "PostsDelivered",
                 Outcome::Gone => "PostsGone",

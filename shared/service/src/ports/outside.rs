@@ -86,6 +86,8 @@ pub enum Measure {
     Gate(Duration),
     /// Something was parked behind a gate.
     Parked,
+    /// Whether a token is good could not be told.
+    AuthorizerFault,
     /// The oldest event of a batch had been stored so long before it was pushed.
     DrainAge(Duration),
 }
