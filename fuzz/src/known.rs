@@ -97,7 +97,7 @@ fn listed<T>(item: impl Fn(&str) -> T) -> Listed<T> {
         items: (0..ITEMS)
             .map(|number| item(&format!("{number:0width$}", width = limits::ID_CHARACTERS)))
             .collect(),
-        more: true,
+        next: Some("next".to_owned()),
     }
 }
 
