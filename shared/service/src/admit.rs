@@ -3,13 +3,13 @@
 
 use core::time::Duration;
 
-use protocol::{RequestId, frame::DisconnectCode, limits};
+use protocol::{RequestId, Subscriber, frame::DisconnectCode, limits};
 
 use crate::{
     GATE, Identity, Service, Store,
     expire::code_at_end,
     message::Incoming,
-    ports::{Environment, Fault, Framing, Pushes, Workers},
+    ports::{Environment, Fault, Framing, Pushes, TokenHash, Workers},
     push::Target,
 };
 
@@ -118,8 +118,20 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             framing,
             ..
         } = &incoming.identity;
+        let code = self.code_of_forgotten(subscriber, token).await?;
+        self.drop_connection(subscriber, &incoming.connection, *framing, code)
+            .await?;
+        Ok(())
+    }
+
+    /// Why a connection is not registered any more, as far as its token and the others tell.
+    pub(crate) async fn code_of_forgotten(
+        &self,
+        subscriber: &Subscriber,
+        token: &TokenHash,
+    ) -> Result<DisconnectCode, Fault> {
         let now = self.environment.now();
-        let code = match self.store.token(token).await? {
+        Ok(match self.store.token(token).await? {
             Some(record) if record.is_good(now) => {
                 let others = self.store.connections(subscriber).await?.len();
                 if others < limits::CONNECTIONS_PER_SUBSCRIBER {
@@ -130,9 +142,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             }
             Some(record) if now >= record.expires => DisconnectCode::TokenExpired,
             _ => DisconnectCode::TokenInvalidated,
-        };
-        self.drop_connection(subscriber, &incoming.connection, *framing, code)
-            .await?;
-        Ok(())
+        })
     }
 }

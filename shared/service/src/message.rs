@@ -24,6 +24,9 @@ use crate::{
 /// function does.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often a message looks again whether a channel has ended whose log has.
+const ENDINGS: u32 = 6;
+
 /// A text frame of a client.
 #[derive(Clone, Debug)]
 pub struct Incoming {
@@ -278,6 +281,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                             return Ok(handled);
                         }
                         Ok(None) => {
+                            known = self.load_anew(message, &context, attempt, holder).await?;
+                        }
+                        // The log has its last event, and whoever writes that is about to end the channel.
+                        Err(rejection) if rejection.code == Code::NotFound && attempt < ENDINGS => {
                             known = self.load_anew(message, &context, attempt, holder).await?;
                         }
                         Err(rejection) => return self.reject(rejection, held).await,

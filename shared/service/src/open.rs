@@ -256,7 +256,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             id,
             token,
         } = registered;
-        let code = DisconnectCode::TokenInvalidated;
+        let code = self.code_of_forgotten(subscriber, token).await?;
         if self.drop_connection(subscriber, id, framing, code).await? {
             self.store.forget_token_connection(token, id).await?;
         }

@@ -435,3 +435,26 @@ fn who_looks_on_while_many_join_is_told_to_look_once_for_each_stretch_of_voids()
         assert!(!is_same, "{pair:?}");
     }
 }
+
+/// The log ends first: between that and the roster's end a leave must not be told that there is no such channel.
+#[test]
+fn who_leaves_while_the_channel_ends_has_left() {
+    let world = world(8);
+    let (anna, bob) = (world.connect("anna"), world.connect("bob"));
+    world.channel_of("c", &[&anna, &bob]);
+    let delete = json!({"type": "delete-channel", "channel-id": "c"});
+    let before = world.calls("change");
+    let mut deleting = world.hold(&anna, &delete);
+    deleting.until(|| !world.head(&channel("d", "c")).active);
+    assert_eq!(world.calls("change"), before, "the roster is open");
+    let leaving = world.send(&bob, &leave());
+    world.sim.run_for(Duration::from_millis(100));
+    assert!(leaving.is_running());
+    deleting.finish().unwrap();
+    world.settle();
+    leaving.take().unwrap().unwrap();
+    let frames = world.take(&bob);
+    let answer: Vec<&Value> = frames.iter().filter(|it| it["reply-to"] == "x").collect();
+    assert_eq!(answer[0]["type"], "channel-left");
+    assert_eq!(answer[1]["status"], true);
+}

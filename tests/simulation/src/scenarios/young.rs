@@ -90,3 +90,18 @@ fn what_was_dropped_and_never_came_up_leaves_nothing() {
         assert!(!is_known(&world, &line), "{framing:?}");
     }
 }
+
+/// A client whose token holds must not be told that it does not.
+#[test]
+fn what_a_back_end_drops_before_it_was_up_is_told_to_come_again() {
+    let world = world(4);
+    let line = young(&world, Framing::Raw);
+    let (service, of) = (world.service.clone(), line.subscriber().clone());
+    world.run(async move { service.disconnect_all(&of).await.unwrap() });
+    world.sockets().open(&line.id);
+    world.settle();
+    assert!(!world.sockets().is_open(&line.id));
+    let frames = world.take(&line);
+    assert_eq!(frames[0]["code"], "shutdown");
+    assert_eq!(frames[0]["reconnect"], true);
+}
