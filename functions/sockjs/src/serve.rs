@@ -156,9 +156,8 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
             // At once: who has no token must not keep the function.
             return Ok(asking.unauthorized());
         }
-        let until = begun.plus(asking.settings.info_floor);
-        let left = until.millis() - self.environment.now().millis();
-        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        let took = begun.until(self.environment.now());
+        let left = asking.settings.info_floor.saturating_sub(took);
         self.environment.sleep(left).await;
         let info = serde_json::json!({
             "websocket": asking.settings.websocket,

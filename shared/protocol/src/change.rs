@@ -109,6 +109,22 @@ pub struct Change {
     pub rows: Vec<RowChange>,
 }
 
+impl Change {
+    /// One of rows alone, which no event tells.
+    #[must_use]
+    pub const fn of_rows(channel: ChannelKey, at: Timestamp, rows: Vec<RowChange>) -> Self {
+        Self {
+            channel,
+            at,
+            entries: Vec::new(),
+            head: None,
+            roster: None,
+            profile: None,
+            rows,
+        }
+    }
+}
+
 /// A change to the rows of one subscriber of the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowChange {

@@ -146,6 +146,13 @@ pub struct Known {
     pub resumed_new: Vec<(Destination, u64)>,
 }
 
+impl Known {
+    /// The channel's roster, if the channel has not ended: then nobody is a member, even before the rows are gone.
+    pub(crate) fn open_roster(&self) -> Option<Roster> {
+        self.roster.filter(|it| it.open)
+    }
+}
+
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Listed<T> {

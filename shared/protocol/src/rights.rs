@@ -24,7 +24,7 @@ pub(crate) fn member(known: &Known) -> Result<&Member, Rejection> {
 /// `not-found` if the caller is no member, `forbidden` if it does not administer the channel.
 pub(crate) fn administered(known: &Known) -> Result<(&Profile, Roster), Rejection> {
     let member = member(known)?;
-    let (Some(profile), Some(roster)) = (&known.profile, known.roster.filter(|it| it.open)) else {
+    let (Some(profile), Some(roster)) = (&known.profile, known.open_roster()) else {
         return Err(Rejection::no_channel());
     };
     if !member.administrator {

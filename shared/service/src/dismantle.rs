@@ -120,20 +120,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         member: &Member,
         sequence: u64,
     ) -> Result<(), Fault> {
-        let change = Change {
-            channel: channel.clone(),
-            at: self.environment.now(),
-            entries: Vec::new(),
-            head: None,
-            roster: None,
-            profile: None,
-            rows: vec![RowChange::Left {
-                subscriber: member.subscriber.clone(),
-                administrator: member.administrator,
-                joined: member.joined,
-                sequence,
-            }],
+        let left = RowChange::Left {
+            subscriber: member.subscriber.clone(),
+            administrator: member.administrator,
+            joined: member.joined,
+            sequence,
         };
+        let change = Change::of_rows(channel.clone(), self.environment.now(), vec![left]);
         self.store.change(&change).await
     }
 }

@@ -96,20 +96,16 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     ) -> Result<Sent, Fault> {
         let begun = self.environment.now();
         let (midway, ahead) = (holding.midway.take(), holding.ahead.take());
-        let first = async {
-            match ahead {
-                Some(page) => Ok(concerned(page, batch)),
-                None => {
-                    let after = midway.as_ref().map(|it| &it.after);
-                    self.recipients(log, batch, after).await
-                }
+        let first = match ahead {
+            Some(page) => concerned(page, batch),
+            None => {
+                let after = midway.as_ref().map(|it| &it.after);
+                self.recipients(log, batch, after).await?
             }
         };
-        let is_begun = midway.is_some();
-        let first = first.await?;
         let batch = match POSTS.checked_div(first.receivers.len()) {
             // What another began is sent as that one cut it.
-            Some(most) if !is_begun => batch.get(..most.max(1)).unwrap_or(batch),
+            Some(most) if midway.is_none() => batch.get(..most.max(1)).unwrap_or(batch),
             _ => batch,
         };
         let Some(through) = batch.last().map(|it| it.event.sequence) else {
@@ -330,14 +326,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
 
 /// Those of a page whom a batch concerns, and where the next page begins.
 fn concerned(page: Page<Receiver>, batch: &[LogEntry]) -> Recipients {
-    let Page { items, more } = page;
-    let next = items
-        .last()
-        .filter(|_| more)
-        .map(|it| it.subscriber.clone());
+    let next = page.next().map(|it| it.subscriber.clone());
     let concerned = |it: &Receiver| batch.iter().any(|entry| it.receives(entry.event.sequence));
     Recipients {
-        receivers: items.into_iter().filter(concerned).collect(),
+        receivers: page.items.into_iter().filter(concerned).collect(),
         next,
     }
 }

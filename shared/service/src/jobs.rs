@@ -151,18 +151,11 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         if self.store.roster(&channel).await?.is_none_or(|it| it.open) {
             return Ok(());
         }
-        let forgotten = Change {
-            channel,
-            at: self.environment.now(),
-            entries: Vec::new(),
-            head: None,
-            roster: None,
-            profile: None,
-            rows: vec![RowChange::Uninvited {
-                subscriber: subscriber.id.clone(),
-            }],
+        let uninvited = RowChange::Uninvited {
+            subscriber: subscriber.id.clone(),
         };
-        self.store.change(&forgotten).await
+        let change = Change::of_rows(channel, self.environment.now(), vec![uninvited]);
+        self.store.change(&change).await
     }
 
     /// Something was parked: waits for the gates' ends and takes over what is left then. What passes is tried again here: if the

@@ -12,7 +12,7 @@ use protocol::{
 
 use crate::{
     Service, Store,
-    ports::{Environment, Fault, Page, PresenceState, Workers},
+    ports::{Environment, Fault, PresenceState, Workers},
 };
 
 /// Rows at most of one read on the way past tombstones.
@@ -164,15 +164,13 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         request: &PageRequest,
     ) -> Result<Listed<Membership>, Fault> {
         let after = cursor(request, ChannelId::parse)?;
-        let Page { items, more } = self
+        let page = self
             .store
             .memberships(subscriber, after.as_ref(), request.limit)
             .await?;
-        let next = items
-            .last()
-            .filter(|_| more)
-            .map(|it| it.as_str().to_owned());
-        let channels: Vec<ChannelKey> = items
+        let next = page.next().map(|it| it.as_str().to_owned());
+        let channels: Vec<ChannelKey> = page
+            .items
             .into_iter()
             .map(|id| ChannelKey {
                 domain: subscriber.domain.clone(),
@@ -220,21 +218,19 @@ impl<S: Store, G, W: Workers, E: Environment> Service<S, G, W, E> {
         request: &PageRequest,
     ) -> Result<Listed<Conversation>, Fault> {
         let after = cursor(request, SubscriberId::parse)?;
-        let Page { items: peers, more } = self
+        let page = self
             .store
             .conversations(subscriber, after.as_ref(), request.limit)
             .await?;
-        let next = peers
-            .last()
-            .filter(|_| more)
-            .map(|it| it.as_str().to_owned());
-        let logs: Vec<LogId> = peers
+        let next = page.next().map(|it| it.as_str().to_owned());
+        let logs: Vec<LogId> = page
+            .items
             .iter()
             .map(|it| LogId::direct(subscriber, it))
             .collect();
         let heads = self.store.heads(&logs).await?;
-        let mut items = Vec::with_capacity(peers.len());
-        for (peer, log) in peers.into_iter().zip(&logs) {
+        let mut items = Vec::with_capacity(logs.len());
+        for (peer, log) in page.items.into_iter().zip(&logs) {
             let Some(head) = heads.get(log) else {
                 continue;
             };

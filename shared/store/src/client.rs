@@ -42,12 +42,11 @@ const BACKOFF: Duration = Duration::from_millis(50);
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// What asks for patience, of the errors that DynamoDB says with a status below 500
 /// (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html, 2026-11).
-const PATIENCE: [&str; 5] = [
+const PATIENCE: [&str; 4] = [
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "ThrottlingException",
     "LimitExceededException",
-    "TransactionInProgressException",
 ];
 
 /// What is said of what stands there.
@@ -88,13 +87,10 @@ impl<E: ProvideErrorMetadata> Failure<E> {
 
     /// Whether another attempt may do better.
     fn may_pass(&self) -> bool {
-        match self {
-            Self::Service(error, status) => {
-                *status >= 500 || error.code().is_some_and(|it| PATIENCE.contains(&it))
-            }
-            Self::Unanswered(SendError::NotSent | SendError::Lost) | Self::Unreadable => true,
-            Self::Unanswered(SendError::Unsendable) | Self::Unwritten => false,
-        }
+        let is_throttled = |error: &E| error.code().is_some_and(|it| PATIENCE.contains(&it));
+        self.is_doubtful()
+            || matches!(self, Self::Unanswered(SendError::NotSent))
+            || matches!(self, Self::Service(error, _) if is_throttled(error))
     }
 }
 

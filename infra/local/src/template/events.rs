@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::intrinsics::scalar;
-use super::resources::Resource;
+use super::resources::{Resource, allow};
 use super::{HttpRoute, Schedule, Template, apis};
 
 /// What says how a schedule's target is reached, and what becomes of what could not be delivered.
@@ -143,14 +143,8 @@ impl Event<'_> {
 
     /// Refuses properties that are neither honoured nor known to mean nothing locally.
     fn allow(&self, honoured: &[&str], without_effect: &[&str]) -> Result<(), String> {
-        let properties = self.value.get("Properties").and_then(Value::as_object);
-        let known = |name: &&String| {
-            honoured.contains(&name.as_str()) || without_effect.contains(&name.as_str())
-        };
-        match properties.and_then(|all| all.keys().find(|name| !known(name))) {
-            Some(name) => Err(format!(
-                "the local gateway cannot honour its property {name}"
-            )),
+        match self.value.get("Properties").and_then(Value::as_object) {
+            Some(properties) => allow(properties, honoured, without_effect),
             None => Ok(()),
         }
     }

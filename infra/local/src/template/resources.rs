@@ -242,14 +242,23 @@ impl Resource<'_> {
 
     /// Refuses properties that are neither honoured nor known to mean nothing locally.
     pub(super) fn allow(&self, honoured: &[&str], without_effect: &[&str]) -> Result<(), String> {
-        let known = |name: &&String| {
-            honoured.contains(&name.as_str()) || without_effect.contains(&name.as_str())
-        };
-        match self.properties.keys().find(|name| !known(name)) {
-            Some(name) => Err(format!(
-                "the local gateway cannot honour its property {name}"
-            )),
-            None => Ok(()),
-        }
+        allow(&self.properties, honoured, without_effect)
+    }
+}
+
+/// Refuses properties that are neither honoured nor known to mean nothing locally.
+pub(super) fn allow(
+    properties: &Map<String, Value>,
+    honoured: &[&str],
+    without_effect: &[&str],
+) -> Result<(), String> {
+    let known = |name: &&String| {
+        honoured.contains(&name.as_str()) || without_effect.contains(&name.as_str())
+    };
+    match properties.keys().find(|name| !known(name)) {
+        Some(name) => Err(format!(
+            "the local gateway cannot honour its property {name}"
+        )),
+        None => Ok(()),
     }
 }

@@ -115,7 +115,7 @@ impl CreateChannel {
             .own_member
             .as_ref()
             .is_some_and(|it| it.is_current() && it.administrator)
-            && known.roster.is_some_and(|it| it.open);
+            && known.open_roster().is_some();
         let is_same = profile.creator.as_ref() == Some(&context.subscriber.id)
             && profile.name == self.name
             && profile.attributes == self.attributes

@@ -68,9 +68,7 @@ impl JoinChannel {
     }
 
     pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
-        // One that ended is there for nobody, even before its members' rows are gone.
-        let open = known.roster.as_ref().filter(|it| it.open);
-        let (Some(profile), Some(roster)) = (&known.profile, open) else {
+        let (Some(profile), Some(roster)) = (&known.profile, known.open_roster()) else {
             return Err(Rejection::no_channel());
         };
         if let Some(member) = known.own_member.as_ref().filter(|it| it.is_current()) {
@@ -84,9 +82,9 @@ impl JoinChannel {
         if !invited {
             return Err(Rejection::no_channel());
         }
-        has_room(known, *roster)?;
+        has_room(known, roster)?;
         Ok(Decision::commit(Commit::Change(Box::new(
-            self.plan(context, known, profile, *roster),
+            self.plan(context, known, profile, roster),
         ))))
     }
 

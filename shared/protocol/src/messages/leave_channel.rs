@@ -52,9 +52,7 @@ impl LeaveChannel {
             channel_id: self.channel_id.clone(),
         };
         let member = known.own_member.as_ref().filter(|it| it.is_current());
-        // Of a channel that ended nobody is a member, even before its rows are gone.
-        let open = known.roster.filter(|it| it.open);
-        let (Some(member), Some(roster)) = (member, open) else {
+        let (Some(member), Some(roster)) = (member, known.open_roster()) else {
             return Ok(self.decline(context, known, channel, left));
         };
         Ok(Decision::commit(Commit::Change(Box::new(departure(

@@ -19,6 +19,14 @@ pub struct Page<T> {
     pub more: bool,
 }
 
+impl<T> Page<T> {
+    /// The item after which the next page begins, if there is one.
+    #[must_use]
+    pub fn next(&self) -> Option<&T> {
+        self.items.last().filter(|_| self.more)
+    }
+}
+
 /// Somebody to whom a log's events go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {

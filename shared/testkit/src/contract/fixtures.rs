@@ -271,15 +271,7 @@ pub(super) fn left(id: &str, joined: u64, sequence: u64) -> RowChange {
 
 /// A change of rows only.
 pub(super) fn rows(channel: &ChannelKey, rows: Vec<RowChange>) -> Change {
-    Change {
-        channel: channel.clone(),
-        at: now(),
-        entries: Vec::new(),
-        head: None,
-        roster: None,
-        profile: None,
-        rows,
-    }
+    Change::of_rows(channel.clone(), now(), rows)
 }
 
 pub(super) fn roster(version: u64) -> Roster {

@@ -39,15 +39,7 @@ fn fill(world: &World, more: u64) {
             sequence: 1,
         });
         for rows in rows.collect::<Vec<_>>().chunks(24) {
-            let change = Change {
-                channel: key.clone(),
-                at: service.environment.now(),
-                entries: Vec::new(),
-                head: None,
-                roster: None,
-                profile: None,
-                rows: rows.to_vec(),
-            };
+            let change = Change::of_rows(key.clone(), service.environment.now(), rows.to_vec());
             service.store.change(&change).await.unwrap();
         }
     });

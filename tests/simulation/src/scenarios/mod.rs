@@ -1,5 +1,6 @@
 //! One flow each, held at one await.
 
+mod answers;
 mod append;
 mod connections;
 mod doorbells;
