@@ -1,5 +1,5 @@
-//! Any text: decoding, what must be read for it and what is decided never panic, and what is answered is one frame that
-//! replies to it.
+//! Input: any text. Decoding, `needs` and `decide` never panic, and every answer is one frame that replies to the
+//! input.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ use protocol::{
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
-/// Nothing, and what somebody may find.
+/// Nothing, and what an administrator and an invited subscriber find.
 static KNOWN: LazyLock<[Known; 3]> =
     LazyLock::new(|| [Known::default(), administrator(NOW), invited(NOW)]);
 
@@ -30,8 +30,8 @@ fuzz_target!(|text: &str| {
     assert_ack(id.clone(), None);
     for subscriber in ["alice", "-"] {
         let subscriber = Subscriber {
-            domain: Domain::parse("d").expect("it is an id"),
-            id: SubscriberId::parse(subscriber).expect("it is an id"),
+            domain: Domain::parse("d").expect("valid id"),
+            id: SubscriberId::parse(subscriber).expect("valid id"),
         };
         let needs = message.needs(&subscriber);
         let _ = message.idempotency(&subscriber);
@@ -55,7 +55,7 @@ fuzz_target!(|text: &str| {
                         response = response.or(answer);
                     }
                     if let Some(response) = response {
-                        assert!(needs.response, "a response that no push waits for");
+                        assert!(needs.response, "`needs` did not announce a response");
                         assert_reply(&response, id.as_deref());
                     }
                 }

@@ -1,5 +1,5 @@
-//! Any texts, one a line, alice's and bob's in turn, over the ports in memory: what is malformed has no effect, and
-//! anything else at most one response and then exactly one `ack`.
+//! Input: any texts, one per line, sent by alice and bob in turn, over the ports in memory. A malformed text has no
+//! effect. Any other text gets at most one response and then exactly one `ack`.
 #![no_main]
 
 use core::time::Duration;
@@ -19,9 +19,9 @@ use testkit::{
     memory::{Memory, Random, Sockets, Surroundings},
 };
 
-/// Stands in a text for a token of alice's that no connection has.
+/// A placeholder in the text for a token of alice that no connection uses.
 const TOKEN: &str = "TOKEN-OF-ALICE";
-/// More lines than this only repeat what fewer did.
+/// Further lines only repeat what these already do.
 const LINES: usize = 8;
 
 struct World {
@@ -38,7 +38,7 @@ fuzz_target!(|text: &str| {
     let mut world = World::new();
     let alice = world.connect("alice");
     let bob = world.connect("bob");
-    let token = world.mint("alice");
+    let token = world.issue_token("alice");
     for (line, message) in [
         (
             &alice,
@@ -83,12 +83,14 @@ impl World {
 
     fn mint(&self, id: &str) -> String {
         let subscriber = subscriber(id);
-        let minted = self.service.mint(&subscriber, Duration::from_secs(3_600));
-        block_on(minted).expect("nothing fails in memory").token
+        let minted = self.service.issue_token(&subscriber, Duration::from_secs(3_600));
+        block_on(minted)
+            .expect("the memory store does not fail")
+            .token
     }
 
     fn connect(&self, id: &str) -> Line {
-        let token = self.mint(id);
+        let token = self.issue_token(id);
         let line = Line {
             id: ConnectionId(format!("{id}=")),
             identity: Identity {
@@ -118,13 +120,13 @@ impl World {
             request: RequestId(format!("request-{}", self.requests)),
             body: text.to_owned(),
         };
-        block_on(self.service.message(&incoming)).expect("nothing fails in memory");
+        block_on(self.service.message(&incoming)).expect("the memory store does not fail");
     }
 
-    /// Carries out what handlers left to the worker.
+    /// Runs the jobs that handlers left to the worker.
     fn work(&self) {
         while let Some(job) = self.service.workers.take() {
-            block_on(self.service.work(&job)).expect("nothing fails in memory");
+            block_on(self.service.work(&job)).expect("the memory store does not fail");
         }
     }
 
@@ -138,12 +140,15 @@ impl World {
         let frames = self.take(from);
         let id = match decode(text) {
             Decoded::Ignored => {
-                assert!(frames.is_empty(), "{frames:?} to what is malformed: {text}");
+                assert!(
+                    frames.is_empty(),
+                    "{frames:?} in reply to malformed input: {text}"
+                );
                 assert!(
                     self.service.workers.is_empty(),
-                    "work from what is malformed"
+                    "a job from malformed input"
                 );
-                assert!(self.take(to).is_empty(), "a push of what is malformed");
+                assert!(self.take(to).is_empty(), "a push from malformed input");
                 return;
             }
             Decoded::Rejected { id, .. } | Decoded::Message { id, .. } => id,
@@ -166,7 +171,7 @@ impl World {
 
 fn subscriber(id: &str) -> Subscriber {
     Subscriber {
-        domain: Domain::parse("d").expect("it is an id"),
-        id: SubscriberId::parse(id).expect("it is an id"),
+        domain: Domain::parse("d").expect("valid id"),
+        id: SubscriberId::parse(id).expect("valid id"),
     }
 }

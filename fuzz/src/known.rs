@@ -1,4 +1,4 @@
-//! What may be found for a message: everything there is, so that each decision goes as far as it can.
+//! What a message may find in the store. It is as full as possible, so that each decision goes as far as it can.
 
 use protocol::{
     Availability, ChannelId, ChannelSubscriber, Conversation, Destination, Event, EventBody, Json,
@@ -11,11 +11,12 @@ use protocol::{
     model::Presence,
 };
 
-/// More than fit one server message, at the size that they have here; no more, as each is looked at for each text.
+/// More than fits one server message at the size that the items have here, and not many more, because every text visits
+/// each item.
 const EVENTS: u64 = 12;
 const ITEMS: usize = 24;
 
-/// Found by an administrator of a channel with two other members, and with long pages of everything.
+/// What an administrator finds in a channel with two other members and long pages of everything.
 #[must_use]
 pub fn administrator(now: Timestamp) -> Known {
     Known {
@@ -26,7 +27,7 @@ pub fn administrator(now: Timestamp) -> Known {
     }
 }
 
-/// Found by somebody who is invited.
+/// What an invited subscriber finds.
 #[must_use]
 pub fn invited(now: Timestamp) -> Known {
     Known {
@@ -82,7 +83,7 @@ fn common(now: Timestamp) -> Known {
             unread: 8,
             timestamp: now,
         }),
-        // Of the positions some may not be read, and there may be more of them than were asked for.
+        // Some positions may not be readable, and there may be more of them than the client asked for.
         resumed: vec![Some(history.clone()), None, Some(history.clone())],
         resumed_new: (0..50)
             .map(|number| (Destination::Channel(channel(&format!("new-{number}"))), 5))
@@ -110,9 +111,9 @@ fn event(sequence: u64, now: Timestamp) -> WireEvent {
             administrator: false,
         },
         _ => EventBody::Message {
-            message_id: MessageId::parse("m").expect("it is an id"),
+            message_id: MessageId::parse("m").expect("valid id"),
             from: subscriber("bob"),
-            content: Json::parse(&content).expect("it is JSON"),
+            content: Json::parse(&content).expect("valid JSON"),
             attributes: Some(attributes()),
         },
     };
@@ -135,11 +136,11 @@ fn presence(id: &str) -> Presence {
     }
 }
 
-/// As many bytes as there may be, which become more as framed.
+/// Attributes of the greatest length, which grow further when they are SockJS-framed.
 fn attributes() -> Json {
     let frame = r#"{"":""}"#;
     let value = "\"".repeat((limits::ATTRIBUTES_BYTES - frame.len()) / 2);
-    Json::parse(&format!(r#"{{"":"{}"}}"#, value.replace('"', "\\\""))).expect("it is JSON")
+    Json::parse(&format!(r#"{{"":"{}"}}"#, value.replace('"', "\\\""))).expect("valid JSON")
 }
 
 fn member(id: &str, administrator: bool, joined: u64) -> Member {
@@ -154,9 +155,9 @@ fn member(id: &str, administrator: bool, joined: u64) -> Member {
 }
 
 fn subscriber(id: &str) -> SubscriberId {
-    SubscriberId::parse(id).expect("it is an id")
+    SubscriberId::parse(id).expect("valid id")
 }
 
 fn channel(id: &str) -> ChannelId {
-    ChannelId::parse(id).expect("it is an id")
+    ChannelId::parse(id).expect("valid id")
 }

@@ -1,4 +1,4 @@
-//! What both targets stand on: frames that are taken apart, and knowledge to decide with.
+//! What both targets share: parsing frames, and the knowledge that decisions need.
 
 mod known;
 
@@ -9,23 +9,21 @@ use serde_json::value::RawValue;
 
 pub use known::{administrator, invited};
 
-/// What a server message says of itself.
+/// The fields of a server message that the targets check.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Its `type`.
     pub message_type: String,
-    /// What it replies to.
     pub reply_to: Option<String>,
 }
 
 impl Frame {
-    /// Takes a frame apart.
+    /// Parses a frame.
     ///
     /// # Panics
-    /// If it is not one JSON object of strings for `type` and `reply-to`, has a key twice, or is over the limit.
+    /// If it is not one JSON object with strings for `type` and `reply-to`, has a key twice, or is over the limit.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        // Raw values: a client may send numbers that no Rust type holds, and gets them back.
+        // Raw values: a client may send numbers that no Rust type holds, and the service sends them back.
         let fields: BTreeMap<String, Box<RawValue>> =
             serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         let string = |name: &str| {
@@ -36,14 +34,10 @@ impl Frame {
         };
         let keys: usize = fields.iter().map(|(key, raw)| pair_bytes(key, raw)).sum();
         let commas = fields.len().saturating_sub(1);
-        assert_eq!(
-            keys + commas + 2,
-            text.len(),
-            "a key is there twice: {text}"
-        );
+        assert_eq!(keys + commas + 2, text.len(), "a key is repeated: {text}");
         assert!(
             framed_bytes(text) <= limits::SERVER_MESSAGE_BYTES,
-            "{} bytes as framed",
+            "{} bytes when SockJS-framed",
             framed_bytes(text)
         );
         Self {
@@ -53,7 +47,7 @@ impl Frame {
     }
 }
 
-/// The bytes of a key with its value, as the encoder writes them: it leaves no space.
+/// The bytes of a key with its value as the encoder writes them, without any space.
 fn pair_bytes(key: &str, raw: &RawValue) -> usize {
     let key = serde_json::to_string(key).map_or(0, |it| it.len());
     key + 1 + raw.get().len()

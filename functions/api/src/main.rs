@@ -1,4 +1,4 @@
-//! The service's own HTTP API, for back ends: tokens, subscribers, channels.
+//! The HTTP API for back ends: tokens, subscribers, channels.
 
 mod problem;
 mod routes;

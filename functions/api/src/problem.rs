@@ -4,10 +4,10 @@ use protocol::{Code, Rejection};
 use serde_json::{Value, json};
 use service::ports::Fault;
 
-/// Seconds after which a busy service may be less so.
+/// The value of `retry-after`, in seconds.
 const RETRY_AFTER: &str = "1";
 
-/// What is wrong with a request.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: u16,
@@ -17,21 +17,25 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// 400: the request itself is wrong.
+    /// 400: the request is invalid.
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(400, "invalid-value", detail)
     }
 
-    /// 404: there is no such thing.
+    /// 404: the resource does not exist.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, "not-found", detail)
     }
 
-    /// 405: the path is known, the method is not.
+    /// 405: the path exists but does not allow the method.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         Self {
             allow: Some(allow),
-            ..Self::new(405, "method-not-allowed", format!("allowed here: {allow}"))
+            ..Self::new(
+                405,
+                "method-not-allowed",
+                format!("allowed methods: {allow}"),
+            )
         }
     }
 
@@ -66,8 +70,8 @@ impl From<Rejection> for Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        // The log has what happened; the caller what to do.
-        tracing::error!(%fault, "a request failed");
+        // The log gets the cause. The caller only needs to know that a retry may succeed.
+        tracing::error!(%fault, "request failed");
         Self::new(503, "unavailable", "the service is busy, try again")
     }
 }

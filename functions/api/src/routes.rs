@@ -1,4 +1,4 @@
-//! From a path to what it does.
+//! Routes requests to their handlers.
 
 mod channels;
 mod subscribers;
@@ -45,7 +45,7 @@ pub(crate) async fn route(api: &Api, event: &HttpEvent) -> Answer {
 }
 
 fn nothing_here() -> Problem {
-    Problem::not_found("there is nothing at this path")
+    Problem::not_found("no such path")
 }
 
 fn subscriber(domain: &str, id: &str) -> Result<Subscriber, Problem> {
@@ -55,8 +55,8 @@ fn subscriber(domain: &str, id: &str) -> Result<Subscriber, Problem> {
     })
 }
 
-/// The body, a JSON object; an absent one is empty. What would be malformed on the WebSocket is so here: deep nesting,
-/// lone surrogates, `null` where something may only be left out.
+/// Parses the body as a JSON object. An absent body is an empty object. Bodies that would be malformed on the WebSocket are
+/// invalid here too: deep nesting, lone surrogates, and `null` for a field that may only be absent.
 fn body<T: DeserializeOwned>(event: &HttpEvent) -> Result<T, Problem> {
     let text = event
         .body()
@@ -67,18 +67,19 @@ fn body<T: DeserializeOwned>(event: &HttpEvent) -> Result<T, Problem> {
             "the body is nested too deeply or has a lone surrogate",
         ));
     }
-    // serde alone would take an array for a struct, and null for an option.
+    // serde alone would accept an array as a struct, and null as an option.
     let fields: BTreeMap<String, Json> = serde_json::from_str(text)
         .map_err(|_| Problem::invalid("the body is not one JSON object"))?;
     for (name, value) in &fields {
-        // What a message says may be anything.
+        // The content of a message may be any JSON, including null.
         if value.as_str() == "null" && name != "content" {
             return Err(Problem::invalid(format!(
-                "`{name}` is null: give a value or leave it out"
+                "`{name}` is null: set a value or omit the field"
             )));
         }
     }
-    // A token stands where a string belongs, so what serde says of a wrong type cannot quote one.
+    // Error texts of serde quote wrongly typed values. They cannot quote a token, because a token is a string in a string
+    // field.
     let mut json = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, what) = (error.path().to_string(), error.into_inner());
@@ -89,7 +90,7 @@ fn body<T: DeserializeOwned>(event: &HttpEvent) -> Result<T, Problem> {
     })
 }
 
-/// A JSON object as it was sent.
+/// A JSON object with the exact text that the caller sent.
 #[derive(Deserialize)]
 #[serde(try_from = "Json")]
 struct Object(Json);
@@ -110,7 +111,7 @@ fn ok(status: u16, body: &Value) -> Value {
     answer(status, body.to_string())
 }
 
-/// JSON written as text: what subscribers sent stays byte for byte.
+/// Returns a response with a JSON body. JSON from subscribers keeps its exact text.
 fn json_text(status: u16, body: &impl Serialize) -> Value {
     answer(status, serde_json::to_string(body).unwrap_or_default())
 }
@@ -133,14 +134,14 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-    #[expect(dead_code, reason = "only what is wrong with it is looked at")]
+    #[expect(dead_code, reason = "the test only inspects parse errors")]
     struct Fields {
         from: Option<SubscriberId>,
         expires_in: Option<serde_json::Number>,
     }
 
     #[test]
-    fn a_wrong_body_is_told_by_its_field() {
+    fn body_error_names_its_field() {
         for (text, expected) in [
             (r#"{"expires-in":"x"}"#, "`expires-in`: invalid type"),
             (r#"{"from":""}"#, "`from`: "),

@@ -1,4 +1,4 @@
-//! The `$connect` authorizer: a bearer token in, who it is out, or `Unauthorized`.
+//! The `$connect` authorizer. It returns the identity of the bearer token's subscriber, or fails with `Unauthorized`.
 
 use std::rc::Rc;
 
@@ -36,13 +36,14 @@ async fn main() -> Result<(), Error> {
     serve((service, Origins::from_env()), authorize).await
 }
 
-/// Every refusal is the same error, so nobody learns whether a token is unknown, expired or invalidated.
+/// Authorizes a handshake. Every refusal is the same error, so that the client cannot distinguish unknown, expired and
+/// invalidated tokens.
 async fn authorize(
     authorizer: Rc<(Authorizer, Origins)>,
     event: AuthorizerEvent,
 ) -> Result<Value, Diagnostic> {
     let (service, origins) = &*authorizer;
-    // A page that may not connect would do so in the name of whoever looks at it.
+    // A page of a foreign origin would connect in the name of the user who views it.
     if !origins.allow(event.origin()) {
         return Err(unauthorized());
     }
@@ -52,7 +53,7 @@ async fn authorize(
         Some(of) => service.authenticate_doorbell(token, &of).await,
         None => service.authenticate(token, event.framing()).await,
     };
-    // To Lambda a refusal is an error as well, so that its own count tells nothing.
+    // Lambda counts a refusal as an error too, so its own error count does not show faults.
     let identity = identity.map_err(|fault| {
         service.environment.measure(Measure::AuthorizerFault);
         failed(fault)

@@ -1,4 +1,5 @@
-//! `$connect`: registers the connection. It cannot post, because the connection is up only once this has returned.
+//! `$connect`: registers the connection. It cannot post, because the connection becomes active only after this function
+//! has returned.
 
 use std::rc::Rc;
 
@@ -36,7 +37,7 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-/// The status that this answers with is the status of the handshake.
+/// Registers a connection. The returned status becomes the status of the handshake.
 async fn connect(service: Rc<Connect>, event: WebSocketEvent) -> Result<Value, Diagnostic> {
     if event.is_doorbell() {
         return hang_doorbell(&service, &event).await;
@@ -49,13 +50,13 @@ async fn connect(service: Rc<Connect>, event: WebSocketEvent) -> Result<Value, D
         Ok(()) => Ok(event.accept()),
         Err(ConnectError::Token) => Ok(json!({"statusCode": 401})),
         Err(ConnectError::Fault(fault)) => {
-            tracing::error!(%fault, "not registered");
+            tracing::error!(%fault, "connect failed");
             Ok(json!({"statusCode": 503}))
         }
     }
 }
 
-/// A doorbell is no connection of its subscriber: it is only noted with the session whose receiver it is for.
+/// Attaches a doorbell to its session. A doorbell is not registered as a connection of the subscriber.
 async fn hang_doorbell(service: &Connect, event: &WebSocketEvent) -> Result<Value, Diagnostic> {
     let Some(of) = event.doorbell() else {
         return Ok(json!({"statusCode": 400}));
@@ -68,7 +69,7 @@ async fn hang_doorbell(service: &Connect, event: &WebSocketEvent) -> Result<Valu
         Ok(true) => Ok(event.accept()),
         Ok(false) => Ok(json!({"statusCode": 410})),
         Err(fault) => {
-            tracing::error!(%fault, "no doorbell");
+            tracing::error!(%fault, "attaching doorbell failed");
             Ok(json!({"statusCode": 503}))
         }
     }

@@ -1,4 +1,4 @@
-//! `$disconnect`: forgets the connection, and has others told if that changes how its subscriber is seen.
+//! `$disconnect`: forgets the connection, and starts the worker to publish the subscriber's presence if that changes.
 
 use std::rc::Rc;
 
@@ -41,7 +41,7 @@ async fn disconnect(service: Rc<Disconnect>, event: WebSocketEvent) -> Result<Va
     }
     let subscriber = event.identity()?.subscriber;
     service
-        .disconnect(&subscriber, event.connection())
+        .disconnect(&subscriber.connection(event.connection().clone()))
         .await
         .map_err(failed)?;
     Ok(json!({"statusCode": 200}))

@@ -1,4 +1,5 @@
-//! Each minute: what ends is ended, who ends soon is told, and what lies unpushed is handed to the worker.
+//! The expiry run, once a minute. It ends expired tokens and connections, warns those that end soon, and starts the worker
+//! for logs with undelivered events.
 
 use std::rc::Rc;
 
@@ -33,7 +34,7 @@ async fn main() -> Result<(), Error> {
         workers: Worker::from_env(&config)?,
         environment: System,
     };
-    // What EventBridge tells does not matter: the clock and the checkpoint say what is due.
+    // The content of EventBridge's event does not matter. The clock and the checkpoint determine what is due.
     serve(service, |service, _: IgnoredAny| expire(service)).await
 }
 

@@ -1,4 +1,4 @@
-//! The asynchronous worker: what nobody should wait for. An error makes Lambda repeat the job.
+//! The asynchronous worker: runs jobs for which no client waits. If a job fails, Lambda retries it.
 
 use std::rc::Rc;
 
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Error> {
         environment: System,
     };
     serve(service, |service, job: Job| {
-        // A job is ids and numbers.
+        // A job contains only ids and numbers, so it may be logged.
         let span = tracing::info_span!("job", ?job);
         work(service, job).instrument(span)
     })

@@ -1,5 +1,5 @@
-//! `$default`: one client message in, one decision carried out. Everything that is said goes out through the gateway; what
-//! this returns reaches nobody.
+//! `$default`: handles one client message. All responses go out through the gateway. The return value of this function
+//! reaches no client.
 
 use std::rc::Rc;
 
@@ -44,7 +44,7 @@ async fn message(service: Rc<Message>, event: WebSocketEvent) -> Result<Value, D
     let identity = event.identity()?;
     let connection = event.connection().clone();
     let request = event.request().clone();
-    // What is not text is malformed, as an empty text is.
+    // A binary frame is malformed. An empty text is malformed too, so it stands for one.
     let body = event.text().unwrap_or_default();
     let incoming = IncomingMessage {
         identity,
@@ -52,9 +52,9 @@ async fn message(service: Rc<Message>, event: WebSocketEvent) -> Result<Value, D
         request,
         body,
     };
-    // The client has had its answer. An error from here would make API Gateway send it a frame that is none of ours.
+    // The client already has its ack. If this function failed, API Gateway would send the client a frame of its own.
     if let Err(fault) = service.receive(&incoming).await {
-        tracing::error!(%fault, "failed after the answer");
+        tracing::error!(%fault, "message failed after ack");
     }
     Ok(json!({"statusCode": 200}))
 }

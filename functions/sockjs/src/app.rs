@@ -1,7 +1,7 @@
-//! Whose messages these are.
+//! The application that handles the messages of sessions.
 #![expect(
     async_fn_in_trait,
-    reason = "every implementation is ours and is awaited in place or on the same thread"
+    reason = "all implementations are in this workspace, and run on the calling thread"
 )]
 
 use lambda::HttpEvent;
@@ -11,28 +11,28 @@ use service::{
     ports::{Fault, SessionId, TokenHash},
 };
 
-/// Whether a session was let in.
+/// The outcome of opening a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// It was.
+    /// The session is open.
     Yes,
-    /// Its token holds no more.
+    /// The token is not valid any more.
     Refused,
 }
 
-/// What answers the messages of sessions; it speaks to them through their outboxes.
+/// Handles the messages of sessions, and replies through their outboxes.
 pub trait App {
-    /// The token that a request comes with, without a look whether it holds; none if there is none that can be one. Nobody
-    /// finds a session without the token with which it began.
+    /// Returns the hash of a request's token without validating the token. Returns `None` if the request has no well-formed
+    /// token. A session can only be found with the token that began it.
     async fn token(&self, event: &HttpEvent) -> Result<Option<TokenHash>, Fault>;
 
-    /// Who comes with a request; none if its token does not hold.
+    /// Returns the identity of a request, or `None` if its token is not valid.
     async fn identity(&self, event: &HttpEvent) -> Result<Option<Identity>, Fault>;
 
-    /// A session begins. Before its client knows of it, so that nothing of the client's can come first.
+    /// Opens a session. The caller calls this before the client learns of the session, so that no message comes earlier.
     async fn open(&self, id: &SessionId, identity: &Identity) -> Result<Opened, Fault>;
 
-    /// A message of a session's client; `request` is no other's.
+    /// Handles a message of a session's client. `request` is unique to the message.
     async fn message(
         &self,
         id: &SessionId,
@@ -41,6 +41,6 @@ pub trait App {
         text: String,
     ) -> Result<(), Fault>;
 
-    /// A session is over. Safe twice.
+    /// Closes a session. Idempotent.
     async fn close(&self, id: &SessionId, identity: &Identity) -> Result<(), Fault>;
 }

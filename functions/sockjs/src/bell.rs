@@ -1,4 +1,5 @@
-//! A doorbell: a WebSocket to the service's own API, over which whoever pushes says that there is something new.
+//! A doorbell: a WebSocket from a receiver to the service's own WebSocket API. A sender that pushes to the session's outbox
+//! notifies the receiver over it.
 
 use core::{future::pending, time::Duration};
 
@@ -13,32 +14,31 @@ use tokio_tungstenite::{
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// A handshake that takes longer is not waited for.
+/// The time limit of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// A doorbell in one of its states.
+/// A doorbell and its state.
 pub(crate) enum Bell {
-    /// Nobody rings: there is none, or it could not be had, or it broke.
+    /// There is no doorbell, or its handshake failed, or it broke.
     None,
-    /// On its way.
+    /// The handshake is under way.
     Opening(LocalBoxFuture<'static, Option<Socket>>),
-    /// It rings.
     Open(Box<Socket>),
 }
 
-/// What a doorbell says.
+/// An event of a doorbell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
-    /// It hangs: what came before did not ring.
+    /// The doorbell is open. Messages that were pushed before did not ring it.
     Hangs,
-    /// Something is new.
+    /// The outbox has new messages.
     New,
-    /// It is no more.
+    /// The doorbell could not be opened, or its WebSocket ended.
     Broke,
 }
 
 impl Bell {
-    /// Asks for a doorbell at `url` for the receiver `holder`, in the name of the session's own token.
+    /// Opens a doorbell at `url` for the receiver `holder`, with the session's own token.
     pub(crate) fn open(url: &str, token: &Bearer, key: &SessionKey, holder: &str) -> Self {
         let url = format!("{url}?doorbell={}.{holder}", key.as_str());
         let authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
@@ -50,11 +50,11 @@ impl Bell {
             match connected {
                 Ok(Ok((socket, _))) => Some(socket),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "no doorbell");
+                    tracing::warn!(%error, "doorbell handshake failed");
                     None
                 }
                 Err(_) => {
-                    tracing::warn!("no doorbell in time");
+                    tracing::warn!("doorbell handshake timed out");
                     None
                 }
             }
@@ -62,7 +62,7 @@ impl Bell {
         Self::Opening(opening.boxed_local())
     }
 
-    /// Waits until it says something; may be given up and asked again.
+    /// Waits for the next event. Cancel-safe: the future may be dropped and this method called again.
     pub(crate) async fn ring(&mut self) -> Ring {
         let ring = match self {
             Self::None => pending().await,

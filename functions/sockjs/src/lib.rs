@@ -1,8 +1,9 @@
-//! SockJS over HTTP behind a streaming function URL: every transport but WebSockets, for whatever answers the messages.
+//! SockJS over HTTP behind a streaming function URL. It serves every transport except WebSockets, for any [`App`] that
+//! handles the messages.
 //!
-//! A session is stored, so each request may meet another instance. A request for frames becomes the session's receiver for
-//! as long as its response lasts; what it has written it removes, and it gives the session up before the response ends,
-//! so that the client's next request finds it free.
+//! Sessions are stored, so each request of a session may reach another instance. A request for frames becomes the session's
+//! receiver while its response lasts. The receiver removes the messages that it has written. It releases the session before
+//! the response ends, so that the client's next request finds it free.
 
 mod app;
 mod bell;

@@ -1,4 +1,4 @@
-//! SockJS over HTTP for the messaging service: a session is a connection of its subscriber, like a WebSocket.
+//! SockJS over HTTP for the messaging service. A session is a connection of its subscriber, like a WebSocket.
 
 use std::rc::Rc;
 
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Error> {
     let served = run(service_fn(|event: LambdaEvent<HttpEvent>| {
         let request = RequestId(event.context.request_id.clone());
         let transports = Rc::clone(&transports);
-        // What a stream does after its head went out is told with the next invocation.
+        // A stream continues after its head was sent. The next invocation reports those measurements.
         async move {
             let answer = transports.answer(event.payload, request);
             Ok::<Answer, Error>(measured(&event.context.request_id, answer).await)
@@ -91,16 +91,16 @@ impl App for Messaging {
             request,
             body: text,
         };
-        // The client has had its answer: that the rest failed must not end its session.
+        // The client already has its ack, so a later failure must not end its session.
         if let Err(fault) = self.0.message(&incoming).await {
-            tracing::error!(%fault, "failed after the answer");
+            tracing::error!(%fault, "message failed after ack");
         }
         Ok(())
     }
 
     async fn close(&self, id: &SessionId, identity: &Identity) -> Result<(), Fault> {
         self.0
-            .disconnect(&identity.subscriber, &id.connection())
+            .disconnect(&identity.subscriber.connection(id.connection()))
             .await
     }
 }

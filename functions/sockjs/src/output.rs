@@ -1,4 +1,4 @@
-//! Answers: a head, and a body that goes out piece by piece.
+//! Responses: a head, and a body that is sent in pieces.
 
 use core::{convert::Infallible, future::poll_fn};
 
@@ -8,28 +8,29 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use lambda_runtime::{MetadataPrelude, streaming::Response};
 use sockjs::{fixed, headers::Headers};
 
-/// What is streamed: each piece becomes one chunk at the client.
+/// A streamed body. Each piece arrives as one chunk at the client.
 pub type Body = Receiver<Result<Bytes, Infallible>>;
 
-/// A streamed answer.
+/// A streamed response.
 pub type Answer = Response<Body>;
 
-/// The client is not there any more.
+/// The client has disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Left;
 
-/// Where a body is written to.
+/// The writer of a body.
 pub(crate) struct Output(mpsc::Sender<Result<Bytes, Infallible>>);
 
 impl Output {
-    /// Writes a piece; once this returns it was taken, so that nothing is forgotten that was never sent.
+    /// Writes a piece. It returns only after the runtime has taken the piece, so that no message is removed that was never
+    /// sent.
     pub(crate) async fn send(&mut self, piece: impl Into<Bytes>) -> Result<(), Left> {
         self.ready().await?;
         self.0.start_send(Ok(piece.into())).map_err(|_| Left)?;
         self.ready().await
     }
 
-    /// Whether the client is still there, where that can be noticed: nothing goes over the wire.
+    /// Fails if the client has disconnected, where that can be detected. Sends nothing over the wire.
     pub(crate) async fn check(&mut self) -> Result<(), Left> {
         self.send(Bytes::new()).await
     }
@@ -41,9 +42,9 @@ impl Output {
     }
 }
 
-/// An answer whose body is still to be written.
+/// Begins a response. The body is written to the returned [`Output`].
 pub(crate) fn begin(status: u16, headers: Headers) -> (Output, Answer) {
-    // Room for nothing beside the one piece that each sender may always leave.
+    // A capacity of zero: only the one piece that a futures channel always grants each sender.
     let (sender, body) = mpsc::channel(0);
     let mut fields = HeaderMap::new();
     let mut cookies = Vec::new();
@@ -53,7 +54,7 @@ pub(crate) fn begin(status: u16, headers: Headers) -> (Output, Answer) {
             continue;
         }
         let name = HeaderName::from_bytes(name.as_bytes());
-        // A header that a request's own text would break is left out.
+        // Some values come from the request. A value that is invalid in a header is omitted.
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
             fields.append(name, value);
         }
@@ -69,17 +70,17 @@ pub(crate) fn begin(status: u16, headers: Headers) -> (Output, Answer) {
     (Output(sender), answer)
 }
 
-/// A whole answer.
+/// Returns a complete response.
 pub(crate) fn whole(status: u16, headers: Headers, body: String) -> Answer {
     let (mut output, answer) = begin(status, headers);
     if !body.is_empty() {
-        // The one piece for which there is room.
+        // The channel always has room for one piece.
         let _ = output.0.start_send(Ok(body.into()));
     }
     answer
 }
 
-/// An answer that depends on nothing but the request.
+/// Returns a response that depends only on the request.
 pub(crate) fn fixed(response: fixed::Response) -> Answer {
     whole(response.status, response.headers, response.body)
 }

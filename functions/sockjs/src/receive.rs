@@ -1,4 +1,4 @@
-//! A request for frames: it becomes the session's receiver, begins a session, or is told why not.
+//! A request for frames. It becomes the session's receiver, begins a new session, or gets a close frame with the reason.
 
 use core::time::Duration;
 use std::rc::Rc;
@@ -20,26 +20,26 @@ use crate::{
     stream::Stream,
 };
 
-/// How long a receiver has a session before it has to say that it is still there. One that died keeps others out so long.
+/// The duration of a receiver's lease. A receiver that died blocks others for this long.
 pub(crate) const LEASE: Duration = Duration::from_secs(20);
-/// How often several requests at once may be in each other's way.
+/// Attempts when concurrent requests conflict.
 const ATTEMPTS: u32 = 5;
-/// Looks at a receiver whose client may have just left.
+/// Additional attempts while a session is busy with a receiver whose client may just have left.
 const LEAVING: u32 = 6;
-/// An incarnation: 48 random bits of an id.
+/// The number of hexadecimal digits of an incarnation: 48 random bits.
 const INCARNATION: usize = 12;
 
-/// A session that the request has.
+/// A session whose lease the request holds.
 pub(crate) struct Attachment {
     pub(crate) id: SessionId,
     pub(crate) holder: String,
     pub(crate) session: Session,
-    /// Whether it has just begun: its client is told so first.
+    /// True if the session is new. Its client then gets the open frame first.
     pub(crate) begins: bool,
 }
 
 impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transports<A, S, E> {
-    /// What a request for frames is answered.
+    /// Answers a request for frames.
     pub(crate) async fn receive(
         self: &Rc<Self>,
         asking: &Asking<'_>,
@@ -48,7 +48,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
         receiver: Receiver,
     ) -> Result<Answer, Fault> {
         let holder = self.environment.fresh_id();
-        // Where it is noticed that a client left, one that did so a moment ago is not in the way for long.
+        // If the site watches its clients, the receiver of a client that just left soon releases the session: wait for it.
         let watch = self.site.watch.unwrap_or_default();
         let mut patience = self.site.watch.map_or(0, |_| LEAVING);
         let most = ATTEMPTS.saturating_add(patience);
@@ -58,6 +58,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
                 holder: holder.clone(),
                 until: now.plus(LEASE),
             };
+            // Become the receiver of an existing session, if it is alive and no other request holds its lease.
             let stands = match self.sessions.attach(&key, &lease, now).await? {
                 Attached::Held(session) => {
                     let attachment = Attachment {
@@ -71,6 +72,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
                 Attached::Stands(session) => Some(session),
                 Attached::Absent => None,
             };
+            // The session does not exist, is dead, or has another receiver.
             match arrival(stands.as_ref().map(|it| standing(it, now))) {
                 Arrival::Begins => {}
                 Arrival::Busy if patience > 0 => {
@@ -78,13 +80,14 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
                     self.environment.sleep(watch).await;
                     continue;
                 }
-                Arrival::Busy => return Ok(told(asking, receiver, codes::ANOTHER.frame())),
-                Arrival::Ended(frame) => return Ok(told(asking, receiver, frame)),
+                Arrival::Busy => return Ok(one_frame(asking, receiver, codes::ANOTHER.frame())),
+                Arrival::Ended(frame) => return Ok(one_frame(asking, receiver, frame)),
             }
-            // Before its place is taken: nobody else would find out that it is over.
+            // Close a dead session before the new one replaces it. Afterwards its item is gone and nothing would close it.
             if let Some(dead) = stands {
                 self.app.close(&id(&key, &dead), &dead.identity).await?;
             }
+            // Begin a new session. On a conflict with another request, try again.
             let Some(identity) = self.app.identity(asking.event).await? else {
                 return Ok(asking.unauthorized());
             };
@@ -100,8 +103,9 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
         Err(Fault::Conflict)
     }
 
-    /// A session has begun: the app lets it in before its client knows, so that nothing of the client's comes first. If this
-    /// dies before the app has it, the session is dead when its lease ends, and closing what was never opened does nothing.
+    /// Opens a new session in the app before the client learns of it, so that no message of the client comes earlier. If the
+    /// process dies before that, the session is dead when its lease ends. Closing a session that was never opened does
+    /// nothing.
     async fn begin(
         self: &Rc<Self>,
         asking: &Asking<'_>,
@@ -147,7 +151,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
             attachment,
             output,
         );
-        // Not awaited: the runtime sends the body on while this writes it.
+        // Not awaited: the runtime sends the body while this task writes it.
         tokio::task::spawn_local(stream.run());
         answer
     }
@@ -174,8 +178,8 @@ fn standing(session: &Session, now: Timestamp) -> Standing<'_> {
     }
 }
 
-/// One frame, and no more; what comes before it is a chunk of its own, as it always is.
-fn told(asking: &Asking<'_>, receiver: Receiver, frame: String) -> Answer {
+/// Returns a response with a single frame. The prelude is a separate chunk, as in every response.
+fn one_frame(asking: &Asking<'_>, receiver: Receiver, frame: String) -> Answer {
     let (mut output, answer) = output::begin(200, asking.typed(receiver.content_type()));
     tokio::task::spawn_local(async move {
         if let Some(prelude) = receiver.prelude()

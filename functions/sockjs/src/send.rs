@@ -1,4 +1,4 @@
-//! What a client sends.
+//! A request with messages from a client.
 
 use protocol::RequestId;
 use service::ports::{Closing, Environment, Fault, SessionId, SessionKey, Sessions};
@@ -16,10 +16,10 @@ use crate::{
 };
 
 impl<A: App, S: Sessions, E: Environment> Transports<A, S, E> {
-    /// Hands a client's messages to the app, in their order.
+    /// Passes a client's messages to the app, in order.
     ///
     /// # Cost
-    /// One read of the session, and what the app's messages cost.
+    /// One read of the session, and the app's cost of each message.
     pub(crate) async fn send(
         &self,
         asking: &Asking<'_>,
@@ -39,12 +39,13 @@ impl<A: App, S: Sessions, E: Environment> Transports<A, S, E> {
             Err(error @ BatchError::TooMany) => return Ok(asking.text(413, error.to_string())),
             Err(error) => return Ok(asking.text(500, error.to_string())),
         };
+        // A session exists only if it is alive. The token decides between 404 and 401.
         let key = SessionKey::of(&token, name);
         let now = self.environment.now();
         let read = self.sessions.session(&key).await?;
         let Some(session) = read.filter(|it| it.is_alive(now)) else {
             return Ok(match self.app.identity(asking.event).await? {
-                Some(_) => asking.text(404, "There is no such session.\n"),
+                Some(_) => asking.text(404, "No such session.\n"),
                 None => asking.unauthorized(),
             });
         };
@@ -52,25 +53,25 @@ impl<A: App, S: Sessions, E: Environment> Transports<A, S, E> {
             Some(Closing { code, .. }) if *code == codes::TOKEN_INVALIDATED.code => {
                 return Ok(asking.unauthorized());
             }
-            // Nobody is there any more to hear it.
-            Some(_) => return Ok(taken(asking, endpoint)),
+            // The session is closing, so its messages are dropped.
+            Some(_) => return Ok(accepted(asking, endpoint)),
             None => {}
         }
         let id = SessionId {
             key,
             incarnation: session.incarnation,
         };
-        for (place, text) in messages.into_iter().enumerate() {
-            let request = RequestId(format!("{}.{place}", asking.request.as_str()));
+        for (index, text) in messages.into_iter().enumerate() {
+            let request = RequestId(format!("{}.{index}", asking.request.as_str()));
             self.app
                 .message(&id, &session.identity, request, text)
                 .await?;
         }
-        Ok(taken(asking, endpoint))
+        Ok(accepted(asking, endpoint))
     }
 }
 
-fn taken(asking: &Asking<'_>, endpoint: Endpoint) -> Answer {
+fn accepted(asking: &Asking<'_>, endpoint: Endpoint) -> Answer {
     let (status, body) = match endpoint {
         Endpoint::JsonpSend => (200, "ok"),
         _ => (204, ""),

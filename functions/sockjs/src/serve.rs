@@ -1,4 +1,4 @@
-//! Every request: where it goes, and what is the same for all of them.
+//! Routes every request, and adds the headers that all responses share.
 
 use core::time::Duration;
 use std::{rc::Rc, time::SystemTime};
@@ -20,20 +20,18 @@ use crate::{
     settings::{Settings, Site},
 };
 
-/// SockJS's HTTP transports over an app, its sessions and its surroundings.
+/// SockJS's HTTP transports over an app, its sessions and an environment.
 #[derive(Debug)]
 pub struct Transports<A, S, E> {
-    /// What answers the messages.
+    /// Handles the messages.
     pub app: A,
-    /// The sessions.
     pub sessions: S,
     /// Time and randomness.
     pub environment: E,
-    /// What is served.
     pub site: Site,
 }
 
-/// A request on its way.
+/// A request that is being handled.
 pub(crate) struct Asking<'a> {
     pub(crate) event: &'a HttpEvent,
     pub(crate) request: &'a RequestId,
@@ -42,14 +40,14 @@ pub(crate) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// An answer of this status with a text.
+    /// Returns a response with a text body.
     pub(crate) fn text(&self, status: u16, body: impl Into<String>) -> Answer {
         let mut headers = self.shared.clone();
         headers.push(("Content-Type", TEXT.to_owned()));
         output::whole(status, headers, body.into())
     }
 
-    /// What a refused token is answered: readable for the page that asked.
+    /// Returns the response to an invalid token, with the CORS headers that let the page read it.
     pub(crate) fn unauthorized(&self) -> Answer {
         self.text(401, "Unauthorized")
     }
@@ -62,12 +60,14 @@ impl Asking<'_> {
 }
 
 impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transports<A, S, E> {
-    /// Answers a request. The body may go on after this has returned, on the same thread: it has to be called within a
-    /// [`LocalSet`](tokio::task::LocalSet).
+    /// Answers a request. The body may continue on the same thread after this has returned, so the caller must run it within
+    /// a [`LocalSet`](tokio::task::LocalSet).
     ///
     /// # Cost
-    /// `info`: what the app's token costs. A request for frames and one with messages: see `store`'s table of the sessions.
+    /// `info` costs one authentication of the app. For requests for frames and requests with messages see the table of
+    /// sessions in `store`.
     pub async fn answer(self: Rc<Self>, event: HttpEvent, request: RequestId) -> Answer {
+        // Refuse requests that bypass the edge, have an unknown path, or come from a foreign origin.
         let secret = self.site.secret.as_deref();
         if secret.is_some_and(|secret| event.header("x-origin-secret") != Some(secret)) {
             return output::whole(403, Headers::new(), "Forbidden\n".to_owned());
@@ -77,7 +77,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
         };
         let origin = event.header("origin");
         if !self.site.origins.allow(origin) {
-            return output::whole(403, plain(), "This origin may not ask.\n".to_owned());
+            return output::whole(403, plain(), "Origin not allowed.\n".to_owned());
         }
         let cookie = event.cookie();
         let asked = Asked {
@@ -95,6 +95,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
                 upgrade: event.header("sec-websocket-key").is_some(),
             },
         );
+        // Some responses depend only on the request: the greeting, the iframe page, CORS preflights and errors.
         if let Some(fixed) = fixed::response(&to, &mount, &asked, &settings.client_url, now()) {
             return output::fixed(fixed);
         }
@@ -104,11 +105,11 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
             settings,
             shared: shared(&mount, &to, &asked),
         };
-        // Boxed: it is a deep future, and the compiler need not look through it from a function's entry.
+        // Boxed because the future is deeply nested, which would slow down compilation of the function's entry.
         match self.session_or_info(&asking, &to).boxed_local().await {
             Ok(answer) => answer,
             Err(fault) => {
-                tracing::error!(%fault, "not served");
+                tracing::error!(%fault, "request failed");
                 asking.text(503, "Try again.\n")
             }
         }
@@ -136,8 +137,8 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
                     Err(error) => return Ok(asking.text(500, error.to_string())),
                 }
             }
-            // A WebSocket's request never comes here; if it does, it is for the WebSocket API.
-            Endpoint::Websocket => return Ok(asking.text(400, "This is for WebSockets.\n")),
+            // The edge sends WebSocket handshakes to the WebSocket API, so they normally do not reach this function.
+            Endpoint::Websocket => return Ok(asking.text(400, "WebSockets only.\n")),
             Endpoint::XhrSend | Endpoint::JsonpSend => {
                 return self.send(asking, session, *endpoint).await;
             }
@@ -149,11 +150,12 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
         self.receive(asking, key, token, receiver).await
     }
 
-    /// What the server can do. A client takes its round-trip time for that of a transport.
+    /// Answers `info`, which lists the server's features. A client takes the round-trip time of `info` as an estimate for a
+    /// transport.
     async fn info(&self, asking: &Asking<'_>) -> Result<Answer, Fault> {
         let begun = self.environment.now();
         if self.app.identity(asking.event).await?.is_none() {
-            // At once: who has no token must not keep the function.
+            // Respond immediately, so that requests without a token do not occupy the function.
             return Ok(asking.unauthorized());
         }
         let took = begun.until(self.environment.now());
@@ -168,7 +170,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
         Ok(output::whole(200, asking.typed(JSON), info.to_string()))
     }
 
-    /// 32 random bits: the first of a fresh id are.
+    /// Returns 32 random bits: the first ones of a fresh id.
     fn entropy(&self) -> u32 {
         let id = self.environment.fresh_id();
         let first = id.get(..8).unwrap_or_default();
@@ -176,7 +178,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
     }
 }
 
-/// What every answer about a session or of `info` has.
+/// Returns the headers of every response about a session and of `info`.
 fn shared(mount: &Mount<'_>, to: &Route<'_>, asked: &Asked<'_>) -> Headers {
     let mut headers = headers::cors(asked);
     headers.push(("Cache-Control", NO_CACHE.to_owned()));

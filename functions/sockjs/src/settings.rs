@@ -1,4 +1,4 @@
-//! How a place at which SockJS is served behaves.
+//! The settings of the mounts at which SockJS is served.
 
 use core::time::Duration;
 use std::env;
@@ -6,70 +6,70 @@ use std::env;
 use lambda::Origins;
 use sockjs::Mount;
 
-/// The client for the page in the iframe, of the version that the edge names too.
+/// The script for the iframe page, in the same version as at the edge.
 const CLIENT_URL: &str = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js";
 
-/// Everything that a function serves.
+/// Everything that the function serves.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The places; the first whose prefix a path has is meant.
+    /// The mounts. The first whose prefix matches a path serves it.
     pub mounts: Vec<Settings>,
-    /// The pages that may use it.
+    /// The origins of pages that may use the site.
     pub origins: Origins,
-    /// What the edge sends with every request in `x-origin-secret`, so that nobody goes around it; none is not asked for.
+    /// The secret that the edge sends with every request in `x-origin-secret`, so that clients cannot bypass the edge.
+    /// `None` disables the check.
     pub secret: Option<String>,
-    /// The WebSocket API's own URL, where a receiver's doorbell is; without one receivers look again and again.
+    /// The URL of the WebSocket API, to which receivers connect their doorbells. Without it receivers poll.
     pub doorbell: Option<String>,
-    /// How often to look whether the client is still there, where that can be noticed. Lambda tells nobody that its client
+    /// How often to check that the client is still connected, where that is possible. Lambda does not report that a client
     /// left ("Response streaming", docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html, 2026-08).
     pub watch: Option<Duration>,
 }
 
-/// One place.
+/// The settings of one mount.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What its paths begin with.
+    /// The prefix of the mount's paths.
     pub prefix: String,
-    /// Whether there are WebSockets.
+    /// True if `info` offers WebSockets.
     pub websocket: bool,
-    /// Whether there are iframe, htmlfile and jsonp.
+    /// True if iframe, htmlfile and jsonp are served.
     pub legacy: bool,
-    /// Whether load balancers get their cookie.
+    /// True if responses set the cookie for load balancers.
     pub cookies: bool,
-    /// Where the page in the iframe finds its client.
+    /// The URL of the script for the iframe page.
     pub client_url: String,
-    /// The bytes after which a stream ends.
+    /// The number of bytes after which a stream ends.
     pub response_limit: usize,
-    /// How long `info` takes at least: clients give a transport time in proportion to it (sockjs-client 1.6).
+    /// The minimum duration of `info`. Clients derive the timeout of a transport from it (sockjs-client 1.6).
     pub info_floor: Duration,
 }
 
-/// What is configured wrongly.
+/// A configuration error.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Not a number.
-    #[error("the environment variable {0} is no number")]
+    #[error("environment variable {0} is not a number")]
     Number(&'static str),
 }
 
-/// The reference server's limit; a browser keeps the whole response in memory.
+/// The limit of SockJS's reference server. A browser keeps the whole response in memory.
 const RESPONSE_LIMIT: usize = 128 * 1024;
 
 impl Site {
-    /// The messaging service's one place, from the environment.
+    /// Reads the messaging service's single mount from the environment.
     ///
     /// | variable | meaning |
     /// |---|---|
-    /// | `SOCKJS_PREFIX` | what its paths begin with; `/messaging` if it is not set |
-    /// | `SOCKJS_LEGACY` | `true` serves iframe, htmlfile and jsonp too |
-    /// | `SOCKJS_CLIENT_URL` | the script for the page in the iframe, instead of the public one |
-    /// | `SOCKJS_INFO_MILLIS` | how long `info` takes at least; 0 if it is not set |
-    /// | `DOORBELL_URL` | the WebSocket API's own URL; without it receivers look again and again |
+    /// | `SOCKJS_PREFIX` | the prefix of the paths, by default `/messaging` |
+    /// | `SOCKJS_LEGACY` | `true` also serves iframe, htmlfile and jsonp |
+    /// | `SOCKJS_CLIENT_URL` | the script for the iframe page, by default the public one |
+    /// | `SOCKJS_INFO_MILLIS` | the minimum duration of `info`, by default 0 |
+    /// | `DOORBELL_URL` | the URL of the WebSocket API; without it receivers poll |
     /// | `ALLOWED_ORIGINS` | see [`Origins::from_env`] |
-    /// | `ORIGIN_SECRET` | what the edge sends with every request; empty is not asked for |
+    /// | `ORIGIN_SECRET` | the secret that the edge sends with every request; if empty, it is not checked |
     ///
     /// # Errors
-    /// [`SettingsError`].
+    /// Returns [`SettingsError`] if a number cannot be parsed.
     pub fn from_env() -> Result<Self, SettingsError> {
         let legacy = variable("SOCKJS_LEGACY").is_some_and(|it| it == "true");
         let millis = match variable("SOCKJS_INFO_MILLIS") {
@@ -96,7 +96,7 @@ impl Site {
         })
     }
 
-    /// The place that a path is in.
+    /// Returns the mount that serves a path.
     pub(crate) fn at(&self, path: &str) -> Option<&Settings> {
         self.mounts.iter().find(|it| {
             let below = path.strip_prefix(it.prefix.as_str());

@@ -1,4 +1,5 @@
-//! A receiver at work: it writes what waits, waits for more, and gives the session up before its response ends.
+//! The body of a receiver's response. It writes the waiting messages, waits for more, and releases the session before the
+//! response ends.
 
 use core::time::Duration;
 use std::rc::Rc;
@@ -20,20 +21,22 @@ use crate::{
     serve::Transports,
 };
 
-/// How often a receiver says that it is still there, and looks on the occasion: what rang and was not heard is found then.
+/// The interval at which a receiver renews its lease. The renewal also reads the session, and so finds messages whose ring
+/// was lost.
 const RENEWAL: Duration = Duration::from_secs(12);
-/// A client hears something at least so often; an old one gives a poll up after 35 seconds (sockjs-client 1.6).
+/// The longest time without a frame. Old clients abort a poll after 35 seconds (sockjs-client 1.6).
 const HEARTBEAT: Duration = Duration::from_secs(25);
-/// How long a response lasts at most. It is paid for by its time, also when its client left unnoticed, and a client asks
-/// again by itself.
+/// The maximum duration of a response. Lambda bills its duration even if the client has left unnoticed. A client that is
+/// still there sends the next request by itself.
 const SLICE: Duration = Duration::from_secs(60);
-/// A connection may not be posted to at once when its handshake is over, so who rings then is not heard.
+/// How long after a doorbell's handshake the receiver reads the session again. API Gateway may not accept posts to a
+/// connection immediately after the handshake, so rings may be lost.
 const YOUNG: Duration = Duration::from_secs(1);
-/// A poll looks so many times before a doorbell is worth its price.
+/// The number of reads after which a poll opens a doorbell. Before that a doorbell would cost more than it saves.
 const LOOKS: u32 = 4;
-/// Bytes of messages in one frame, about: an old client parses it at once.
+/// The approximate maximum of message bytes in one frame. Old clients parse a frame as a whole.
 const FRAME: usize = 128 * 1024;
-/// How often a session is tried to be given up; the next request waits for it.
+/// Attempts to release a session. The client's next request waits for the release.
 const ATTEMPTS: u32 = 4;
 
 /// Why the receiver stopped waiting.
@@ -45,7 +48,7 @@ enum Woken {
     Left,
 }
 
-/// A receiver.
+/// A receiver and the state of its response.
 pub(crate) struct Stream<A, S, E> {
     transports: Rc<Transports<A, S, E>>,
     token: Option<Bearer>,
@@ -53,7 +56,7 @@ pub(crate) struct Stream<A, S, E> {
     attachment: Attachment,
     output: Output,
     allowance: Allowance,
-    /// Messages that were written and still stand in the outbox, and their bytes.
+    /// The number of messages that were written and are still in the outbox, and their bytes.
     written: usize,
     bytes: usize,
     bell: Bell,
@@ -64,15 +67,15 @@ pub(crate) struct Stream<A, S, E> {
     ends_at: Instant,
 }
 
-/// What ends a receiver's work.
+/// The reason why a receiver ends.
 enum End {
-    /// The response is full, or has lasted long enough, or its session is at its end.
+    /// The response is full, has reached its maximum duration, or the session has ended.
     Done,
-    /// The client is not there any more.
+    /// The client has disconnected.
     Left,
-    /// Somebody else has the session.
+    /// Another receiver holds the session.
     Lost,
-    /// Nobody knows what became of what was asked of the store.
+    /// A request to the store failed.
     Fault(Fault),
 }
 
@@ -125,20 +128,21 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         match end {
             End::Done => self.give_up(LINGER).await,
             End::Left => {
-                // Nobody can say what the client has of what was written last: its session is over.
+                // It is unknown which of the last messages reached the client, so the session ends.
                 self.give_up(Duration::ZERO).await;
                 let Attachment { id, session, .. } = &self.attachment;
                 if let Err(fault) = self.transports.app.close(id, &session.identity).await {
-                    tracing::error!(%fault, "not closed");
+                    tracing::error!(%fault, "closing session failed");
                 }
             }
-            End::Lost => tracing::warn!("another receiver took over"),
+            End::Lost => tracing::warn!("session taken over by another receiver"),
             End::Fault(fault) => {
-                tracing::error!(%fault, "the response ends early");
+                tracing::error!(%fault, "response ended early");
                 self.give_up(LINGER).await;
             }
         }
-        // The body ends here, with `self`: after the session was given up, or the client's next request would meet it.
+        // The body ends here, when `self` is dropped. The session is released before, because the client's next request
+        // would otherwise find it busy.
     }
 
     async fn work(&mut self) -> Result<(), End> {
@@ -149,7 +153,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
             if !self.write(frame::OPEN).await? {
                 return Ok(());
             }
-            // The app may have said something, or ended it, while it let the session in.
+            // The app may have pushed messages or closed the session while it opened it.
             self.look().await?;
         }
         if self.receiver.is_streaming() {
@@ -160,6 +164,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
             if !self.write_waiting().await? {
                 return Ok(());
             }
+            // Remove what was written, and check for more before waiting.
             if self.written > 0 {
                 self.renew().await?;
                 self.looks = 0;
@@ -180,7 +185,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         }
     }
 
-    /// Writes what waits; whether the response goes on.
+    /// Writes the waiting messages. Returns true if the response continues.
     async fn write_waiting(&mut self) -> Result<bool, End> {
         loop {
             let session = &self.attachment.session;
@@ -206,7 +211,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         }
     }
 
-    /// Writes a frame as a chunk of its own; whether the response goes on.
+    /// Writes a frame as a separate chunk. Returns true if the response continues.
     async fn write(&mut self, frame: &str) -> Result<bool, Left> {
         let piece = self.receiver.wrap(frame);
         let bytes = piece.len();
@@ -215,7 +220,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         Ok(self.allowance.spend(bytes))
     }
 
-    /// Reads the session anew.
+    /// Reads the session again. Fails if another receiver holds it.
     async fn look(&mut self) -> Result<(), End> {
         let key = &self.attachment.id.key;
         let read = self.transports.sessions.session(key).await?;
@@ -227,7 +232,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         Ok(())
     }
 
-    /// Removes what was written, and says that this receiver is still there; the session as it is then.
+    /// Removes the written messages from the outbox, renews the lease and reads the session, in one step.
     async fn renew(&mut self) -> Result<(), End> {
         let hold = self.hold(LEASE);
         let key = &self.attachment.id.key;
@@ -255,13 +260,14 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         }
     }
 
-    /// Removes what was written and gives the session up, in one step.
+    /// Removes the written messages from the outbox and releases the session, in one step. The session lives on for
+    /// `lingers`.
     async fn give_up(&self, lingers: Duration) {
         let hold = self.hold(lingers);
         self.transports.release(&self.attachment, &hold).await;
     }
 
-    /// Waits for something to do.
+    /// Waits for the next thing to do.
     async fn wait(&mut self) -> Woken {
         let never = self.ends_at + SLICE;
         let look_at = self.look_at.unwrap_or(never);
@@ -301,7 +307,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         }
     }
 
-    /// A look is due, and found its time.
+    /// Counts a scheduled read, and schedules the next. A poll opens its doorbell after [`LOOKS`] reads.
     fn looked(&mut self) {
         self.looks += 1;
         if self.looks == LOOKS && !self.receiver.is_streaming() {
@@ -310,7 +316,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
         self.schedule();
     }
 
-    /// The next look: none while a doorbell rings, and not soon if there will be one.
+    /// Schedules the next read of the session. There is none while a doorbell is open, and a later one while it opens.
     fn schedule(&mut self) {
         let looks = match self.bell {
             Bell::Open(_) => {
@@ -332,7 +338,7 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Stream<A
 }
 
 impl<A, S: Sessions, E: Environment> Transports<A, S, E> {
-    /// Ends a session whose client never knew of it.
+    /// Ends a session of which the client never learned.
     pub(crate) async fn abandon(&self, attachment: &Attachment) {
         let now = self.environment.now();
         let hold = Hold {
@@ -346,14 +352,14 @@ impl<A, S: Sessions, E: Environment> Transports<A, S, E> {
         self.release(attachment, &hold).await;
     }
 
-    /// Gives a session up. If it cannot be, it is dead when its lease ends.
+    /// Releases a session. If that fails, the session is dead when its lease ends.
     async fn release(&self, attachment: &Attachment, hold: &Hold) {
         for attempt in 0..ATTEMPTS {
             let key = &attachment.id.key;
             match self.sessions.release_session(key, hold).await {
                 Ok(true) => return,
-                Ok(false) => return tracing::warn!("another receiver took over"),
-                Err(fault) => tracing::error!(%fault, "not given up"),
+                Ok(false) => return tracing::warn!("session taken over by another receiver"),
+                Err(fault) => tracing::error!(%fault, "releasing session failed"),
             }
             self.environment.sleep(pause(attempt)).await;
         }

@@ -1,4 +1,4 @@
-//! Every way to a client: a socket's is API Gateway, a session's over HTTP is its outbox.
+//! Delivers to every kind of client: through API Gateway to WebSockets, and through the outbox to SockJS sessions over HTTP.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::{LIMIT, Management};
 
-/// What a doorbell says: anything would do.
+/// The message to a doorbell. Its text has no meaning.
 const RING: &str = "ring";
 
-/// The clients of all kinds of connections.
+/// The port `Pushes` for all kinds of connections.
 #[derive(Clone, Debug)]
 pub struct Clients<S, E> {
     sockets: Management,
@@ -26,7 +26,7 @@ pub struct Clients<S, E> {
 }
 
 impl<S: Sessions, E: Environment> Clients<S, E> {
-    /// Sockets of the stage at `endpoint`, and `sessions`.
+    /// Creates a port to the WebSockets of the stage at `endpoint` and to `sessions`.
     #[must_use]
     pub fn new(client: SigningClient, endpoint: &str, sessions: S, environment: E) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl<S: Sessions, E: Environment> Clients<S, E> {
         }
     }
 
-    /// Tells a receiver that there is something new. One that is not told finds it when it looks the next time.
+    /// Notifies a receiver of new messages. If the notification fails, the receiver finds them at its next poll.
     async fn ring(&self, doorbell: Option<ConnectionId>, within: Duration) {
         if let Some(doorbell) = doorbell {
             let ring = self.sockets.post(&doorbell, Framing::Raw, &[RING]);
@@ -78,7 +78,7 @@ impl<S: Sessions, E: Environment> Clients<S, E> {
         }
     }
 
-    /// A session ends with what its client is told last.
+    /// Closes a session. Its client receives the close frame last.
     async fn close_session(&self, id: &SessionId, close: Close) -> bool {
         let begun = Instant::now();
         let closing = Closing {
@@ -98,7 +98,8 @@ impl<S: Sessions, E: Environment> Clients<S, E> {
     }
 }
 
-/// How many of the first messages go in one step, at least one. Half an outbox, so that an empty one always has room.
+/// Returns the number of leading messages to push in one step, at least one if there is any. They fill at most half an
+/// outbox, so that an empty outbox always has room for them. A single larger message goes alone.
 fn together(messages: &[&str]) -> usize {
     let mut bytes = 0;
     let fitting = messages.iter().take(OUTBOX_MESSAGES / 2).take_while(|it| {
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_together_has_room_in_an_empty_outbox() {
+    fn pushed_batch_fits_empty_outbox() {
         let half = "x".repeat(OUTBOX_BYTES / 2);
         for (messages, expected) in [
             (vec![], 0),
@@ -166,6 +167,6 @@ mod tests {
             assert_eq!(together(&messages), expected);
         }
         let whole = "x".repeat(OUTBOX_BYTES);
-        assert_eq!(together(&[&whole, "a"]), 1, "never none");
+        assert_eq!(together(&[&whole, "a"]), 1, "at least one message");
     }
 }

@@ -1,4 +1,4 @@
-//! The way out to clients: API Gateway's `@connections`, and what each of its answers means.
+//! Delivery to clients: API Gateway's `@connections` and the meaning of its responses.
 //!
 //! `POST`, `GET` and `DELETE /@connections/{id}` as in
 //! docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html (2026-08).
@@ -17,7 +17,7 @@ use sockjs::{Close, frame};
 
 pub use clients::Clients;
 
-/// A post that takes longer is one of unknown outcome; leases and gates count on it.
+/// The time limit of a post. After it the outcome is unknown. Leases and gates depend on this limit.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// The management API of one stage.
@@ -28,7 +28,7 @@ pub struct Management {
 }
 
 impl Management {
-    /// The management API at `endpoint`, which ends with the stage.
+    /// Creates a client of the management API at `endpoint`, which ends with the stage.
     #[must_use]
     pub fn new(client: SigningClient, endpoint: &str) -> Self {
         Self {
@@ -37,8 +37,8 @@ impl Management {
         }
     }
 
-    /// Closes a connection with a code and a reason of its WebSocket. API Gateway documents no way to say one: only the local
-    /// gateway understands it, and only for SockJS's suite.
+    /// Closes a WebSocket with a code and a reason. API Gateway documents no way to do this. Only the local gateway
+    /// supports it, for SockJS's conformance suite.
     pub async fn close_saying(&self, connection: &ConnectionId, close: Close) {
         let reason = utf8_percent_encode(close.reason, NON_ALPHANUMERIC);
         let url = format!(
@@ -49,7 +49,7 @@ impl Management {
         let _ = self.call(Method::DELETE, &url, Bytes::new()).await;
     }
 
-    /// Where a connection is. An id ends in `=`, which has to be escaped.
+    /// Returns the URL of a connection. An id ends in `=`, which must be escaped.
     fn url(&self, connection: &ConnectionId) -> String {
         let id = utf8_percent_encode(connection.as_str(), NON_ALPHANUMERIC);
         format!("{}/@connections/{id}", self.endpoint)
@@ -102,7 +102,7 @@ impl Pushes for Management {
         framing: Framing,
         close: Close,
     ) -> bool {
-        // API Gateway closes without a reason, so a framed client is told it before.
+        // API Gateway closes without a reason, so a SockJS client gets the reason in a close frame first.
         if framing == Framing::Sockjs {
             let _ = self.send(connection, close.frame()).await;
         }
@@ -114,7 +114,7 @@ impl Pushes for Management {
     }
 }
 
-/// What an answer to a post means. Anything that is not one of the four documented answers may have been delivered.
+/// Returns the outcome of a post. With any response except the four documented ones the frame may have been delivered.
 fn outcome(answer: Result<StatusCode, SendError>) -> Outcome {
     match answer {
         Ok(StatusCode::OK) => Outcome::Delivered,
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_answer_means_one_thing() {
+    fn status_maps_to_outcome() {
         for (status, meaning) in [
             (200, Outcome::Delivered),
             (410, Outcome::Gone),

@@ -1,4 +1,4 @@
-//! Configuration: from the environment, once, with a clear word on what is missing.
+//! Configuration. It is read from the environment once, and an error names the variable that is missing.
 
 use std::env;
 
@@ -6,7 +6,7 @@ use aws_credential_types::Credentials;
 use signing::SigningClient;
 use trust::Trust;
 
-/// What a function is configured with.
+/// The configuration of a function.
 ///
 /// | variable | meaning |
 /// |---|---|
@@ -14,36 +14,35 @@ use trust::Trust;
 /// | `TOKENS_TABLE`, `SUBSCRIBERS_TABLE`, `CHANNELS_TABLE`, `EVENTS_TABLE`, `SESSIONS_TABLE` | the tables |
 /// | `CONNECTIONS_ENDPOINT` | the stage's `@connections` endpoint, without `/@connections` |
 /// | `FANOUT_FUNCTION` | the worker's name |
-/// | `URL_SUFFIX` | the domain of the partition's endpoints; without it `amazonaws.com` |
-/// | `METRICS_NAMESPACE` | where measures go; without it there are none |
-/// | `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | other endpoints than AWS's, if set |
+/// | `URL_SUFFIX` | the domain of the partition's endpoints, by default `amazonaws.com` |
+/// | `METRICS_NAMESPACE` | the namespace of metrics; if unset, no metrics are emitted |
+/// | `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | replace AWS's endpoints, if set |
 ///
-/// What else there is stands where it is read: the origins of pages with [`Origins`](crate::Origins), the issuer of signed
-/// tokens with `jwt::Settings`, SockJS's site with the function `sockjs`.
+/// Other settings are documented where they are read: the allowed origins with [`Origins`](crate::Origins), the issuer of
+/// signed tokens with `jwt::Settings`, and the site of SockJS with the function `sockjs`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The region.
     pub region: String,
-    /// Lambda's credentials of this process.
+    /// The credentials that Lambda gives this process.
     pub credentials: Credentials,
 }
 
 /// Why a function cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A variable.
-    #[error("the environment variable {0} is not set")]
+    /// A required environment variable is not set.
+    #[error("environment variable {0} is not set")]
     Missing(&'static str),
-    /// Root certificates.
-    #[error("no root certificates: {0}")]
+    /// The root certificates cannot be read.
+    #[error("cannot read root certificates: {0}")]
     Certificates(#[from] std::io::Error),
 }
 
 impl Config {
-    /// Reads what Lambda sets.
+    /// Reads the variables that Lambda sets.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`].
+    /// Returns [`ConfigError::Missing`] if one of them is not set.
     pub fn from_env() -> Result<Self, ConfigError> {
         Ok(Self {
             region: Self::required("AWS_REGION")?,
@@ -57,27 +56,27 @@ impl Config {
         })
     }
 
-    /// A variable that must be there.
+    /// Reads a required variable.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`].
+    /// Returns [`ConfigError::Missing`] if it is not set or empty.
     pub fn required(name: &'static str) -> Result<String, ConfigError> {
         optional(name).ok_or(ConfigError::Missing(name))
     }
 
-    /// The endpoint of DynamoDB.
+    /// Returns the endpoint of DynamoDB.
     #[must_use]
     pub fn dynamodb_endpoint(&self) -> String {
         self.endpoint("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb")
     }
 
-    /// The endpoint of Lambda.
+    /// Returns the endpoint of Lambda.
     #[must_use]
     pub fn lambda_endpoint(&self) -> String {
         self.endpoint("AWS_ENDPOINT_URL_LAMBDA", "lambda")
     }
 
-    /// A service's endpoint: what a variable says, or AWS's.
+    /// Returns a service's endpoint: the value of `variable`, or of `AWS_ENDPOINT_URL`, or AWS's own.
     fn endpoint(&self, variable: &str, service: &str) -> String {
         optional(variable)
             .or_else(|| optional("AWS_ENDPOINT_URL"))
@@ -88,10 +87,10 @@ impl Config {
             })
     }
 
-    /// The signing client for an endpoint.
+    /// Creates a signing client for an endpoint.
     ///
     /// # Errors
-    /// [`ConfigError::Certificates`].
+    /// Returns [`ConfigError::Certificates`] if the root certificates cannot be read.
     pub fn signing_client(&self, endpoint: &str) -> Result<SigningClient, ConfigError> {
         Ok(SigningClient::new(
             self.credentials.clone(),

@@ -1,8 +1,8 @@
-//! API Gateway's events as far as the functions read them, and the answers of an authorizer.
+//! The parts of API Gateway's events that the functions read, and the responses of an authorizer.
 //!
-//! Types of our own: of some forty fields these are needed, and only some of them may be missing. Header names come in any
-//! case, keys that do not apply are absent, and the authorizer's context is strings (AWS documents both strings and typed
-//! values, so we send strings).
+//! The types are our own, because the functions need only these of some forty fields, and only some of them may be missing.
+//! Header names come in any case, and keys that do not apply are absent. The authorizer's context contains only strings,
+//! because AWS documents both strings and typed values.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use service::{
     ports::{Fault, Framing, Jti, TokenHash},
 };
 
-/// The subprotocol that is selected if the client offers it.
+/// The subprotocol that the service selects if the client offers it.
 const SUBPROTOCOL: &str = "messaging.v1";
-/// The prefix of an offer that carries a token.
+/// The prefix of a subprotocol offer that carries a token.
 const BEARER_OFFER: &str = "bearer.";
 
-/// An object that may also be `null` or absent.
+/// Deserializes an object that may also be `null` or absent.
 fn object<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -38,7 +38,7 @@ pub struct AuthorizerEvent {
     query_string_parameters: BTreeMap<String, String>,
 }
 
-/// A bearer token as it came. Never shown.
+/// A bearer token as the client sent it. It has no `Debug` output, so that it is never logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bearer(String);
 
@@ -47,7 +47,7 @@ impl Bearer {
         (!token.is_empty()).then(|| Self(token.to_owned()))
     }
 
-    /// The token.
+    /// Returns the token's text.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -55,7 +55,7 @@ impl Bearer {
 }
 
 impl AuthorizerEvent {
-    /// The token: from the `Authorization` header, the `access_token` parameter or a subprotocol offer; first found wins.
+    /// Returns the token from the `Authorization` header, the `access_token` parameter or a subprotocol offer, in this order.
     #[must_use]
     pub fn bearer(&self) -> Option<Bearer> {
         let offer = || {
@@ -66,7 +66,8 @@ impl AuthorizerEvent {
         bearer(&self.headers, &self.query_string_parameters).or_else(offer)
     }
 
-    /// How the client's frames are written: as SockJS with `framing=sockjs`, which the edge adds to SockJS's URLs.
+    /// Returns the framing of the connection. It is SockJS if the query has `framing=sockjs`, which the edge adds to SockJS
+    /// URLs.
     #[must_use]
     pub fn framing(&self) -> Framing {
         match self.query_string_parameters.get("framing") {
@@ -77,26 +78,28 @@ impl AuthorizerEvent {
 }
 
 impl AuthorizerEvent {
-    /// The page that asks; none if it is none.
+    /// Returns the `Origin` header, if present.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
         header(&self.headers, "origin")
     }
 
-    /// Whose doorbell the connection is to be; none if it is to be none, or names nobody.
+    /// Returns the receiver whose doorbell the connection is to become. Returns `None` if the connection is no doorbell or
+    /// its `doorbell` parameter is invalid.
     #[must_use]
     pub fn doorbell(&self) -> Option<DoorbellOf> {
         DoorbellOf::parse(self.doorbell_text()?)
     }
 
-    /// The same as it stands in the URL.
+    /// Returns the `doorbell` parameter of the URL.
     fn doorbell_text(&self) -> Option<&str> {
         let of = self.query_string_parameters.get("doorbell");
         of.map(String::as_str)
     }
 }
 
-/// The answer of an authorizer that lets somebody in. Its context comes with every later event of the connection.
+/// Returns the authorizer response that allows the connection. API Gateway adds its context to every later event of the
+/// connection.
 #[must_use]
 pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
     let mut context = json!({
@@ -126,7 +129,7 @@ pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
     })
 }
 
-/// The one error that API Gateway turns into 401; its text is the contract
+/// Returns the only error that API Gateway turns into a 401. Its text is the contract
 /// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html, 2026-08).
 #[must_use]
 pub fn unauthorized() -> Diagnostic {
@@ -136,7 +139,7 @@ pub fn unauthorized() -> Diagnostic {
     }
 }
 
-/// What Lambda is told of a fault: the invocation has failed, and is repeated where that is configured.
+/// Returns the error that reports a fault to Lambda. The invocation fails, and Lambda retries it where that is configured.
 #[must_use]
 pub fn failed(fault: Fault) -> Diagnostic {
     Diagnostic {
@@ -181,19 +184,20 @@ struct Authorizer {
 }
 
 impl WebSocketEvent {
-    /// The connection.
+    /// Returns the id of the connection.
     #[must_use]
     pub const fn connection(&self) -> &ConnectionId {
         &self.request_context.connection_id
     }
 
-    /// The invocation.
+    /// Returns API Gateway's request id of the event.
     #[must_use]
     pub const fn request(&self) -> &RequestId {
         &self.request_context.request_id
     }
 
-    /// Around what is logged of this event: the connection and the domain, and nothing of what was said.
+    /// Returns a span for the log lines of this event. It contains the connection, the request and the domain, and no
+    /// content.
     #[must_use]
     pub fn span(&self) -> tracing::Span {
         let context = &self.request_context;
@@ -202,15 +206,15 @@ impl WebSocketEvent {
         tracing::info_span!("event", connection, request, domain)
     }
 
-    /// Who the authorizer found.
+    /// Returns the identity that the authorizer established.
     ///
     /// # Errors
-    /// If the route has no authorizer: a mistake of the deployment.
+    /// Fails if the route has no authorizer, which is a deployment mistake.
     pub fn identity(&self) -> Result<Identity, Diagnostic> {
         let missing = || Diagnostic {
             error_type: "Deployment".to_owned(),
             error_message:
-                "the event has no authorizer context: is the authorizer attached to $connect?"
+                "event has no authorizer context: is the authorizer attached to $connect?"
                     .to_owned(),
         };
         let authorizer = self
@@ -231,28 +235,29 @@ impl WebSocketEvent {
         })
     }
 
-    /// Whether the connection is a doorbell: nothing is said over it but that something is new.
+    /// Returns true if the connection is a doorbell. A doorbell carries only the signal that the outbox has new messages.
     #[must_use]
     pub fn is_doorbell(&self) -> bool {
         let authorizer = self.request_context.authorizer.as_ref();
         authorizer.is_some_and(|it| it.doorbell.is_some())
     }
 
-    /// Whose doorbell the connection is; none if it is no doorbell or names nobody.
+    /// Returns the receiver whose doorbell the connection is. Returns `None` if the connection is no doorbell or its
+    /// `doorbell` parameter was invalid.
     #[must_use]
     pub fn doorbell(&self) -> Option<DoorbellOf> {
         let authorizer = self.request_context.authorizer.as_ref()?;
         DoorbellOf::parse(authorizer.doorbell.as_deref()?)
     }
 
-    /// The text of a message; none if it was not text.
+    /// Returns the text of a message, or `None` if the frame was binary.
     #[must_use]
     pub fn text(self) -> Option<String> {
         self.body.filter(|_| !self.is_base64_encoded)
     }
 
-    /// The answer to `$connect` that lets the connection begin. The subprotocol is echoed if it was offered, the token
-    /// that may stand beside it never.
+    /// Returns the response to `$connect` that accepts the connection. It echoes the subprotocol if the client offered it,
+    /// and never a token that the client offered beside it.
     #[must_use]
     pub fn accept(&self) -> Value {
         if header_offers(&self.headers).any(|offer| offer == SUBPROTOCOL) {
@@ -294,43 +299,43 @@ struct HttpDescription {
 }
 
 impl HttpEvent {
-    /// The method.
+    /// Returns the HTTP method.
     #[must_use]
     pub fn method(&self) -> &str {
         &self.request_context.http.method
     }
 
-    /// The path, still percent-encoded.
+    /// Returns the path, still percent-encoded.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.raw_path
     }
 
-    /// The query as it was sent.
+    /// Returns the query string as the client sent it.
     #[must_use]
     pub fn raw_query(&self) -> &str {
         &self.raw_query_string
     }
 
-    /// A header, whose name is in lower case.
+    /// Returns the header `name`, whose case is ignored.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         header(&self.headers, name)
     }
 
-    /// The cookies, as one `Cookie` header has them.
+    /// Returns the cookies as the value of one `Cookie` header.
     #[must_use]
     pub fn cookie(&self) -> Option<String> {
         (!self.cookies.is_empty()).then(|| self.cookies.join("; "))
     }
 
-    /// The token: from the `Authorization` header or the `access_token` parameter; first found wins.
+    /// Returns the token from the `Authorization` header or the `access_token` parameter, in this order.
     #[must_use]
     pub fn bearer(&self) -> Option<Bearer> {
         bearer(&self.headers, &self.query_string_parameters)
     }
 
-    /// The body as it was sent; none if it cannot be decoded. An absent one is empty.
+    /// Returns the body's bytes, or `None` if its Base64 is invalid. An absent body is empty.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -342,13 +347,13 @@ impl HttpEvent {
         }
     }
 
-    /// A query parameter.
+    /// Returns a query parameter.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query_string_parameters.get(name).map(String::as_str)
     }
 
-    /// The body as text; none if it is not UTF-8. An absent one is empty.
+    /// Returns the body as text, or `None` if it is not UTF-8. An absent body is empty.
     #[must_use]
     pub fn body(&self) -> Option<String> {
         String::from_utf8(self.bytes()?).ok()
@@ -362,7 +367,7 @@ fn header<'a>(headers: &'a BTreeMap<String, String>, name: &str) -> Option<&'a s
         .map(|(_, value)| value.as_str())
 }
 
-/// The token in the `Authorization` header or in the `access_token` parameter.
+/// Returns the token from the `Authorization` header or the `access_token` parameter, in this order.
 fn bearer(headers: &BTreeMap<String, String>, query: &BTreeMap<String, String>) -> Option<Bearer> {
     let header = header(headers, "authorization").and_then(|value| {
         let (scheme, token) = value.trim().split_once(' ')?;
@@ -395,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_found_in_three_places_the_first_wins() {
+    fn bearer_token_sources_have_precedence() {
         let all = event(
             &json!({"authorization": "bearer  A", "SEC-WebSocket-Protocol": "messaging.v1, bearer.C"}),
             &json!({"access_token": "B"}),
@@ -424,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_is_asked_for_by_a_parameter() {
+    fn query_parameter_selects_framing() {
         for (query, framing) in [
             (json!({"framing": "sockjs", "t": "1"}), Framing::Sockjs),
             (json!({"framing": "raw"}), Framing::Raw),
@@ -436,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_survives_the_way_through_the_gateway() {
+    fn identity_survives_authorizer_context() {
         let opaque = Identity {
             subscriber: Subscriber {
                 domain: Domain::parse("d").unwrap(),
@@ -469,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subprotocol_is_echoed_and_the_token_is_not() {
+    fn only_subprotocol_is_echoed() {
         let connect = |offer: &str| -> Value {
             let event: WebSocketEvent = serde_json::from_value(json!({
                 "headers": {"Sec-WebSocket-Protocol": offer},

@@ -1,4 +1,4 @@
-//! What every function has around it: configuration, AWS's events as ours, time and randomness, the way to the worker.
+//! The environment of every function: configuration, parsed AWS events, time and randomness, and the client of the worker.
 
 mod config;
 mod events;
@@ -19,7 +19,7 @@ pub use worker::Worker;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Logs as JSON lines with the invocation's ids, at the level of `AWS_LAMBDA_LOG_LEVEL`.
+/// Starts logging JSON lines with the invocation's ids, at the level of `AWS_LAMBDA_LOG_LEVEL`.
 pub fn init_logs() {
     lambda_runtime::tracing::init_default_subscriber();
 }

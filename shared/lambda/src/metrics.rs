@@ -1,5 +1,5 @@
-//! Metrics: what an invocation measured, as one line in CloudWatch's embedded metric format, which CloudWatch makes
-//! metrics of without a call from here. The local gateway reads the same line.
+//! Metrics. Each invocation writes its measurements as one line in CloudWatch's embedded metric format, from which
+//! CloudWatch creates metrics without an API call. The local gateway reads the same line.
 //!
 //! The format: docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 //! (2026-08).
@@ -15,68 +15,69 @@ use serde_json::{Map, Value, json};
 use service::ports::{Measure, Outcome};
 use tokio::task_local;
 
-/// Values at most of one metric in a line (the format's limit).
+/// The maximum of values of one metric in a line (the format's limit).
 const VALUES: usize = 100;
 
 task_local! {
-    /// What the current invocation measured.
+    /// The measurements of the current invocation.
     static CURRENT: RefCell<Measured>;
 }
 
-/// What no invocation has told: a process begins with its cold start, and a stream goes on after its invocation's line.
-static UNTOLD: LazyLock<Mutex<Measured>> = LazyLock::new(|| {
+/// Measurements that no invocation has written yet. They include the cold start of the process, and those of a stream
+/// that continues after the line of its invocation.
+static PENDING: LazyLock<Mutex<Measured>> = LazyLock::new(|| {
     let mut first = Measured::default();
     first.count("ColdStarts");
     Mutex::new(first)
 });
 
-/// Where the metrics belong; none are told without.
+/// The namespace of the metrics. Without one no metrics are written.
 static NAMESPACE: LazyLock<Option<String>> = LazyLock::new(|| {
     let name = std::env::var("METRICS_NAMESPACE").ok();
     name.filter(|name| !name.is_empty())
 });
 
-/// Carries out an invocation, and then tells what it measured, and what was left untold before.
+/// Runs an invocation, then writes its measurements and the pending ones.
 pub async fn measured<F: Future>(request: &str, work: F) -> F::Output {
-    // On the heap: an invocation is one large future, which nobody need carry around.
+    // Boxed because an invocation is one large future, which would otherwise be moved around.
     let work = Box::pin(async move {
         let output = work.await;
         (output, CURRENT.with(RefCell::take))
     });
     let (output, measured) = CURRENT.scope(RefCell::default(), work).await;
     if let Some(namespace) = &*NAMESPACE {
-        tell(namespace, request, measured);
+        write_line(namespace, request, measured);
     }
     output
 }
 
-/// Remembers something for the line of this invocation.
+/// Records a measurement for the line of this invocation.
 pub(crate) fn note(measure: Measure) {
     if NAMESPACE.is_none() {
         return;
     }
     let noted = CURRENT.try_with(|it| it.borrow_mut().note(measure));
     if noted.is_err() {
-        untold().note(measure);
+        pending().note(measure);
     }
 }
 
-fn tell(namespace: &str, request: &str, mut measured: Measured) {
-    measured.add(core::mem::take(&mut *untold()));
+fn write_line(namespace: &str, request: &str, mut measured: Measured) {
+    measured.add(core::mem::take(&mut *pending()));
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     if let Some(line) = measured.line(namespace, now.as_millis(), request) {
-        // Whoever cannot write a line has nobody to tell that to.
+        // A failed write to stdout cannot be reported anywhere.
         let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
     }
 }
 
-fn untold() -> MutexGuard<'static, Measured> {
-    UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
+fn pending() -> MutexGuard<'static, Measured> {
+    PENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was measured, by the metrics' names.
+/// Measurements by metric name.
 #[derive(Debug, Default)]
 struct Measured {
     message: Option<&'static str>,
@@ -113,7 +114,7 @@ impl Measured {
         *self.counts.entry(name).or_default() += 1;
     }
 
-    /// Adds what another one has.
+    /// Adds the measurements of `other`.
     fn add(&mut self, other: Self) {
         self.message = self.message.or(other.message);
         for (name, count) in other.counts {
@@ -131,7 +132,7 @@ impl Measured {
         }
     }
 
-    /// The line; none if nothing was measured.
+    /// Returns the line, or `None` if there are no measurements.
     fn line(self, namespace: &str, now: u128, request: &str) -> Option<String> {
         let mut fields = Map::new();
         let mut plain = Vec::new();
@@ -174,7 +175,7 @@ impl Measured {
     }
 }
 
-/// Adds a value, unless there are as many as a line takes.
+/// Adds a value, unless the metric already has as many as a line may contain.
 fn push(values: &mut BTreeMap<&'static str, Vec<u64>>, name: &'static str, value: u64) {
     let values = values.entry(name).or_default();
     if values.len() < VALUES {
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_each_metric_with_its_unit_and_no_more_values_than_it_may() {
+    fn line_has_units_and_bounded_values() {
         let mut measured = Measured::default();
         measured.note(Measure::Message("ping"));
         for _ in 0..2 {
@@ -218,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn who_measured_nothing_says_nothing() {
+    fn empty_measurements_write_no_line() {
         assert!(Measured::default().line("n", 1, "r").is_none());
     }
 
     #[tokio::test]
-    async fn invocations_at_once_have_lines_of_their_own() {
+    async fn concurrent_invocations_have_separate_lines() {
         let invocation = |message: &'static str, posts: u64| async move {
             measured("r", async move {
                 for _ in 0..posts {
@@ -247,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_untold_is_added() {
-        let (mut line, mut untold) = (Measured::default(), Measured::default());
+    fn pending_measurements_are_added() {
+        let (mut line, mut pending) = (Measured::default(), Measured::default());
         line.note(Measure::Parked);
-        untold.count("ColdStarts");
-        untold.note(Measure::Parked);
-        untold.note(Measure::Gate(Duration::from_millis(7)));
-        line.add(untold);
+        pending.count("ColdStarts");
+        pending.note(Measure::Parked);
+        pending.note(Measure::Gate(Duration::from_millis(7)));
+        line.add(pending);
         assert_eq!(
             line.counts,
             BTreeMap::from([("ColdStarts", 1), ("Parked", 2)])

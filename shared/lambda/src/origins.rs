@@ -1,8 +1,8 @@
-//! Which pages may use the service from a browser.
+//! The origins whose pages may use the service from a browser.
 
 use std::env;
 
-/// The origins that are let in. A request without an `Origin` is no page's and always is.
+/// The allowed origins. A request without an `Origin` header does not come from a page and is always allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origins {
     all: bool,
@@ -10,8 +10,8 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// From `ALLOWED_ORIGINS`: `*`, or origins separated by commas; none if it is empty. Where `CONNECTIONS_ENDPOINT` is
-    /// spoken to in plain text, on the developer's own machine, all are let in.
+    /// Reads `ALLOWED_ORIGINS`: `*`, or origins separated by commas. If it is empty, no origin is allowed. All origins are
+    /// allowed if `CONNECTIONS_ENDPOINT` is an `http:` URL, which is the case only on a developer's machine.
     #[must_use]
     pub fn from_env() -> Self {
         let variable = |name| env::var(name).unwrap_or_default();
@@ -21,7 +21,7 @@ impl Origins {
         origins
     }
 
-    /// From a list.
+    /// Parses `*` or a comma-separated list of origins.
     #[must_use]
     pub fn parse(list: &str) -> Self {
         let listed: Vec<String> = list
@@ -36,7 +36,7 @@ impl Origins {
         }
     }
 
-    /// Whether a request with this `Origin` is let in.
+    /// Returns true if a request with this `Origin` header is allowed.
     #[must_use]
     pub fn allow(&self, origin: Option<&str>) -> bool {
         self.all || origin.is_none_or(|origin| self.listed.iter().any(|it| it == origin))
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_let_in_if_its_origin_is_listed() {
+    fn only_listed_origins_are_allowed() {
         let two = Origins::parse(" https://a.example , https://b.example:8443,");
         for (origin, allowed) in [
             (None, true),

@@ -1,4 +1,4 @@
-//! The loop around a function: invocation after invocation, or several at once where its process is told to.
+//! The invocation loop of a function. It handles one invocation at a time, or several at once if so configured.
 
 use std::rc::Rc;
 
@@ -10,12 +10,14 @@ use tracing::{Instrument as _, Span};
 
 use crate::metrics::measured;
 
-/// Answers each event by `handle`, with what the process has made once. Lambda gives a process one invocation at a time; with
-/// `AWS_LAMBDA_MAX_CONCURRENCY`, which Lambda's managed instances and the local gateway's `--concurrency` set, it asks for so
-/// many at once. All of it stays on this thread: the runtime's loops only carry events to it and answers back.
+/// Handles each event with `handle` and the shared `service`, which the process creates once.
+///
+/// Lambda gives a process one invocation at a time. `AWS_LAMBDA_MAX_CONCURRENCY` makes the process request so many at once;
+/// Lambda's managed instances and the local gateway's `--concurrency` set it. All handlers run on the calling thread. The
+/// runtime's loops only pass events to it and responses back.
 ///
 /// # Errors
-/// When the Runtime API cannot be reached.
+/// Fails if the Runtime API cannot be reached.
 pub async fn serve<S, E, R, F>(service: S, handle: impl Fn(Rc<S>, E) -> F) -> Result<(), Error>
 where
     S: 'static,
@@ -29,19 +31,19 @@ where
         let events = events.clone();
         async move {
             let (reply, answer) = oneshot::channel();
-            // The runtime's span of this invocation is entered only in here.
+            // The runtime enters the span of this invocation only inside this closure.
             let _ = events.send((event, reply, Span::current()));
-            // Without a reply it panicked, which its own line tells.
+            // A missing reply means that the handler panicked. The panic has its own log line.
             answer.await.unwrap_or_else(|_| Err(panicked()))
         }
     }));
     let working = async {
         while let Some((event, reply, span)) = queue.recv().await {
             let LambdaEvent { payload, context } = event;
-            // Within the span, since that is the parent of those that it makes.
+            // Called within the span, so that it is the parent of the handler's spans.
             let work = span.in_scope(|| handle(Rc::clone(&service), payload));
             let answering = async move {
-                // Whoever asks no more has ended, and the process with it.
+                // If the receiver is dropped, the runtime's loop has ended and the process ends too.
                 let _ = reply.send(measured(&context.request_id, work).await);
             };
             spawn_local(answering.instrument(span));

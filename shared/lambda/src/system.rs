@@ -9,7 +9,7 @@ use service::ports::{Environment, Measure};
 
 use crate::metrics;
 
-/// The system.
+/// The environment of the real system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
@@ -42,7 +42,7 @@ impl Environment for System {
 
 #[expect(
     clippy::expect_used,
-    reason = "without randomness no id and no token may be given out; the sandbox is replaced"
+    reason = "without randomness no id and no token may be issued; Lambda replaces the sandbox after a panic"
 )]
 fn random<const BYTES: usize>() -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_has_256_bits_and_ids_are_uuids() {
+    fn tokens_and_ids_have_fixed_length() {
         assert_eq!(System.fresh_token().len(), 43);
         assert_ne!(System.fresh_token(), System.fresh_token());
         assert_eq!(System.fresh_id().len(), 36);

@@ -1,4 +1,4 @@
-//! The way to the worker: an asynchronous invocation of `fanout`, which Lambda queues and repeats twice if it fails
+//! Starts the worker: an asynchronous invocation, which Lambda queues and retries twice if it fails
 //! (docs.aws.amazon.com/lambda/latest/dg/invocation-async.html, 2026-08).
 
 use core::time::Duration;
@@ -12,10 +12,11 @@ use crate::{Config, ConfigError};
 
 const LIMIT: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 3;
-/// Before the second attempt; before the third twice as long. Who is throttled at once is so again at once.
+/// The wait before the second attempt. The wait before the third is twice as long. Without it a throttled call would be
+/// throttled again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The `fanout` function.
+/// A client of the worker function.
 #[derive(Clone, Debug)]
 pub struct Worker {
     client: SigningClient,
@@ -23,10 +24,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The function that `FANOUT_FUNCTION` names.
+    /// Creates a client of the function that `FANOUT_FUNCTION` names.
     ///
     /// # Errors
-    /// [`ConfigError`].
+    /// Returns [`ConfigError`] if the variable is not set or the root certificates cannot be read.
     pub fn from_env(config: &Config) -> Result<Self, ConfigError> {
         let endpoint = config.lambda_endpoint();
         let function = Config::required("FANOUT_FUNCTION")?;
@@ -42,9 +43,9 @@ impl Workers for Worker {
         let body = serde_json::to_vec(job).map_err(|error| Fault::Corrupt(error.to_string()))?;
         let body = Bytes::from(body);
         let mut last = String::new();
-        // A job is safe twice, so one whose answer was lost is simply started again.
+        // A job may run twice, so it is started again if the response was lost.
         for attempt in 0..ATTEMPTS {
-            // A timer takes its millisecond even for nothing.
+            // The first attempt sets no timer, because even a timer of zero takes a millisecond.
             if attempt > 0 {
                 tokio::time::sleep(PAUSE.saturating_mul(attempt)).await;
             }
@@ -59,9 +60,11 @@ impl Workers for Worker {
             last = match self.client.send(call).await {
                 Ok((status, _)) if status.is_success() => return Ok(()),
                 Ok((status, _)) if !status.is_server_error() && status.as_u16() != 429 => {
-                    return Err(Fault::Refused(format!("the worker answered {status}")));
+                    return Err(Fault::Refused(format!(
+                        "cannot start worker: status {status}"
+                    )));
                 }
-                Ok((status, _)) => format!("the worker answered {status}"),
+                Ok((status, _)) => format!("cannot start worker: status {status}"),
                 Err(SendError::Unsendable) => {
                     return Err(Fault::Refused(SendError::Unsendable.to_string()));
                 }

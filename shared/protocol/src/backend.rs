@@ -271,7 +271,7 @@ mod tests {
         let updated = put_channel(&channel(), &given("New"), &known)
             .unwrap()
             .unwrap();
-        assert_eq!(updated.places(), 1);
+        assert_eq!(updated.slots(), 1);
         let rotated = Given {
             invite_token: Some("new".into()),
             ..given("Team")

@@ -211,7 +211,7 @@ pub struct Decision {
     /// The required response, if it does not come out of the commit.
     pub response: Option<ServerMessage>,
     /// What follows the answer.
-    pub then: Then,
+    pub follow_up: FollowUp,
 }
 
 impl Decision {
@@ -220,7 +220,7 @@ impl Decision {
         Self {
             commit: Commit::Nothing,
             response: Some(response),
-            then: Then::Nothing,
+            follow_up: FollowUp::Nothing,
         }
     }
 
@@ -229,7 +229,7 @@ impl Decision {
         Self {
             commit,
             response: None,
-            then: Then::Nothing,
+            follow_up: FollowUp::Nothing,
         }
     }
 
@@ -253,7 +253,7 @@ pub enum Commit {
     /// No announcement any more.
     Unannounce,
     /// How far the caller got.
-    Horizon(Horizon),
+    ReadCursor(ReadCursor),
     /// A fresh token for the connection.
     Authorize {
         /// The token as it came.
@@ -263,7 +263,7 @@ pub enum Commit {
 
 /// How far a subscriber got in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Horizon {
+pub struct ReadCursor {
     /// The log.
     pub log: LogId,
     /// How far.
@@ -286,12 +286,13 @@ pub struct Draft {
 }
 
 /// What follows the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Then {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FollowUp {
     /// Nothing.
+    #[default]
     Nothing,
     /// Others are told the caller's presence.
-    TellPresence,
+    PublishPresence,
     /// The caller has received the peers' messages up to here.
     Received(Vec<(LogId, u64)>),
     /// Somebody is told that it is invited.
@@ -506,7 +507,7 @@ pub(crate) mod tests {
             "nonce",
             Some(&context.connection),
         );
-        assert_eq!(plan.places(), u64::try_from(change.entries.len()).unwrap());
+        assert_eq!(plan.slots(), u64::try_from(change.entries.len()).unwrap());
         (
             change,
             serde_json::from_str(&answer.unwrap().encode(None)).unwrap(),

@@ -118,6 +118,46 @@ pub struct ChannelKey {
     pub id: ChannelId,
 }
 
+impl Domain {
+    /// The subscriber with this id in the domain.
+    #[must_use]
+    pub fn subscriber(&self, id: SubscriberId) -> Subscriber {
+        Subscriber {
+            domain: self.clone(),
+            id,
+        }
+    }
+
+    /// The channel with this id in the domain.
+    #[must_use]
+    pub fn channel(&self, id: ChannelId) -> ChannelKey {
+        ChannelKey {
+            domain: self.clone(),
+            id,
+        }
+    }
+}
+
+/// One connection of a subscriber.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConnectionKey {
+    /// The subscriber that the connection speaks for.
+    pub subscriber: Subscriber,
+    /// The connection.
+    pub id: ConnectionId,
+}
+
+impl Subscriber {
+    /// The subscriber's connection with this id.
+    #[must_use]
+    pub fn connection(&self, id: ConnectionId) -> ConnectionKey {
+        ConnectionKey {
+            subscriber: self.clone(),
+            id,
+        }
+    }
+}
+
 impl ChannelKey {
     /// The channel's log.
     #[must_use]

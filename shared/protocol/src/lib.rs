@@ -30,13 +30,13 @@ pub use error::{Code, Rejection};
 pub use event::{Event, EventBody, LeaveReason};
 pub use frame::ServerMessage;
 pub use id::{
-    ChannelId, ChannelKey, ConnectionId, Destination, Domain, LogId, MessageId, RequestId,
-    Subscriber, SubscriberId,
+    ChannelId, ChannelKey, ConnectionId, ConnectionKey, Destination, Domain, LogId, MessageId,
+    RequestId, Subscriber, SubscriberId,
 };
 pub use json::Json;
 pub use messages::{ClientMessage, Decoded, decode};
 pub use model::{
-    Announcement, Availability, ChannelSubscriber, Conversation, DeliveryStatus, Horizons,
-    Membership,
+    Announcement, Availability, ChannelSubscriber, Conversation, DeliveryStatus, Membership,
+    ReadCursors,
 };
 pub use time::Timestamp;

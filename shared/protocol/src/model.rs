@@ -141,7 +141,7 @@ pub enum DeliveryStatus {
 
 /// How far a subscriber got in a log. A later status implies the earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Horizons {
+pub struct ReadCursors {
     /// Handed over up to here.
     pub received: u64,
     /// Displayed up to here.

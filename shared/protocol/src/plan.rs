@@ -69,7 +69,7 @@ impl Plan {
 
     /// How many places its events take in the log.
     #[must_use]
-    pub fn places(&self) -> u64 {
+    pub fn slots(&self) -> u64 {
         u64::try_from(self.events.len()).unwrap_or(u64::MAX)
     }
 
@@ -105,7 +105,7 @@ impl Plan {
         let change = Change {
             channel: self.channel.clone(),
             at,
-            head: self.create.then(|| first + self.places() - 1),
+            head: self.create.then(|| first + self.slots() - 1),
             entries,
             roster: self.roster.clone(),
             profile: self.profile.clone(),

@@ -1,9 +1,7 @@
-//! What a back end asks and does, by the same core as clients.
-
-use core::time::Duration;
+//! What back ends may do, by the same decisions and the same loop as clients.
 
 use protocol::{
-    ChannelKey, ChannelSubscriber, Code, Known, LogId, MessageId, Needs, Rejection, Subscriber,
+    ChannelKey, ChannelSubscriber, Known, LogId, MessageId, Needs, Rejection, Subscriber,
     SubscriberId, Timestamp,
     backend::{self, Given},
     change::{Profile, Roster},
@@ -14,23 +12,25 @@ use protocol::{
 };
 
 use crate::{
-    DECISIONS, Service, Store,
-    append::NotAppended,
-    beaten,
-    change::Changed,
+    Service, Store,
+    decision::{Decided, Decider, End, Request, Verdict},
+    delivery::drain::LogPusher,
+    log::{
+        append::{AppendReport, Appender, Message, NotAppended},
+        history::LogReader,
+    },
+    messages::load::Loader,
     ports::{Connection, Environment, Fault, Job, Pushes, Workers},
+    timing::HANDLER_PATIENCE,
 };
 
-/// How long a request drains before it hands on to the worker.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Why a request was not honoured.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The caller's mistake, or a state that the caller can read.
+    /// The caller's mistake, or a state that the caller can look up.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// Ours.
+    /// A failure of the service.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -58,18 +58,27 @@ pub struct ChannelView {
 /// A message that was stored.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The message.
+    /// The message's id.
     pub message_id: MessageId,
-    /// Its place.
+    /// Its sequence in the log.
     pub sequence: u64,
     /// When it was stored.
     pub timestamp: Timestamp,
-    /// Whether it was there before.
+    /// True if an earlier request had stored it.
     pub duplicate: bool,
 }
 
+/// What a change of a channel did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BackendChange {
+    /// The channel was as asked for already.
+    Unchanged,
+    Changed,
+    Created,
+}
+
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// A subscriber's connections and its presence as others see it.
+    /// Returns a subscriber's connections and its presence as others see it.
     ///
     /// # Errors
     /// A fault of the store.
@@ -87,7 +96,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         })
     }
 
-    /// A channel that has not ended.
+    /// Returns a channel that has not ended.
     ///
     /// # Errors
     /// `not-found`, or a fault.
@@ -102,13 +111,15 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             (Some(profile), Some(roster), Some(head)) if roster.open => Ok(ChannelView {
                 profile,
                 roster,
-                last_sequence: self.contiguous_end(&log, &head).await?,
+                last_sequence: LogReader::of(self.ports())
+                    .contiguous_end(&log, &head)
+                    .await?,
             }),
             _ => Err(Rejection::no_channel().into()),
         }
     }
 
-    /// Makes a channel as given, or changes it to that; whether it was made. Idempotent.
+    /// Creates a channel as given, or changes it to that. Returns true if it was created. Idempotent.
     ///
     /// # Errors
     /// `conflict`, or a fault.
@@ -122,7 +133,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 backend::put_channel(channel, given, known)
             })
             .await?;
-        Ok(done.is_some_and(|plan| plan.create))
+        Ok(done == BackendChange::Created)
     }
 
     /// Ends a channel. Idempotent.
@@ -131,7 +142,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
     /// `not-found`, or a fault.
     pub async fn delete_channel(&self, channel: &ChannelKey) -> Result<(), Refused> {
         self.end_channel(channel).await?;
-        // Also for a repeat: the first try may have died before it.
+        // Also for a repeat: the first request may have died before it started the job.
         let job = Job::Dismantle {
             channel: channel.clone(),
         };
@@ -139,7 +150,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(())
     }
 
-    /// Carries out the transaction that ends a channel, or finishes one that began.
+    /// Executes the transaction that ends a channel, or finishes a deletion that began.
     pub(crate) async fn end_channel(&self, channel: &ChannelKey) -> Result<(), Refused> {
         let needs = Needs {
             channel: Some(channel.clone()),
@@ -152,7 +163,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(())
     }
 
-    /// Makes a subscriber a member of a channel; whether anything changed. Idempotent.
+    /// Makes a subscriber a member of a channel. Returns true if anything changed. Idempotent.
     ///
     /// # Errors
     /// `not-found`, `limit-exceeded`, `last-administrator`, or a fault.
@@ -173,7 +184,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
                 backend::put_member(channel, id, administrator, known)
             })
             .await?;
-        Ok(done.is_some())
+        Ok(done != BackendChange::Unchanged)
     }
 
     /// Ends a membership. Idempotent.
@@ -198,7 +209,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         Ok(())
     }
 
-    /// A page of a channel's members.
+    /// Returns a page of a channel's members.
     ///
     /// # Errors
     /// `not-found`, or a fault.
@@ -208,10 +219,10 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         page: &PageRequest,
     ) -> Result<Listed<ChannelSubscriber>, Refused> {
         self.channel(channel).await?;
-        Ok(self.member_page(channel, page).await?)
+        Ok(Loader::of(self.ports()).member_page(channel, page).await?)
     }
 
-    /// A page of a channel's log.
+    /// Returns a page of a channel's log.
     ///
     /// # Errors
     /// `not-found`, `gone`, or a fault.
@@ -221,112 +232,92 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         range: Range,
     ) -> Result<History, Refused> {
         self.channel(channel).await?;
-        let history = self.history(&channel.log(), range).await?;
+        let history = LogReader::of(self.ports())
+            .history(&channel.log(), range)
+            .await?;
         let history = history.ok_or_else(Rejection::no_channel)?;
         backend::retained(range, &history)?;
         Ok(history)
     }
 
-    /// Sends a message in the name of a subscriber: to a channel that it is a member of, or to a peer.
+    /// Sends a message in the name of a subscriber, to a channel that it is a member of or to a peer.
     ///
     /// # Errors
     /// `not-found`, `conflict`, `invalid-value`, or a fault.
     pub async fn send_message(&self, from: &Subscriber, draft: &Draft) -> Result<Stored, Refused> {
         if let LogId::Channel(channel) = &draft.log {
             let member = self.store.member(channel, &from.id).await?;
-            if !member.is_some_and(|it| it.is_current()) {
+            if !member.is_some_and(|member| member.is_current()) {
                 return Err(Rejection::no_channel().into());
             }
         }
-        let marker = match &draft.message_id {
-            Some(id) => self.store.marker(&draft.log, &from.id, id).await?,
+        let record = match &draft.message_id {
+            Some(id) => {
+                self.store
+                    .idempotency_record(&draft.log, &from.id, id)
+                    .await?
+            }
             None => None,
         };
         let holder = self.environment.fresh_id();
-        let mut allocated = None;
-        let appended = self
-            .append(from, None, draft, marker, &holder, &mut allocated)
-            .await;
-        if let Some(allocated) = allocated {
-            let fresh = allocated.entry.iter().cloned().collect();
-            let drained = self.drain_after(&draft.log, &holder, &allocated, fresh, PATIENCE);
-            Box::pin(drained).await?;
-        }
-        match appended {
-            Ok(it) => Ok(Stored {
-                message_id: it.message_id,
-                sequence: it.sequence,
-                timestamp: it.timestamp,
-                duplicate: it.duplicate,
+        let message = Message {
+            sender: from,
+            origin: None,
+            draft,
+            record,
+            holder: &holder,
+        };
+        let AppendReport { outcome, work } = Appender::of(self.ports()).append(&message).await;
+        let pusher = LogPusher::of(self.ports());
+        Box::pin(pusher.push(work, &holder, HANDLER_PATIENCE)).await?;
+        match outcome {
+            Ok(appended) => Ok(Stored {
+                message_id: appended.message_id,
+                sequence: appended.sequence,
+                timestamp: appended.timestamp,
+                duplicate: appended.duplicate,
             }),
             Err(NotAppended::Rejected(rejection)) => Err(rejection.into()),
             Err(NotAppended::Fault(fault)) => Err(fault.into()),
         }
     }
 
-    /// Plans and carries out a change, again with fresh knowledge as long as another writer was first, and pushes its
-    /// events; the plan that took place, if any had to.
+    /// Decides and executes a change, and pushes its events. Returns `None` if nothing had to change, and otherwise whether the
+    /// channel was created.
     async fn change_channel(
         &self,
         channel: &ChannelKey,
         concerned: Option<&SubscriberId>,
         needs: &Needs,
         plan: impl Fn(&Known) -> Result<Option<Plan>, Rejection>,
-    ) -> Result<Option<Plan>, Refused> {
-        let log = channel.log();
+    ) -> Result<BackendChange, Refused> {
         let holder = self.environment.fresh_id();
-        // Only what `needs` asks for the caller is read for it.
-        let caller = Subscriber {
-            domain: channel.domain.clone(),
-            id: match concerned {
-                Some(id) => id.clone(),
-                None => SubscriberId::parse("-")?,
-            },
+        let concerned = concerned.map(|id| channel.domain.subscriber(id.clone()));
+        let request = Request {
+            caller: concerned.as_ref(),
+            connection: None,
+            needs,
+            holder: &holder,
         };
-        let mut held = None;
-        let mut outcome = Err(Rejection::busy());
-        for attempt in 0..=DECISIONS {
-            let known = self.load(&caller, needs).await?;
-            let planned = match plan(&known) {
-                Ok(Some(planned)) => planned,
-                Ok(None) => {
-                    outcome = Ok(None);
-                    break;
-                }
-                // What was read does not fit together, because others changed it meanwhile.
-                Err(rejection) if rejection.code == Code::Unavailable && attempt < DECISIONS => {
-                    self.environment.sleep(beaten(attempt, &holder)).await;
-                    continue;
-                }
-                Err(rejection) => {
-                    outcome = Err(rejection);
-                    break;
-                }
-            };
-            match self.try_change(&planned, None, &holder, &mut held).await? {
-                Ok(Some(Changed { entries, .. })) => {
-                    match held {
-                        Some(held) => {
-                            let allocated = &held.allocated;
-                            Box::pin(self.drain_after(&log, &holder, allocated, entries, PATIENCE))
-                                .await?;
-                        }
-                        None => Box::pin(self.drain_job(&log, None, None, PATIENCE)).await?,
-                    }
-                    return Ok(Some(planned));
-                }
-                Ok(None) => self.environment.sleep(beaten(attempt, &holder)).await,
-                Err(rejection) => {
-                    outcome = Err(rejection);
-                    break;
-                }
-            }
+        let decider = Decider::of(self.ports());
+        let decided = decider.run(&request, None, |known| {
+            Ok(match plan(known)? {
+                None => Verdict::Settled(()),
+                Some(plan) => Verdict::Change {
+                    plan: Box::new(plan),
+                    before: None,
+                    then: (),
+                },
+            })
+        });
+        let Decided { end, work } = decided.await?;
+        let pusher = LogPusher::of(self.ports());
+        Box::pin(pusher.push(work, &holder, HANDLER_PATIENCE)).await?;
+        match end {
+            End::Settled(()) => Ok(BackendChange::Unchanged),
+            End::Changed { created: true, .. } => Ok(BackendChange::Created),
+            End::Changed { created: false, .. } => Ok(BackendChange::Changed),
+            End::Rejected(rejection) => Err(rejection.into()),
         }
-        if let Some(held) = held {
-            let allocated = held.allocated.clone();
-            self.give_up(held).await?;
-            Box::pin(self.drain_after(&log, &holder, &allocated, Vec::new(), PATIENCE)).await?;
-        }
-        Ok(outcome?)
     }
 }

@@ -29,9 +29,9 @@ pub use connections::{
     Connection, Connections, FIRST_GATE, Framing, Gone, Parked, ParkedOutcome, Reauthorization,
     ReauthorizeError, Reference, RegisterError, Registration, UNPARKED, is_first_gate, opener_gate,
 };
-pub use logs::{AllocateError, Allocation, Head, Lease, Logs, Marker, SHARDS, Slice};
+pub use logs::{AllocateError, Allocation, Head, IdempotencyRecord, Lease, Logs, SHARDS, Slice};
 pub use outside::{Environment, Job, Measure, Midway, Outcome, Posted, Probe, Pushes, Workers};
-pub use presence::{PresenceState, Presences, Told};
+pub use presence::{PresenceState, Presences, PublishedPresence};
 pub use sessions::{
     Attached, Closing, Doorbell, Hold, LINGER, OUTBOX_BYTES, OUTBOX_MESSAGES, Pushed, Session,
     SessionId, SessionKey, Sessions,

@@ -1,242 +1,159 @@
-//! Telling others how a subscriber is seen.
-
-use std::collections::BTreeSet;
+//! Publishing a subscriber's presence to those who may see it.
 
 use core::time::Duration;
+use std::{collections::BTreeSet, pin::pin};
 
-use futures::try_join;
+use futures::TryStreamExt as _;
 use protocol::{
-    ChannelKey, ConnectionId, LogId, ServerMessage, Subscriber, digest::sha256_hex, limits,
-    model::Presence,
+    ChannelKey, ServerMessage, Subscriber, digest::sha256_hex, limits, model::Presence,
 };
 
 use crate::{
-    LEASE, Service, Store,
-    ports::{Environment, Fault, PresenceState, Pushes, Reference, Told, Workers},
-    push::{Item, Target},
+    Store,
+    delivery::{push::Item, receipts::Notifier},
+    pages::pages,
+    parts::part,
+    ports::{Environment, Fault, PresenceState, PublishedPresence, Pushes, Reference, Workers},
+    timing::LEASE,
 };
 
-/// How long a reconnect may take without anybody being told.
+/// A reconnect within this time after a connection's end is not published.
 const GRACE: Duration = Duration::from_secs(3);
-/// Connections at most that are told.
+/// Connections that get a presence at most.
 const REACH: usize = 1_000;
 
-impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// Tells others how `subscriber` is seen, if that changed, once to each connection. One function at a time does so;
-    /// if it dies, its lease ends and the job's repeat tells again.
-    pub(crate) async fn tell_presence(
-        &self,
-        subscriber: &Subscriber,
-        grace: bool,
-    ) -> Result<(), Fault> {
+part! {
+    /// Publishes presence.
+    PresencePublisher
+}
+
+impl<S: Store, G: Pushes, W: Workers, E: Environment> PresencePublisher<'_, S, G, W, E> {
+    /// Publishes the presence of `subscriber` if it changed, once to each connection. With `grace`, waits for a reconnect first.
+    ///
+    /// One function at a time does this. If it dies, its lease ends, and the repeat of its job publishes again.
+    pub(crate) async fn publish(&self, subscriber: &Subscriber, grace: bool) -> Result<(), Fault> {
+        let (store, environment) = (self.ports.store, self.ports.environment);
         if grace {
-            self.environment.sleep(GRACE).await;
+            environment.sleep(GRACE).await;
         }
-        let holder = self.environment.fresh_id();
+        let holder = environment.fresh_id();
         loop {
-            let now = self.environment.now();
-            let Some(state) = self
-                .store
-                .lease_presence(subscriber, &holder, now, now.plus(LEASE))
-                .await?
-            else {
+            let now = environment.now();
+            let leased = store.lease_presence(subscriber, &holder, now, now.plus(LEASE));
+            let Some(state) = leased.await? else {
                 return Ok(());
             };
-            let told = self.tell(subscriber, &state).await?;
-            if self
-                .store
-                .release_presence(subscriber, &holder, state.version, told.as_ref())
-                .await?
-            {
+            let published = self.publish_state(subscriber, &state).await?;
+            let is_newest = store
+                .release_presence(subscriber, &holder, state.version, published.as_ref())
+                .await?;
+            if is_newest {
                 return Ok(());
             }
         }
     }
 
-    /// Tells `state` unless it looks the same to others as what they were told before; what they then know.
-    async fn tell(
+    /// Publishes `state`, unless it looks the same to others as the last published presence. Returns what is published by then.
+    async fn publish_state(
         &self,
         subscriber: &Subscriber,
         state: &PresenceState,
-    ) -> Result<Option<Told>, Fault> {
+    ) -> Result<Option<PublishedPresence>, Fault> {
         let presence = Presence::of(&subscriber.id, state.effective());
-        let digest =
-            |it: &Presence| sha256_hex(serde_json::to_string(it).unwrap_or_default().as_bytes());
-        let before = state.told.clone().unwrap_or_else(|| Told {
-            digest: digest(&Presence::of(&subscriber.id, None)),
-            version: 0,
-        });
+        let digest = |presence: &Presence| {
+            let text = serde_json::to_string(presence).unwrap_or_default();
+            sha256_hex(text.as_bytes())
+        };
+        let before = state
+            .published
+            .clone()
+            .unwrap_or_else(|| PublishedPresence {
+                digest: digest(&Presence::of(&subscriber.id, None)),
+                version: 0,
+            });
         let now = digest(&presence);
         if now == before.digest {
-            return Ok(state.told.clone());
+            return Ok(state.published.clone());
         }
-        let told = Told {
+        let published = PublishedPresence {
             digest: now,
             version: before.version + 1,
         };
         let frame = ServerMessage::Presence {
             subscriber: presence,
-            version: told.version,
+            version: published.version,
         }
         .encode(None);
-        let reference = Reference::Presence {
-            subscriber: subscriber.clone(),
-        };
-        self.push_to_reach(subscriber, &frame, &reference).await?;
-        Ok(Some(told))
+        self.push_to_reach(subscriber, &frame).await?;
+        Ok(Some(published))
     }
 
-    async fn push_to_reach(
-        &self,
-        subscriber: &Subscriber,
-        frame: &str,
-        reference: &Reference,
-    ) -> Result<(), Fault> {
+    async fn push_to_reach(&self, subscriber: &Subscriber, frame: &str) -> Result<(), Fault> {
+        let notifier = Notifier::of(self.ports);
+        let item = Item {
+            frame,
+            reference: Some(Reference::Presence {
+                subscriber: subscriber.clone(),
+            }),
+        };
         let reach: Vec<Subscriber> = self.reach(subscriber).await?.into_iter().collect();
         let mut reached = 0;
         for some in reach.chunks(limits::PAGE) {
             if reached >= REACH {
                 break;
             }
-            let read_at = self.environment.now();
-            let connections = self.store.connections_of(some).await?;
-            let targets: Vec<Target> = connections
-                .into_iter()
-                .flat_map(|(subscriber, connections)| {
-                    connections
-                        .into_iter()
-                        .map(move |(id, connection): (ConnectionId, _)| Target {
-                            subscriber: subscriber.clone(),
-                            id,
-                            connection,
-                            read_at,
-                        })
-                })
-                .take(REACH - reached)
-                .collect();
+            let targets = notifier.targets_of(some, REACH - reached).await?;
             reached += targets.len();
-            let item = [Item {
-                frame,
-                reference: Some(reference.clone()),
-            }];
-            let pushes = targets.iter().map(|target| self.push(target, &item, None));
-            // A presence that does not arrive is replaced by the next one; the others get theirs.
-            for failed in futures::future::join_all(pushes)
-                .await
-                .into_iter()
-                .filter_map(Result::err)
-            {
-                tracing::warn!(fault = %failed, "a presence was not pushed");
+            let (receipts, faults) = notifier.push_to_targets(&targets, &item).await;
+            // A presence that does not arrive is replaced by the next one. The others get theirs.
+            for fault in faults {
+                tracing::warn!(%fault, "presence push failed");
             }
+            notifier.deliver(receipts).await?;
         }
         Ok(())
     }
 
-    /// Who is told: members of the subscriber's channels that are small enough, and its conversations' peers.
+    /// Returns who may see the presence: members of the subscriber's channels that are small enough, and the peers of its
+    /// conversations.
     async fn reach(&self, subscriber: &Subscriber) -> Result<BTreeSet<Subscriber>, Fault> {
+        let (store, domain) = (self.ports.store, &subscriber.domain);
+        let notifier = Notifier::of(self.ports);
         let mut reach = BTreeSet::new();
-        let in_domain = |id| Subscriber {
-            domain: subscriber.domain.clone(),
-            id,
-        };
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .memberships(subscriber, after.as_ref(), limits::PAGE)
-                .await?;
-            after = page.items.last().cloned();
-            let channels: Vec<ChannelKey> = page
-                .items
-                .into_iter()
-                .map(|id| ChannelKey {
-                    domain: subscriber.domain.clone(),
-                    id,
-                })
-                .collect();
-            for (channel, roster) in self.store.rosters(&channels).await? {
+        let mut memberships = pin!(pages(
+            |after| async move {
+                store
+                    .memberships(subscriber, after.as_ref(), limits::PAGE)
+                    .await
+            },
+            Clone::clone,
+        ));
+        while let Some(page) = memberships.try_next().await? {
+            let channels: Vec<ChannelKey> = page.into_iter().map(|id| domain.channel(id)).collect();
+            for (channel, roster) in store.rosters(&channels).await? {
                 if roster.members <= limits::PRESENCE_MEMBERS {
-                    self.members_into(&channel, &mut reach).await?;
+                    reach.extend(notifier.members(&channel).await?);
                 }
             }
-            if !page.more || reach.len() >= REACH {
+            if reach.len() >= REACH {
                 break;
             }
         }
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .conversations(subscriber, after.as_ref(), limits::PAGE)
-                .await?;
-            after = page.items.last().cloned();
-            reach.extend(page.items.into_iter().map(in_domain));
-            if !page.more || reach.len() >= REACH {
+        let mut conversations = pin!(pages(
+            |after| async move {
+                store
+                    .conversations(subscriber, after.as_ref(), limits::PAGE)
+                    .await
+            },
+            Clone::clone,
+        ));
+        while let Some(page) = conversations.try_next().await? {
+            reach.extend(page.into_iter().map(|id| domain.subscriber(id)));
+            if reach.len() >= REACH {
                 break;
             }
         }
         reach.remove(subscriber);
         Ok(reach)
-    }
-
-    /// Adds the members of a channel.
-    pub(crate) async fn members_into(
-        &self,
-        channel: &ChannelKey,
-        reach: &mut BTreeSet<Subscriber>,
-    ) -> Result<(), Fault> {
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .receivers(channel, after.as_ref(), limits::PAGE)
-                .await?;
-            after = page.items.last().map(|it| it.subscriber.clone());
-            reach.extend(
-                page.items
-                    .into_iter()
-                    .filter(|it| it.is_current())
-                    .map(|it| Subscriber {
-                        domain: channel.domain.clone(),
-                        id: it.subscriber,
-                    }),
-            );
-            if !page.more {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The invitation to a channel, as long as it is pending.
-    pub(crate) async fn invitation_frame(
-        &self,
-        subscriber: &Subscriber,
-        log: &LogId,
-    ) -> Result<Option<String>, Fault> {
-        let LogId::Channel(channel) = log else {
-            return Ok(None);
-        };
-        let (invitation, profile, roster) = try_join!(
-            self.store.invitation(subscriber, &channel.id),
-            self.store.profile(channel),
-            self.store.roster(channel),
-        )?;
-        // An invitation outlives its channel.
-        let (Some(invitation), Some(profile), true) =
-            (invitation, profile, roster.is_some_and(|it| it.open))
-        else {
-            return Ok(None);
-        };
-        Ok(Some(
-            ServerMessage::Invitation {
-                channel_id: channel.id.clone(),
-                name: profile.name,
-                invite_token: None,
-                administrator: false,
-                attributes: profile.attributes,
-                from: invitation.from,
-            }
-            .encode(None),
-        ))
     }
 }

@@ -1,4 +1,4 @@
-//! Channels, who is in them, and what a subscriber has of channels and conversations.
+//! Channels, their members, and a subscriber's rows of channels, conversations and invitations.
 //!
 //! # Cost
 //!
@@ -9,8 +9,11 @@
 //! | `members`, `receivers` | Query | 1 read per 4 KiB, about 30 members |
 //! | `seniors`, `memberships`, `conversations`, `invitations` | Query | 1 read per 4 KiB, about 50 rows |
 //! | `count_memberships` | Query that only counts | 1 read per 4 KiB, about 50 channels |
-//! | `change` | TransactWriteItems | 2 write per KiB of each item: an event 2; head, roster, profile 2 each; joined 8, left 6, administrator 2, invited 4, uninvited 2; a head 1 more for the index |
-//! | `raise_horizon` | UpdateItem; one more if `displayed` is behind `read` | 1 write each, also if the condition fails |
+//! | `change` | TransactWriteItems | 2 write per KiB of each item, see below |
+//! | `raise_read_cursor` | UpdateItem, a second if `displayed` is behind `read` | 1 write each, also if the condition fails |
+//!
+//! The write units of a change, for items of at most 1 KiB: an event, the head, the roster and the profile 2 each; joined
+//! 8, left 8, administrator 2, invited 4, uninvited 2. A new head costs 1 more for the index.
 
 mod change;
 mod items;
@@ -18,7 +21,7 @@ mod items;
 use std::collections::BTreeMap;
 
 use protocol::{
-    ChannelId, ChannelKey, Horizons, Subscriber, SubscriberId,
+    ChannelId, ChannelKey, ReadCursors, Subscriber, SubscriberId,
     change::{Change, Invitation, Member, Profile, Roster},
     model::DeliveryStatus,
 };
@@ -27,9 +30,9 @@ use service::ports::{Channels, Fault, Page, Receiver};
 
 use crate::{
     DynamoStore,
-    horizon::{self, HORIZONS},
     items::names,
     keys::{self, Collection, Key},
+    read_cursor::{self, READ_CURSORS},
     requests::decode,
     write::Write,
 };
@@ -41,7 +44,7 @@ const MEMBER: &str = "a member";
 const INVITATION: &str = "an invitation";
 
 impl DynamoStore {
-    /// Members of a channel, each made of who it is and the item.
+    /// Reads a page of members. `row` builds each from the subscriber's id and the item.
     async fn members_as<I: DeserializeOwned, T>(
         &self,
         pattern: &'static str,
@@ -247,25 +250,25 @@ impl Channels for DynamoStore {
         }
     }
 
-    async fn raise_horizon(
+    async fn raise_read_cursor(
         &self,
         channel: &ChannelKey,
         subscriber: &SubscriberId,
         status: DeliveryStatus,
         sequence: u64,
     ) -> Result<bool, Fault> {
-        // What was handed over is told of direct conversations only.
+        // The status `received` exists in direct conversations only.
         let kept = match status {
             DeliveryStatus::Stored | DeliveryStatus::Received => return Ok(false),
             DeliveryStatus::Displayed => 1..2,
             DeliveryStatus::Read => 1..3,
         };
-        let horizons = HORIZONS.get(kept).unwrap_or(&HORIZONS);
+        let read_cursors = READ_CURSORS.get(kept).unwrap_or(&READ_CURSORS);
         let key = Key::member(channel, subscriber);
-        horizon::raise(
+        read_cursor::raise(
             self,
-            "raise_horizon",
-            horizons,
+            "raise_read_cursor",
+            read_cursors,
             "",
             sequence,
             |update, condition| {
@@ -274,7 +277,7 @@ impl Channels for DynamoStore {
             },
             |item| {
                 let member = decode::<MemberItem>(item, MEMBER)?.member(subscriber.clone());
-                Ok(member.is_current().then_some(Horizons {
+                Ok(member.is_current().then_some(ReadCursors {
                     received: 0,
                     displayed: member.displayed,
                     read: member.read,

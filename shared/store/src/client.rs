@@ -1,9 +1,9 @@
-//! How a request gets to DynamoDB and what comes back.
+//! Sends requests to DynamoDB and parses the responses.
 //!
-//! The requests, the answers and the errors are the SDK's, and so is what writes and reads them. Between the two the SDK's client
-//! puts its configuration, its interceptors and its rules for endpoints together anew for each request, which is more than
-//! half of what a request takes. Here a request is sent by the pooled client that pushes take as well, signed by the
-//! SDK's own signer, and repeated by the rules below.
+//! The types of requests, responses and errors are the SDK's, and so are the serializers and deserializers. The SDK's
+//! client is not used: for each request it assembles its configuration, interceptors and endpoint rules again, which is
+//! more than half of the request's CPU time. Instead the pooled client that also posts to API Gateway sends the request.
+//! The SDK's own signer signs it, and the rules below decide on retries.
 
 use core::{error::Error, fmt::Debug, time::Duration};
 use std::sync::LazyLock;
@@ -34,13 +34,14 @@ use signing::{Call, SendError, SigningClient};
 
 use crate::requests::Repeat;
 
-/// Attempts of what may be repeated, the first included.
+/// Attempts of a request that may be repeated, including the first.
 const ATTEMPTS: u32 = 3;
-/// Before the second attempt, at most; before the third twice as long.
+/// The longest wait before the second attempt. The wait before the third is at most twice as long.
 const BACKOFF: Duration = Duration::from_millis(50);
-/// One attempt: far above any healthy answer, so that a lost packet costs a repeat and not the invocation.
+/// The time limit of one attempt. It is far above the time of any healthy response, so that a lost packet costs a retry
+/// and not the invocation.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// What asks for patience, of the errors that DynamoDB says with a status below 500
+/// Error codes with a status below 500 that mean throttling
 /// (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html, 2026-11).
 const PATIENCE: [&str; 4] = [
     "ProvisionedThroughputExceededException",
@@ -49,27 +50,27 @@ const PATIENCE: [&str; 4] = [
     "LimitExceededException",
 ];
 
-/// What is said of what stands there.
+/// Error codes that describe the stored items: a condition failed or a transaction was cancelled.
 const VERDICTS: [&str; 2] = [
     "ConditionalCheckFailedException",
     "TransactionCanceledException",
 ];
 
-/// Why there is no output.
+/// Why a request has no output.
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
-    /// What DynamoDB said, with the answer's status.
+    /// DynamoDB's error, with the status of the response.
     Service(E, u16),
-    /// There is no answer; whether DynamoDB has the request only the kind tells.
+    /// There is no response. The `SendError` says if DynamoDB may have received the request.
     Unanswered(SendError),
-    /// The answer is none of DynamoDB's.
+    /// The response cannot be parsed as one of DynamoDB's.
     Unreadable,
-    /// The request lacks something.
+    /// The request cannot be built or serialized.
     Unwritten,
 }
 
 impl<E: ProvideErrorMetadata> Failure<E> {
-    /// Whether the request may have been carried out for all that is known.
+    /// Returns true if the outcome is unknown: DynamoDB may or may not have executed the request.
     fn is_doubtful(&self) -> bool {
         match self {
             Self::Service(error, status) => {
@@ -80,12 +81,12 @@ impl<E: ProvideErrorMetadata> Failure<E> {
         }
     }
 
-    /// Whether it tells what stands there, which is the truth also of what an earlier attempt did.
+    /// Returns true if the error describes the stored items. It then also settles the outcome of earlier attempts.
     fn is_verdict(&self) -> bool {
         matches!(self, Self::Service(error, _) if error.code().is_some_and(|it| VERDICTS.contains(&it)))
     }
 
-    /// Whether another attempt may do better.
+    /// Returns true if another attempt may succeed.
     fn may_pass(&self) -> bool {
         let is_throttled = |error: &E| error.code().is_some_and(|it| PATIENCE.contains(&it));
         self.is_doubtful()
@@ -96,12 +97,12 @@ impl<E: ProvideErrorMetadata> Failure<E> {
 
 /// The input of one of DynamoDB's operations.
 pub(crate) trait Request: Debug + Send + Sync + Sized + 'static {
-    /// What it is answered with.
+    /// The response of a successful request.
     type Output: Debug + Send + Sync + 'static;
-    /// What DynamoDB may say instead.
+    /// The errors DynamoDB may return.
     type Error: ProvideErrorMetadata + Error + Send + Sync + 'static;
 
-    /// What the SDK writes the request with and reads the answer with.
+    /// Returns the SDK's serializer of the request and deserializer of the response.
     fn codec() -> Option<&'static FrozenLayer>;
 }
 
@@ -164,8 +165,9 @@ impl Client {
         Self { http, endpoint }
     }
 
-    /// Sends a request, and again what may be repeated and may pass: what certainly was not carried out always may. An
-    /// attempt of unknown outcome leaves the whole of it unknown, unless a later one tells what stands.
+    /// Sends a request and retries it if another attempt may succeed. With [`Repeat::Never`] it retries only if DynamoDB
+    /// definitely did not execute the request. If the outcome of one attempt is unknown, the outcome of the whole call is
+    /// unknown, unless a later attempt succeeds or returns an error that describes the stored items.
     pub(crate) async fn send<R: Request>(
         &self,
         input: Result<R, BuildError>,
@@ -173,7 +175,7 @@ impl Client {
     ) -> Result<R::Output, Failure<R::Error>> {
         let input = input.map_err(|_| Failure::Unwritten)?;
         let request = write(input).ok_or(Failure::Unwritten)?;
-        // Each time the same: a transaction's token is part of it.
+        // All attempts send the same body, so that they carry the same transaction token.
         let headers: Vec<(&str, &str)> = request.headers().iter().collect();
         let body = Bytes::copy_from_slice(request.body().bytes().unwrap_or_default());
         let mut attempt = 1;
@@ -187,7 +189,7 @@ impl Client {
                 body: body.clone(),
                 limit: ATTEMPT,
             };
-            // Boxed: it is large, and deep inside the futures of the flows.
+            // Boxed because the future is large and nested deep inside the futures of the flows.
             let answered = match Box::pin(self.http.send(call)).await {
                 Ok((status, body)) => read::<R>(status.as_u16(), body),
                 Err(error) => Err(Failure::Unanswered(error)),
@@ -198,6 +200,7 @@ impl Client {
             };
             let may_repeat = repeat == Repeat::Safe || !failure.is_doubtful();
             if !(may_repeat && failure.may_pass() && attempt < ATTEMPTS) {
+                // An earlier attempt may have been executed: report the outcome as unknown.
                 return Err(if is_doubtful && !failure.is_verdict() {
                     Failure::Unanswered(SendError::Lost)
                 } else {
@@ -211,7 +214,7 @@ impl Client {
     }
 }
 
-/// The request for an input, without an address and unsigned.
+/// Serializes an input. The request has no address and no signature yet.
 fn write<R: Request>(input: R) -> Option<HttpRequest> {
     let writer = R::codec()?.load::<SharedRequestSerializer>()?;
     writer
@@ -219,7 +222,7 @@ fn write<R: Request>(input: R) -> Option<HttpRequest> {
         .ok()
 }
 
-/// What an answer says.
+/// Parses a response.
 fn read<R: Request>(status: u16, body: Bytes) -> Result<R::Output, Failure<R::Error>> {
     let reader = R::codec().and_then(|it| it.load::<SharedResponseDeserializer>());
     let (Some(reader), Ok(code)) = (reader, StatusCode::try_from(status)) else {
@@ -231,14 +234,15 @@ fn read<R: Request>(status: u16, body: Bytes) -> Result<R::Output, Failure<R::Er
         Err(error) => {
             let mut said = None;
             error.map_operation_error(|it| said = it.downcast().ok());
-            // The SDK makes an error of a good answer too that it cannot read; then the request was carried out.
+            // The SDK also returns an operation error if it cannot parse a successful response. DynamoDB executed that
+            // request, so the failure is `Unreadable`.
             let said = said.filter(|_| !code.is_success());
             Err(said.map_or(Failure::Unreadable, |it| Failure::Service(it, status)))
         }
     }
 }
 
-/// Waits before the next attempt, each client for another time.
+/// Waits a random time before the next attempt.
 async fn back_off(attempt: u32) {
     let most = BACKOFF.saturating_mul(attempt);
     tokio::time::sleep(most.mul_f64(fastrand::f64())).await;

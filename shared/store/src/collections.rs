@@ -1,4 +1,4 @@
-//! Reads of many items: queries in pages, and batches.
+//! Reads of many items: paged queries and batches.
 
 use std::collections::BTreeMap;
 
@@ -17,43 +17,42 @@ use crate::{
     write::{fixed_names, text},
 };
 
-/// Keys of one BatchGetItem
+/// The maximum of keys in one BatchGetItem
 /// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html, 2026-08).
 const BATCH: usize = 100;
-/// Batches under way at the same time.
+/// The maximum of concurrent batches.
 const BATCHES_AT_ONCE: usize = 4;
-/// Rounds without any item before a batch gives up: about two seconds of nothing but throttling.
+/// The number of rounds without any item after which a batch gives up: about two seconds of throttling only.
 const FRUITLESS: u32 = 8;
-/// Items at most of a page on the way past what has expired: about as many as a query's 1 MB holds.
+/// The largest page while a query skips expired items: about as many as fit into a query's 1 MB.
 const STRIDE: usize = 1_000;
 
-/// What comes after the items that a query found.
+/// The rest of a query after the items that it found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// More of them.
+    /// More live items.
     More,
-    /// Nothing.
     Nothing,
-    /// What has expired: a page of nothing else, or downwards all that is left.
+    /// Expired items. Ascending, a whole page had expired. Descending, all remaining items have expired.
     Expired,
 }
 
 /// A query of one partition.
 pub(crate) struct Query<'a> {
     pub(crate) table: Table,
-    /// The index; such reads are eventually consistent.
+    /// The index to query. Its reads are eventually consistent.
     pub(crate) index: Option<&'static str>,
     pub(crate) condition: &'a str,
-    /// The attributes that are wanted; all without.
+    /// The attributes to read. `None` reads all.
     pub(crate) projection: Option<&'static str>,
     pub(crate) values: Vec<(&'static str, AttributeValue)>,
-    /// The key to start after, in an index with the index's own attributes.
+    /// The key to start after. For an index it includes the index's own key attributes.
     pub(crate) after: Option<Item>,
     pub(crate) ascending: bool,
 }
 
 impl DynamoStore {
-    /// The first `limit` items that a query finds, and whether there are more. What is past its time to live is absent.
+    /// Returns the first `limit` live items of a query, and true if there are more.
     pub(crate) async fn query(
         &self,
         pattern: &'static str,
@@ -64,7 +63,8 @@ impl DynamoStore {
         Ok((found, rest == Rest::More))
     }
 
-    /// The same, and with `stops`, where items expire in their order, not on into what has expired.
+    /// Returns the first `limit` live items of a query, and what follows them. With `stops` the query ends at expired
+    /// items instead of skipping them. Use it only where items expire in the order of their sort keys.
     pub(crate) async fn query_until(
         &self,
         pattern: &'static str,
@@ -72,6 +72,7 @@ impl DynamoStore {
         limit: usize,
         stops: bool,
     ) -> Result<(Vec<Item>, Rest), Fault> {
+        // One item more than the limit shows if there are more.
         let wanted = limit.saturating_add(1);
         let names = match query.projection {
             Some(projection) => fixed_names(&format!("{}, {projection}", query.condition)),
@@ -108,7 +109,7 @@ impl DynamoStore {
                 Some(last) if !last.is_empty() => start = Some(last),
                 _ => return Ok((found, Rest::Nothing)),
             }
-            // DynamoDB deletes what has expired within days: a stretch of that is crossed in ever larger steps.
+            // DynamoDB deletes expired items only within days. Each page with expired items makes the next page larger.
             let expired = read - (found.len() - before);
             if stops && expired > 0 && (expired == read || !query.ascending) {
                 return Ok((found, Rest::Expired));
@@ -121,7 +122,7 @@ impl DynamoStore {
         }
     }
 
-    /// A page of a collection after the one that is named `after`.
+    /// Returns the first `limit` items of a collection after the item named `after`, and true if there are more.
     pub(crate) async fn page(
         &self,
         pattern: &'static str,
@@ -145,7 +146,7 @@ impl DynamoStore {
         self.query(pattern, query, limit).await
     }
 
-    /// How many items a collection has.
+    /// Returns the number of items in a collection.
     pub(crate) async fn count(
         &self,
         pattern: &'static str,
@@ -177,13 +178,13 @@ impl DynamoStore {
         }
     }
 
-    /// Reads many items, strongly consistent, by what they are wanted for; the absent ones are missing.
+    /// Reads many items with strong consistency. Returns them by the caller's own keys, without the absent ones.
     pub(crate) async fn batch<K: Ord + Clone>(
         &self,
         pattern: &'static str,
         wanted: impl IntoIterator<Item = (K, Key)>,
     ) -> Result<BTreeMap<K, Item>, Fault> {
-        // By key: a batch must not name one twice.
+        // A map by key, because a batch must not contain a key twice.
         let wanted: BTreeMap<Key, K> = wanted.into_iter().map(|(k, key)| (key, k)).collect();
         let Some(table) = wanted.keys().next().map(|key| key.table) else {
             return Ok(BTreeMap::new());
@@ -201,7 +202,7 @@ impl DynamoStore {
         for item in found.into_iter().flatten() {
             let key = Key::of(table, &item).and_then(|key| wanted.get(&key));
             let key =
-                key.ok_or_else(|| Fault::Corrupt("an item that was not asked for".to_owned()))?;
+                key.ok_or_else(|| Fault::Corrupt("item that was not requested".to_owned()))?;
             if self.is_live(&item) {
                 items.insert(key.clone(), item);
             }
@@ -209,7 +210,7 @@ impl DynamoStore {
         Ok(items)
     }
 
-    /// One batch to its end: what DynamoDB left unprocessed is asked for again.
+    /// Reads one batch, and requests the keys that DynamoDB left unprocessed again.
     async fn batch_of(
         &self,
         pattern: &'static str,
@@ -224,7 +225,7 @@ impl DynamoStore {
                 .set_keys(Some(keys))
                 .consistent_read(true)
                 .build()
-                .map_err(|_| Fault::Corrupt("a batch without keys".to_owned()))?;
+                .map_err(|_| Fault::Corrupt("batch without keys".to_owned()))?;
             let input = BatchGetItemInput::builder()
                 .request_items(name, request)
                 .set_return_consumed_capacity(self.measured())

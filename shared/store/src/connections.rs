@@ -1,9 +1,10 @@
-//! The open connections of a subscriber: one item, an attribute for each, so that the first needs nothing to be there.
+//! The open connections of a subscriber. One item has an attribute for each, so that the first connection needs no
+//! existing item.
 //!
 //! # Cost
 //!
-//! Units of the item are per KiB written and per 4 KiB read; it has at most 20 entries of about 150 bytes, more while
-//! something is parked.
+//! The item's units are per KiB written and per 4 KiB read. It has at most 20 entries of about 150 bytes, and is larger
+//! while references are parked.
 //!
 //! | pattern | requests | units |
 //! |---|---|---|
@@ -22,7 +23,7 @@ mod register;
 
 use std::collections::BTreeMap;
 
-use protocol::{ConnectionId, Subscriber, Timestamp};
+use protocol::{ConnectionId, ConnectionKey, Subscriber, Timestamp};
 use service::ports::{
     Connection, Connections, Fault, Gone, ParkedOutcome, Reauthorization, ReauthorizeError,
     Reference, RegisterError, Registration,
@@ -35,13 +36,10 @@ pub(crate) use register::register;
 
 const WHAT: &str = "connections";
 
-/// An update of a subscriber's item, which spells the attribute of one connection `#id`.
-pub(crate) fn update(
-    subscriber: &Subscriber,
-    id: &ConnectionId,
-    expression: impl Into<String>,
-) -> Write {
-    Write::update(Key::connections(subscriber), expression).name("#id", item::attribute(id))
+/// Returns an update of a subscriber's item. In the expression `#id` is the attribute of the connection `id`.
+pub(crate) fn update(key: &ConnectionKey, expression: impl Into<String>) -> Write {
+    Write::update(Key::connections(&key.subscriber), expression)
+        .name("#id", item::attribute(&key.id))
 }
 
 impl Connections for DynamoStore {
@@ -76,71 +74,61 @@ impl Connections for DynamoStore {
         reauthorize(self, reauthorization, None).await
     }
 
-    async fn forget(
-        &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
-    ) -> Result<Option<Connection>, Fault> {
-        forget::forget(self, subscriber, id).await
+    async fn forget(&self, key: &ConnectionKey) -> Result<Option<Connection>, Fault> {
+        forget::forget(self, key).await
     }
 
     async fn raise_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         gate: &str,
         deadline: Timestamp,
     ) -> Result<Result<Connection, Gone>, Fault> {
-        gates::raise(self, subscriber, id, gate, deadline).await
+        gates::raise(self, key, gate, deadline).await
     }
 
     async fn park(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         saw: Option<&str>,
         references: &[Reference],
     ) -> Result<ParkedOutcome, Fault> {
-        gates::park(self, subscriber, id, saw, references).await
+        gates::park(self, key, saw, references).await
     }
 
     async fn unpark(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         gate: &str,
         count: usize,
         deadline: Timestamp,
     ) -> Result<Result<Connection, Gone>, Fault> {
-        gates::unpark(self, subscriber, id, gate, count, deadline).await
+        gates::unpark(self, key, gate, count, deadline).await
     }
 
     async fn lower_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         gate: &str,
         other: Option<&str>,
     ) -> Result<bool, Fault> {
-        gates::lower(self, subscriber, id, gate, other).await
+        gates::lower(self, key, gate, other).await
     }
 
     async fn lower_first_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
     ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault> {
-        gates::lower_first(self, subscriber, id).await
+        gates::lower_first(self, key).await
     }
 
     async fn take_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         expired: &BTreeMap<String, Timestamp>,
         gate: (&str, Timestamp),
         references: &[Reference],
     ) -> Result<Option<Connection>, Fault> {
-        gates::take(self, subscriber, id, expired, gate, references).await
+        gates::take(self, key, expired, gate, references).await
     }
 }

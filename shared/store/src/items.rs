@@ -1,4 +1,4 @@
-//! What several items share: times as numbers, raw JSON as text, names out of keys.
+//! Helpers that several items share: times as numbers, raw JSON as text, names from keys.
 
 use protocol::Json;
 use service::ports::Fault;
@@ -23,12 +23,12 @@ pub(crate) mod millis {
     }
 }
 
-/// JSON as it was sent, out of the text that is stored.
+/// Parses stored JSON text. Fails with [`Fault::Corrupt`] and `what` if it is invalid.
 pub(crate) fn json(text: &str, what: &'static str) -> Result<Json, Fault> {
     Json::parse(text).ok_or_else(|| Fault::Corrupt(what.to_owned()))
 }
 
-/// What the keys of `items` name in their collection.
+/// Parses the names in the keys of `items`, which belong to `collection`.
 pub(crate) fn names<T>(
     collection: &Collection,
     items: &[Item],
@@ -40,7 +40,7 @@ pub(crate) fn names<T>(
             collection
                 .name(item)
                 .and_then(&parse)
-                .ok_or_else(|| Fault::Corrupt("a key that names nothing".to_owned()))
+                .ok_or_else(|| Fault::Corrupt("key without a valid name".to_owned()))
         })
         .collect()
 }

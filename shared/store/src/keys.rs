@@ -1,4 +1,4 @@
-//! Keys: the only place that formats or splits one. `#` is in no id, so it separates them.
+//! Keys of items. Only this module formats or splits them. No id contains `#`, so it separates the parts of a key.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use service::ports::{Ending, Jti, SHARDS, SessionKey, TokenHash};
 /// The attributes of an item.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// Which table.
+/// One of the five tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Table {
     Tokens,
@@ -22,7 +22,7 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// The names of the two key attributes, as the template has them.
+    /// Returns the names of the partition and sort key attributes, as in template.yaml.
     pub(crate) const fn attributes(self) -> (&'static str, &'static str) {
         match self {
             Self::Tokens => ("token", "item"),
@@ -34,14 +34,14 @@ impl Table {
     }
 }
 
-/// The second half of a key.
+/// A sort key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sort {
     Text(String),
     Number(u64),
 }
 
-/// The key of one item, and the table that it is in.
+/// The key of one item, with its table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) table: Table,
@@ -58,12 +58,12 @@ impl Key {
         Collection::token_connections(hash).at(connection.as_str())
     }
 
-    /// An item of its own: no hash is called so.
+    /// The one checkpoint of expiry runs. No token hash equals `expiry`.
     pub(crate) fn expiry_checkpoint() -> Self {
         Self::text(Table::Tokens, "expiry".to_owned(), "checkpoint".to_owned())
     }
 
-    /// The item that stands for what ends.
+    /// Returns the key of the token or token connection that ends.
     pub(crate) fn ending(ending: &Ending) -> Self {
         match &ending.connection {
             Some(connection) => Self::token_connection(&ending.token, connection),
@@ -71,7 +71,7 @@ impl Key {
         }
     }
 
-    /// That an issuer's id of a token was invalidated.
+    /// The item that exists if a `jti` was invalidated.
     pub(crate) fn refused_jti(jti: &Jti) -> Self {
         Self::text(Table::Tokens, self::jti(jti), "refused".to_owned())
     }
@@ -140,7 +140,11 @@ impl Key {
         }
     }
 
-    pub(crate) fn marker(log: &LogId, sender: &SubscriberId, message: &MessageId) -> Self {
+    pub(crate) fn idempotency_record(
+        log: &LogId,
+        sender: &SubscriberId,
+        message: &MessageId,
+    ) -> Self {
         Self {
             table: Table::Events,
             partition: format!("{log}#message-id#{sender}#{message}"),
@@ -164,7 +168,7 @@ impl Key {
         }
     }
 
-    /// The key as attributes.
+    /// Returns the key as attributes.
     pub(crate) fn attributes(&self) -> Item {
         let (partition, sort) = self.table.attributes();
         let value = match &self.sort {
@@ -180,7 +184,7 @@ impl Key {
         ])
     }
 
-    /// The key that `item` of `table` has.
+    /// Returns the key of `item` in `table`.
     pub(crate) fn of(table: Table, item: &Item) -> Option<Self> {
         let (partition, sort) = table.attributes();
         let sort = match item.get(sort)? {
@@ -197,13 +201,13 @@ impl Key {
     }
 }
 
-/// Items of one partition whose sort keys begin alike and then name something.
+/// The items of one partition whose sort keys are `prefix` followed by a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Collection {
     pub(crate) table: Table,
     pub(crate) partition: String,
     pub(crate) prefix: &'static str,
-    /// The attributes that are wanted; all without.
+    /// The attributes to read. `None` reads all.
     pub(crate) projection: Option<&'static str>,
 }
 
@@ -240,7 +244,7 @@ impl Collection {
         Self::of_channel(channel, "subscriber#")
     }
 
-    /// In the order of joining: the sequence is padded so that text sorts as numbers do.
+    /// The members in the order of joining. Sequences in these keys are zero-padded, so that they sort as numbers.
     pub(crate) fn seniors(channel: &ChannelKey) -> Self {
         Self::of_channel(channel, "joined#")
     }
@@ -262,13 +266,13 @@ impl Collection {
         }
     }
 
-    /// The same with these attributes only; they have to name those of the sort key and of the time to live.
+    /// Reads only the attributes in `projection`, which must include the sort key and `ttl`.
     pub(crate) const fn only(mut self, projection: &'static str) -> Self {
         self.projection = Some(projection);
         self
     }
 
-    /// The key of what `name` names here.
+    /// Returns the key of the item called `name`.
     pub(crate) fn at(&self, name: &str) -> Key {
         let Self {
             table,
@@ -279,20 +283,20 @@ impl Collection {
         Key::text(*table, partition.clone(), format!("{prefix}{name}"))
     }
 
-    /// What the sort key of `item` names.
+    /// Returns the name in the sort key of `item`.
     pub(crate) fn name<'a>(&self, item: &'a Item) -> Option<&'a str> {
         let text = item.get(self.table.attributes().1)?.as_s().ok()?;
         text.strip_prefix(self.prefix)
     }
 }
 
-/// Whose seniority row a [`Collection::seniors`] name stands for.
+/// Returns the subscriber in a name of [`Collection::seniors`].
 pub(crate) fn senior(name: &str) -> Option<SubscriberId> {
     let (_, id) = name.split_once('#')?;
     SubscriberId::parse(id).ok()
 }
 
-/// What the key of an item of a token stands for among what ends.
+/// Returns the token or token connection that the key of `item` names.
 pub(crate) fn ending(item: &Item) -> Option<Ending> {
     let (partition, sort) = Table::Tokens.attributes();
     let token = TokenHash::from_stored(item.get(partition)?.as_s().ok()?.clone());
@@ -306,7 +310,7 @@ pub(crate) fn ending(item: &Item) -> Option<Ending> {
     Some(Ending { token, connection })
 }
 
-/// The log that the partition key of a head names.
+/// Returns the log that the partition key of a head names.
 pub(crate) fn log(partition: &str) -> Option<LogId> {
     let parts: Vec<&str> = partition.split('#').collect();
     match parts.as_slice() {
@@ -323,7 +327,7 @@ pub(crate) fn log(partition: &str) -> Option<LogId> {
     }
 }
 
-/// The shard of the index of undrained logs that a log is in: FNV-1a of its key.
+/// Returns the log's shard in the index of undrained logs: FNV-1a of the log's key, modulo the number of shards.
 pub(crate) fn shard(log: &LogId) -> u32 {
     let hash = log.to_string().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -331,7 +335,7 @@ pub(crate) fn shard(log: &LogId) -> u32 {
     hash % SHARDS
 }
 
-/// No hash has a `#`.
+/// The partition of a `jti`. No token hash contains a `#`, so it differs from every token's partition.
 fn jti(jti: &Jti) -> String {
     format!("jti#{}", jti.as_str())
 }
@@ -372,41 +376,41 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_log_survives_its_key(log in any_log()) {
+        fn log_key_round_trips(log in any_log()) {
             prop_assert_eq!(super::log(&log.to_string()), Some(log.clone()));
             prop_assert!(shard(&log) < SHARDS);
         }
 
         #[test]
-        fn keys_of_two_logs_differ(one in any_log(), other in any_log()) {
+        fn distinct_logs_have_distinct_keys(one in any_log(), other in any_log()) {
             prop_assume!(one != other);
             prop_assert_ne!(Key::head(&one), Key::head(&other));
         }
 
         #[test]
-        fn a_key_survives_as_attributes(log in any_log(), sequence in 0..1_u64 << 53, sender in id(), message in id()) {
+        fn key_attributes_round_trip(log in any_log(), sequence in 0..1_u64 << 53, sender in id(), message in id()) {
             let sender = SubscriberId::parse(&sender).unwrap();
             let message = MessageId::parse(&message).unwrap();
             let event = Key::event(&log, sequence);
-            let marker = Key::marker(&log, &sender, &message);
-            for key in [Key::head(&log), event.clone(), marker.clone()] {
+            let record = Key::idempotency_record(&log, &sender, &message);
+            for key in [Key::head(&log), event.clone(), record.clone()] {
                 prop_assert_eq!(Key::of(key.table, &key.attributes()), Some(key));
             }
-            prop_assert_ne!(event.partition, marker.partition.clone());
-            prop_assert_eq!(super::log(&marker.partition), None);
+            prop_assert_ne!(event.partition, record.partition.clone());
+            prop_assert_eq!(super::log(&record.partition), None);
         }
 
         #[test]
-        fn what_ends_survives_its_key(token in "[0-9a-f]{64}", connection in proptest::option::of("[A-Za-z0-9_=#-]{1,20}")) {
+        fn ending_key_round_trips(token in "[0-9a-f]{64}", connection in proptest::option::of("[A-Za-z0-9_=#-]{1,20}")) {
             let connection = connection.map(ConnectionId);
-            let what = Ending { token: TokenHash::from_stored(token), connection };
-            let key = Key::ending(&what);
-            prop_assert_eq!(ending(&key.attributes()), Some(what));
+            let expected = Ending { token: TokenHash::from_stored(token), connection };
+            let key = Key::ending(&expected);
+            prop_assert_eq!(ending(&key.attributes()), Some(expected));
             prop_assert_ne!(key, Key::expiry_checkpoint());
         }
 
         #[test]
-        fn a_name_survives_in_its_collection(domain in id(), subscriber in id(), name in id()) {
+        fn collection_name_round_trips(domain in id(), subscriber in id(), name in id()) {
             let subscriber = Subscriber {
                 domain: Domain::parse(&domain).unwrap(),
                 id: SubscriberId::parse(&subscriber).unwrap(),
@@ -424,7 +428,7 @@ mod tests {
         }
 
         #[test]
-        fn seniority_sorts_as_joining_did(one in 0..1_u64 << 53, other in 0..1_u64 << 53, a in id(), b in id()) {
+        fn seniority_keys_sort_by_join_order(one in 0..1_u64 << 53, other in 0..1_u64 << 53, a in id(), b in id()) {
             let channel = ChannelKey { domain: Domain::parse("d").unwrap(), id: ChannelId::parse("c").unwrap() };
             let (a, b) = (SubscriberId::parse(&a).unwrap(), SubscriberId::parse(&b).unwrap());
             let (first, second) = (Key::seniority(&channel, one, &a), Key::seniority(&channel, other, &b));

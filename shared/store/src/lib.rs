@@ -1,8 +1,9 @@
 //! The storage ports over DynamoDB.
 //!
-//! Every access pattern with its request and what it costs in capacity units, for items that fit into one: a write unit is
-//! 1 KiB, a strongly consistent read unit 4 KiB, and a transaction doubles its writes. The modules' `# Cost` sections say
-//! what larger items and failed conditions cost; `tests/tests/units.rs` asserts the figures.
+//! The table lists every access pattern with its requests and its cost in capacity units, for items that fit into one
+//! unit. A write unit is 1 KiB, a strongly consistent read unit is 4 KiB, and a transaction doubles its writes. The
+//! modules' `# Cost` sections give the cost of larger items and of failed conditions. `tests/tests/units.rs` asserts the
+//! figures.
 //!
 //! | pattern | requests | write | read |
 //! |---|---|---|---|
@@ -38,10 +39,11 @@
 //! | `profiles`, `rosters`, `member_of` | BatchGetItem | | 1 each |
 //! | `members`, `receivers`, `seniors`, `memberships`, `conversations`, `invitations`, `count_memberships` | Query | | 1 |
 //! | `change`, a new channel | TransactWriteItems | 17 | |
-//! | `change`, one joins | TransactWriteItems | 12 | |
-//! | `change`, one leaves | TransactWriteItems | 10 | |
-//! | `change`, an invitation or a right | TransactWriteItems | 2 | |
-//! | `raise_horizon`, `raise_direct_horizon` | UpdateItem | 1 | |
+//! | `change`, a member joins | TransactWriteItems | 12 | |
+//! | `change`, a member leaves | TransactWriteItems | 12 | |
+//! | `change`, an invitation | TransactWriteItems | 4 | |
+//! | `change`, a role | TransactWriteItems | 2 | |
+//! | `raise_read_cursor`, `raise_direct_read_cursor` | UpdateItem | 1 | |
 //! | `head` | GetItem | | 1 |
 //! | `heads` | BatchGetItem | | 1 each |
 //! | `allocate` | UpdateItem | 1, after a drain 2 | |
@@ -49,8 +51,8 @@
 //! | `renew`, `release`, `take_lease` | UpdateItem | 1 | |
 //! | `settle` | UpdateItem | 2 | |
 //! | `undrained` | Query of the index | | 0.5 |
-//! | `set_marker`, `replace_marker` | PutItem | 1 | |
-//! | `marker` | GetItem | | 1 |
+//! | `set_idempotency_record`, `replace_idempotency_record` | PutItem | 1 | |
+//! | `idempotency_record` | GetItem | | 1 |
 //! | `put_entry` | PutItem | 1 per KiB | |
 //! | `entry` | GetItem | | 1 per 4 KiB |
 //! | `entries_after`, `entries_before` | Query | | 1 per 4 KiB |
@@ -75,9 +77,9 @@ mod sessions;
 mod client;
 mod collections;
 mod fault;
-mod horizon;
 mod items;
 mod keys;
+mod read_cursor;
 mod requests;
 mod write;
 
@@ -92,26 +94,26 @@ use signing::SigningClient;
 use client::Client;
 use keys::{Item, Table};
 
-/// The names of the tables. A function that has no business with a table has no name for it: it stays empty.
+/// The names of the tables. A name is empty if the function does not use the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// Tokens and the connections that they authorise.
+    /// Tokens and the connections that they authorize.
     pub tokens: String,
-    /// What stands with a subscriber.
+    /// Connections, presence, memberships, conversations and invitations of each subscriber.
     pub subscribers: String,
-    /// What stands with a channel, and the heads of all logs.
+    /// Profile, roster and members of each channel, and the heads of all logs.
     pub channels: String,
-    /// The logs' events and the markers of messages.
+    /// The events of all logs, and the idempotency records of messages.
     pub events: String,
     /// SockJS sessions over HTTP.
     pub sessions: String,
 }
 
 impl Tables {
-    /// All of them, as `variable` has their names.
+    /// Reads the names of all tables from `variable`.
     ///
     /// # Errors
-    /// What `variable` says of one that is missing.
+    /// Returns the error of `variable` if a name is missing.
     pub fn all<E>(variable: impl Fn(&'static str) -> Result<String, E>) -> Result<Self, E> {
         Ok(Self {
             tokens: variable("TOKENS_TABLE")?,
@@ -123,7 +125,7 @@ impl Tables {
     }
 }
 
-/// What is told of each request: the access pattern it belongs to and the capacity units that it consumed.
+/// Called after each request with its access pattern and the capacity units it consumed.
 pub type Meter = Arc<dyn Fn(&'static str, f64) + Send + Sync>;
 
 /// The DynamoDB adapter of all storage ports. Cheap to clone.
@@ -135,7 +137,7 @@ pub struct DynamoStore {
 }
 
 impl DynamoStore {
-    /// A store over `tables`, which are DynamoDB's at `endpoint`.
+    /// Creates a store over the DynamoDB tables `tables` at `endpoint`.
     #[must_use]
     pub fn new(client: SigningClient, endpoint: String, tables: Tables) -> Self {
         Self {
@@ -145,8 +147,8 @@ impl DynamoStore {
         }
     }
 
-    /// The same store, which tells `meter` what each request consumed. A request whose condition failed is billed too
-    /// but not told: DynamoDB does not say.
+    /// Reports the consumed capacity of each request to `meter`. A request whose condition failed is billed but not
+    /// reported, because DynamoDB does not return its consumption.
     #[must_use]
     pub fn with_meter(self, meter: Meter) -> Self {
         Self {
@@ -165,12 +167,13 @@ impl DynamoStore {
         }
     }
 
-    /// Whether requests ask for what they consumed.
+    /// Requests ask for their consumed capacity only if a meter is set.
     fn measured(&self) -> Option<ReturnConsumedCapacity> {
         self.meter.as_ref().map(|_| ReturnConsumedCapacity::Total)
     }
 
-    /// Whether an item's time to live is not past. DynamoDB deletes within days, readers must not notice.
+    /// Returns true if the item's time to live is not past. DynamoDB deletes expired items only within days, so readers
+    /// treat them as absent.
     fn is_live(&self, item: &Item) -> bool {
         item.get("ttl")
             .and_then(|ttl| ttl.as_n().ok())
@@ -179,7 +182,7 @@ impl DynamoStore {
     }
 }
 
-/// Seconds since the epoch, as times to live have them.
+/// Returns the seconds since the epoch, the unit of `ttl` attributes.
 fn seconds_now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,9 +1,9 @@
-//! Logs: the head of each, its entries, and the markers of messages.
+//! Logs: the head of each, its entries, and the idempotency records of messages.
 //!
 //! # Cost
 //!
-//! A head is below 1 KiB. Only `undrained` is in the index, whose entry changes when a log goes from drained to undrained
-//! and back, not with each place.
+//! A head is below 1 KiB. The index contains only `undrained`. Its entry changes when a log goes from drained to undrained
+//! or back, not with each allocated slot.
 //!
 //! | pattern | requests | units |
 //! |---|---|---|
@@ -12,26 +12,28 @@
 //! | `allocate` | UpdateItem, never repeated | 1 write, and 1 for the index if it was drained |
 //! | `create_direct` | 3 PutItem | 3 write |
 //! | `renew`, `release`, `take_lease` | UpdateItem | 1 write, also if the condition fails |
-//! | `raise_direct_horizon` | UpdateItem; one more if an earlier status is behind | 1 write each, also if the condition fails |
+//! | `raise_direct_read_cursor` | UpdateItem, a second if an earlier status is behind | 1 write each, also if the condition fails |
 //! | `settle` | UpdateItem | 1 write, and 1 for the index |
 //! | `undrained` | Query of the index, eventually consistent | 1 read per 8 KiB, about 60 logs |
-//! | `set_marker`, `replace_marker` | PutItem | 1 write, also if the condition fails |
-//! | `marker` | GetItem | 1 read |
+//! | `set_idempotency_record`, `replace_idempotency_record` | PutItem | 1 write, also if the condition fails |
+//! | `idempotency_record` | GetItem | 1 read |
 //! | `put_entry` | PutItem | 1 write per KiB, also if the condition fails |
 //! | `entry` | GetItem | 1 read per 4 KiB |
 //! | `entries_after`, `entries_before` | Query | 1 read per 4 KiB of the whole page |
 
 mod entry;
 mod head;
+mod idempotency;
 mod lease;
-mod marker;
 
 use std::collections::BTreeMap;
 
 use protocol::{
     LogId, MessageId, SubscriberId, Timestamp, change::LogEntry, model::DeliveryStatus,
 };
-use service::ports::{AllocateError, Allocation, Fault, Head, Lease, Logs, Marker, Page, Slice};
+use service::ports::{
+    AllocateError, Allocation, Fault, Head, IdempotencyRecord, Lease, Logs, Page, Slice,
+};
 
 use crate::{DynamoStore, keys::Key, requests::decode};
 
@@ -61,50 +63,50 @@ impl Logs for DynamoStore {
         head::create_direct(self, log, now).await
     }
 
-    async fn set_marker(
+    async fn set_idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
         message_id: &MessageId,
-        marker: &Marker,
-    ) -> Result<Result<(), Marker>, Fault> {
-        let key = Key::marker(log, sender, message_id);
-        marker::set(self, key, marker).await
+        record: &IdempotencyRecord,
+    ) -> Result<Result<(), IdempotencyRecord>, Fault> {
+        let key = Key::idempotency_record(log, sender, message_id);
+        idempotency::set(self, key, record).await
     }
 
-    async fn replace_marker(
+    async fn replace_idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
         message_id: &MessageId,
-        old: &Marker,
-        new: &Marker,
+        old: &IdempotencyRecord,
+        new: &IdempotencyRecord,
     ) -> Result<bool, Fault> {
-        let key = Key::marker(log, sender, message_id);
-        marker::replace(self, key, old, new).await
+        let key = Key::idempotency_record(log, sender, message_id);
+        idempotency::replace(self, key, old, new).await
     }
 
-    async fn marker(
+    async fn idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
         message_id: &MessageId,
-    ) -> Result<Option<Marker>, Fault> {
-        let key = Key::marker(log, sender, message_id);
-        marker::read(self, &key).await
+    ) -> Result<Option<IdempotencyRecord>, Fault> {
+        let key = Key::idempotency_record(log, sender, message_id);
+        idempotency::read(self, &key).await
     }
 
     async fn void_entry(&self, log: &LogId, sequence: u64, nonce: &str) -> Result<(), Fault> {
         entry::void(self, log, sequence, nonce).await
     }
 
-    async fn forget_marker(
+    async fn forget_idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
         message_id: &MessageId,
     ) -> Result<(), Fault> {
-        marker::forget(self, Key::marker(log, sender, message_id)).await
+        idempotency::forget(self, Key::idempotency_record(log, sender, message_id)).await
     }
 
     async fn put_entry(
@@ -156,14 +158,14 @@ impl Logs for DynamoStore {
         lease::take(self, log, old, new).await
     }
 
-    async fn raise_direct_horizon(
+    async fn raise_direct_read_cursor(
         &self,
         log: &LogId,
         subscriber: &SubscriberId,
         status: DeliveryStatus,
         sequence: u64,
     ) -> Result<bool, Fault> {
-        head::raise_horizon(self, log, subscriber, status, sequence).await
+        head::raise_read_cursor(self, log, subscriber, status, sequence).await
     }
 
     async fn undrained(

@@ -1,4 +1,4 @@
-//! What a subscriber announced, and who tells others: one item beside its connections.
+//! The announcements of a subscriber, and the lease to publish its presence. They are one item beside its connections.
 //!
 //! # Cost
 //!
@@ -6,16 +6,18 @@
 //! |---|---|---|
 //! | `presence` | GetItem | 1 read per 4 KiB |
 //! | `presences` | BatchGetItem, 100 a request | 1 read each per 4 KiB |
-//! | `announce` | UpdateItem; a connection's first one fails it and needs TransactWriteItems of 2 | 1 write per KiB; 1 + 4 |
-//! | `unannounce` | GetItem, TransactWriteItems of 2 | 1 read, 4 write; 2 read if there is nothing to remove |
+//! | `announce` | UpdateItem | 1 write per KiB |
+//! | `announce`, a connection's first | UpdateItem that fails, TransactWriteItems of 2 | 1 + 4 write |
+//! | `unannounce` | GetItem, TransactWriteItems of 2 | 1 read, 4 write |
+//! | `unannounce`, nothing to remove | 2 GetItem | 2 read |
 //! | `lease_presence`, `release_presence` | UpdateItem | 1 write per KiB, also if the condition fails |
 
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use protocol::{Announcement, Availability, ConnectionId, Subscriber, Timestamp};
+use protocol::{Announcement, Availability, ConnectionId, ConnectionKey, Subscriber, Timestamp};
 use serde::{Deserialize, Serialize};
-use service::ports::{Connections as _, Fault, Gone, PresenceState, Presences, Told};
+use service::ports::{Connections as _, Fault, Gone, PresenceState, Presences, PublishedPresence};
 
 use crate::{
     DynamoStore, connections,
@@ -49,20 +51,20 @@ struct ToldItem {
 struct AnnouncementItem {
     availability: Availability,
     status: String,
-    /// As it was sent.
+    /// The JSON text that the client sent.
     attributes: String,
     #[serde(with = "millis")]
     at: Timestamp,
 }
 
-/// The write that removes a connection's announcement; part of the transaction that removes the connection.
-pub(crate) fn removal(subscriber: &Subscriber, connection: &ConnectionId) -> Write {
+/// Returns the write that removes a connection's announcement. It is part of the transaction that removes the connection.
+pub(crate) fn removal(key: &ConnectionKey) -> Write {
     Write::update(
-        Key::presence(subscriber),
+        Key::presence(&key.subscriber),
         "REMOVE #announcements.#id ADD #version :one",
     )
     .when("attribute_exists(#announcements.#id)")
-    .name("#id", connection.as_str())
+    .name("#id", key.id.as_str())
     .value(":one", number(1))
 }
 
@@ -89,8 +91,7 @@ impl Presences for DynamoStore {
 
     async fn announce(
         &self,
-        subscriber: &Subscriber,
-        connection: &ConnectionId,
+        key: &ConnectionKey,
         announcement: &Announcement,
     ) -> Result<Result<u64, Gone>, Fault> {
         let item = AnnouncementItem {
@@ -99,13 +100,14 @@ impl Presences for DynamoStore {
             attributes: announcement.attributes.as_str().to_owned(),
             at: announcement.at,
         };
-        // Only a registered connection has an announcement, so one that is there answers for both.
+        // Only a registered connection has an announcement. An existing announcement therefore shows that the connection
+        // is registered.
         let again = Write::update(
-            Key::presence(subscriber),
+            Key::presence(&key.subscriber),
             "SET #announcements.#id = :announcement ADD #version :one",
         )
         .when("attribute_exists(#announcements.#id)")
-        .name("#id", connection.as_str())
+        .name("#id", key.id.as_str())
         .value(":announcement", map(&item)?)
         .value(":one", number(1));
         for turn in 1..=TURNS {
@@ -116,8 +118,9 @@ impl Presences for DynamoStore {
                 Written::Done(item) => return Ok(Ok(state(item)?.version)),
                 Written::Stood(stood) => stood,
             };
-            let (write, version) = first(subscriber, connection, &item, stood)?;
-            let mark = connections::update(subscriber, connection, "SET #id.#announced = :true")
+            // The connection has no announcement yet: add the first and mark the connection in one transaction.
+            let (write, version) = first(key, &item, stood)?;
+            let mark = connections::update(key, "SET #id.#announced = :true")
                 .when("attribute_exists(#id)")
                 .value(":true", AttributeValue::Bool(true));
             match self.transact("announce", &[mark, write]).await? {
@@ -129,25 +132,24 @@ impl Presences for DynamoStore {
         Err(Fault::Conflict)
     }
 
-    async fn unannounce(
-        &self,
-        subscriber: &Subscriber,
-        connection: &ConnectionId,
-    ) -> Result<Result<Option<u64>, Gone>, Fault> {
+    async fn unannounce(&self, key: &ConnectionKey) -> Result<Result<Option<u64>, Gone>, Fault> {
         for turn in 1..=TURNS {
-            let key = Key::presence(subscriber);
-            let item: Option<PresenceItem> = self.get("unannounce", &key, WHAT).await?;
+            let item_key = Key::presence(&key.subscriber);
+            let item: Option<PresenceItem> = self.get("unannounce", &item_key, WHAT).await?;
             let item = item.unwrap_or_default();
-            if !item.announcements.contains_key(connection.as_str()) {
-                let registered = self.connections(subscriber).await?.contains_key(connection);
+            if !item.announcements.contains_key(key.id.as_str()) {
+                let registered = self
+                    .connections(&key.subscriber)
+                    .await?
+                    .contains_key(&key.id);
                 return Ok(if registered { Ok(None) } else { Err(Gone) });
             }
-            let unmark = connections::update(subscriber, connection, "REMOVE #id.#announced")
-                .when("attribute_exists(#id)");
+            let unmark =
+                connections::update(key, "REMOVE #id.#announced").when("attribute_exists(#id)");
             let next = item.version.saturating_add(1);
-            let write = Write::update(key, "REMOVE #announcements.#id SET #version = :next")
+            let write = Write::update(item_key, "REMOVE #announcements.#id SET #version = :next")
                 .when("#version = :version AND attribute_exists(#announcements.#id)")
-                .name("#id", connection.as_str())
+                .name("#id", key.id.as_str())
                 .value(":version", number(item.version))
                 .value(":next", number(next));
             match self.transact("unannounce", &[unmark, write]).await? {
@@ -173,7 +175,7 @@ impl Presences for DynamoStore {
         .value(":holder", text(holder))
         .value(":until", number(until.millis()))
         .value(":now", number(now.millis()));
-        // Repeated after a lost answer it would say that somebody else has the right.
+        // Never repeated: after a lost response the second attempt would report that another function has the lease.
         let written = self
             .write("lease_presence", &write, ReturnValue::AllNew, Repeat::Never)
             .await?;
@@ -188,9 +190,9 @@ impl Presences for DynamoStore {
         subscriber: &Subscriber,
         holder: &str,
         version: u64,
-        told: Option<&Told>,
+        published: Option<&PublishedPresence>,
     ) -> Result<bool, Fault> {
-        let update = match told {
+        let update = match published {
             Some(_) => "SET #pushed = :version, #told = :told REMOVE #lease_holder, #lease_until",
             None => "SET #pushed = :version REMOVE #lease_holder, #lease_until",
         };
@@ -198,10 +200,10 @@ impl Presences for DynamoStore {
             .when("#lease_holder = :holder")
             .value(":holder", text(holder))
             .value(":version", number(version));
-        if let Some(told) = told {
+        if let Some(published) = published {
             let told = ToldItem {
-                digest: told.digest.clone(),
-                version: told.version,
+                digest: published.digest.clone(),
+                version: published.version,
             };
             write = write.value(":told", map(&told)?);
         }
@@ -221,18 +223,17 @@ impl Presences for DynamoStore {
     }
 }
 
-/// The write of a connection's first announcement, and the version that it makes.
+/// Returns the write of a connection's first announcement, and the version of the presence after it.
 fn first(
-    subscriber: &Subscriber,
-    connection: &ConnectionId,
+    key: &ConnectionKey,
     item: &AnnouncementItem,
     stood: Option<Item>,
 ) -> Result<(Write, u64), Fault> {
-    let key = Key::presence(subscriber);
+    let item_key = Key::presence(&key.subscriber);
     let Some(stood) = stood else {
-        let announcements = BTreeMap::from([(connection.as_str(), item)]);
+        let announcements = BTreeMap::from([(key.id.as_str(), item)]);
         let write = Write::update(
-            key,
+            item_key,
             "SET #announcements = :announcements, #version = :one, #pushed = :zero, #v = :one",
         )
         .when("attribute_not_exists(#version)")
@@ -244,11 +245,11 @@ fn first(
     let version = decode::<PresenceItem>(stood, WHAT)?.version;
     let next = version.saturating_add(1);
     let write = Write::update(
-        key,
+        item_key,
         "SET #announcements.#id = :announcement, #version = :next",
     )
     .when("#version = :version")
-    .name("#id", connection.as_str())
+    .name("#id", key.id.as_str())
     .value(":announcement", map(item)?)
     .value(":version", number(version))
     .value(":next", number(next));
@@ -278,7 +279,7 @@ impl PresenceItem {
             announcements,
             version: self.version,
             pushed: self.pushed,
-            told: self.told.map(|it| Told {
+            published: self.told.map(|it| PublishedPresence {
                 digest: it.digest,
                 version: it.version,
             }),

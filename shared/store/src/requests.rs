@@ -1,4 +1,4 @@
-//! Single-item requests and transactions: what every access pattern is made of.
+//! Single-item requests and transactions, of which every access pattern consists.
 
 use core::time::Duration;
 
@@ -23,33 +23,35 @@ use crate::{
     write::{Action, Write},
 };
 
-/// How often something is tried again that another write got in the way of, and that certainly did not take place.
+/// Attempts at a write that conflicts with another transaction, including the first. A conflicting write definitely did
+/// not happen.
 pub(crate) const TURNS: u32 = 5;
 
-/// What became of a conditional write.
+/// The outcome of a conditional write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// It took place; the attributes that were asked for.
+    /// The write happened. Contains the requested attributes.
     Done(Item),
-    /// Its condition did not hold; what stood there.
+    /// The condition failed. Contains the existing item, if there is one.
     Stood(Option<Item>),
 }
 
-/// Whether a request may be repeated whose answer is lost. What was throttled or never arrived may in any case.
+/// Decides if a request may be repeated when its outcome is unknown. A request that was throttled or never arrived may
+/// always be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Twice is the same as once.
+    /// The request is idempotent.
     Safe,
-    /// Twice would be wrong, or the second answer would hide what the first did.
+    /// A second execution would be wrong, or its response would hide the effect of the first.
     Never,
 }
 
-/// Why a transaction did not take place, part by part: whether the part's condition failed, and what stood there.
+/// A cancelled transaction. For each part: true if its condition failed, and the existing item.
 #[derive(Debug)]
 pub(crate) struct Cancelled(Vec<(bool, Option<Item>)>);
 
 impl Cancelled {
-    /// What stood where the condition of the part at `index` failed; none if it held.
+    /// Returns the existing item if the condition of the part at `index` failed, and `None` if it held.
     pub(crate) fn stood(&self, index: usize) -> Option<Option<&Item>> {
         let (failed, item) = self.0.get(index)?;
         failed.then_some(item.as_ref())
@@ -57,7 +59,7 @@ impl Cancelled {
 }
 
 impl DynamoStore {
-    /// Reads one item, strongly consistent. Past its time to live it is absent.
+    /// Reads and decodes one item with strong consistency. An item past its time to live is absent.
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         pattern: &'static str,
@@ -68,7 +70,7 @@ impl DynamoStore {
         item.map(|item| decode(item, what)).transpose()
     }
 
-    /// The same, as it is stored.
+    /// Reads one item like [`Self::get`], without decoding it.
     pub(crate) async fn item(
         &self,
         pattern: &'static str,
@@ -86,7 +88,7 @@ impl DynamoStore {
         Ok(output.item.filter(|item| self.is_live(item)))
     }
 
-    /// Carries out one write.
+    /// Executes one write.
     pub(crate) async fn write(
         &self,
         pattern: &'static str,
@@ -98,7 +100,7 @@ impl DynamoStore {
         loop {
             turn += 1;
             match self.write_once(pattern, write, &returns, repeat).await {
-                // The condition of a single write is told apart before; what is left is a transaction in the way.
+                // A failed condition is `Written::Stood`, so this conflict is with a transaction.
                 Err(Fault::Conflict) if turn < TURNS => pause(turn).await,
                 done => return done,
             }
@@ -178,7 +180,8 @@ impl DynamoStore {
         Ok(Written::Done(attributes.unwrap_or_default()))
     }
 
-    /// Carries out all writes or none. Repeats carry the same token, with which DynamoDB carries it out once.
+    /// Executes all writes or none. Retries after an unknown outcome carry the same token, so that DynamoDB executes the
+    /// transaction once.
     pub(crate) async fn transact(
         &self,
         pattern: &'static str,
@@ -188,7 +191,7 @@ impl DynamoStore {
             .iter()
             .map(|write| write.in_transaction(self.table(write.key.table)))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| Fault::Corrupt("a transaction that cannot be written".to_owned()))?;
+            .map_err(|_| Fault::Corrupt("transaction cannot be serialized".to_owned()))?;
         let mut turn = 0;
         loop {
             turn += 1;
@@ -208,6 +211,7 @@ impl DynamoStore {
                 )) => cancelled,
                 Err(failure) => return Err(fault(&failure)),
             };
+            // The transaction was cancelled: sort the reasons into failed conditions, conflicts and refusals.
             let mut in_the_way = false;
             let mut refused = None;
             let mut parts = Vec::new();
@@ -219,7 +223,7 @@ impl DynamoStore {
                         false
                     }
                     None | Some("None") => false,
-                    // An item that has no room for more, as in a single write: no repeat helps.
+                    // The item would become too large, as in a single write. A retry does not help.
                     Some(code @ "ValidationError") => return Err(Fault::Corrupt(code.to_owned())),
                     Some(other) => {
                         refused = Some(other.to_owned());
@@ -228,6 +232,7 @@ impl DynamoStore {
                 };
                 parts.push((failed, reason.item.clone()));
             }
+            // A failed condition is the answer, whatever the reasons of the other parts are.
             if parts.iter().any(|(failed, _)| *failed) {
                 return Ok(Err(Cancelled(parts)));
             }
@@ -241,7 +246,8 @@ impl DynamoStore {
         }
     }
 
-    /// The same, where the parts at `good` ask whether a token is good; false if one of them failed.
+    /// Executes a transaction like [`Self::transact`], where the parts at `good` check that a token is valid. Returns
+    /// false if one of these checks failed.
     pub(crate) async fn transact_under(
         &self,
         pattern: &'static str,
@@ -255,7 +261,7 @@ impl DynamoStore {
         }
     }
 
-    /// Tells the meter, if there is one, what a request consumed.
+    /// Reports the consumed capacity to the meter, if there is one.
     pub(crate) fn meter(&self, pattern: &'static str, consumed: &[ConsumedCapacity]) {
         if let Some(meter) = &self.meter {
             let units = consumed.iter().filter_map(|it| it.capacity_units).sum();
@@ -264,12 +270,12 @@ impl DynamoStore {
     }
 }
 
-/// The token of a transaction: at most 36 characters that no other has for ten minutes
-/// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html, 2026-11). From the system:
-/// generators that are seeded by the clock may start alike in functions that start together.
+/// Returns a new transaction token: at most 36 characters, unique for ten minutes
+/// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html, 2026-11). It comes from the
+/// system's generator, because generators seeded by the clock may start alike in functions that start together.
 #[expect(
     clippy::expect_used,
-    reason = "under a token that is not random another's transaction may be taken for ours; the sandbox is replaced"
+    reason = "with a non-random token DynamoDB may take another transaction for ours; Lambda replaces the sandbox after a panic"
 )]
 fn token() -> String {
     let mut bytes = [0; 16];
@@ -277,13 +283,13 @@ fn token() -> String {
     format!("{:032x}", u128::from_ne_bytes(bytes))
 }
 
-/// Waits before another attempt: 10, 20, 40 … ms, not longer than half a second.
+/// Waits before another attempt: 10, 20, 40 … ms, at most half a second.
 pub(crate) async fn pause(turn: u32) {
     let millis = 10_u64.saturating_mul(1 << turn.saturating_sub(1).min(6));
     tokio::time::sleep(Duration::from_millis(millis.min(500))).await;
 }
 
-/// The struct that an item is; what it is called is all that a fault tells of it.
+/// Decodes an item. A fault contains only `what`, never the item.
 pub(crate) fn decode<T: DeserializeOwned>(item: Item, what: &'static str) -> Result<T, Fault> {
     serde_dynamo::aws_sdk_dynamodb_1::from_item(item).map_err(|_| Fault::Corrupt(what.to_owned()))
 }

@@ -1,10 +1,10 @@
-//! SockJS sessions over HTTP: one item for each, with its outbox as a list in it. So a push is one conditional update,
-//! and order and atomicity come for free.
+//! SockJS sessions over HTTP. Each session is one item that contains its outbox as a list. A push is therefore one
+//! conditional update, which is atomic and keeps the order.
 //!
 //! # Cost
 //!
-//! Units are per KiB of the item as it is after the write, or was before if it was larger: about 500 bytes and what waits
-//! in the outbox.
+//! Units are per KiB of the item before or after the write, whichever is larger. An item has about 500 bytes and the
+//! messages in the outbox.
 //!
 //! | pattern | requests | units |
 //! |---|---|---|

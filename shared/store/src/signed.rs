@@ -1,14 +1,14 @@
-//! Tokens that their issuer signed: what is stored once they are used or invalidated.
+//! Signed (JWT) tokens: the items that are stored once a token is used or invalidated.
 //!
-//! A used token is an item as that of a token of ours. With an issuer's id it also has a row in the partition of that id,
-//! so that who invalidates the id finds it by a consistent query.
+//! A used token has the same item as an opaque token. If it has a `jti`, it also has a row in the partition of that
+//! `jti`, so that the invalidation of the `jti` finds it by a consistent query.
 //!
 //! # Cost
 //!
 //! | pattern | requests | units |
 //! |---|---|---|
-//! | `register_signed` | TransactWriteItems of 4, with an id of 6 | as `register`, and 2 + 2 + 2 write, and 1 for the index the first time |
-//! | `reauthorize_signed` | TransactWriteItems of 5, with an id of 7 | as `reauthorize`, and the same |
+//! | `register_signed` | TransactWriteItems of 4, with a `jti` of 6 | as `register`, and 2 + 2 + 2 write, and 1 for the index the first time |
+//! | `reauthorize_signed` | TransactWriteItems of 5, with a `jti` of 7 | as `reauthorize`, and the same |
 //! | `refuse_signed` | PutItem | 1 write, and 1 for the index; 2 if its key moves |
 //! | `refuse_jti` | PutItem | 1 write |
 //! | `is_jti_refused` | GetItem | 1 read |
@@ -30,13 +30,13 @@ use crate::{
     write::{Write, map, number},
 };
 
-/// What stands under an issuer's id; only that it stands there counts.
+/// A row under a `jti`. Only its existence matters.
 #[derive(Serialize, Deserialize)]
 struct JtiItem {
     ttl: i64,
 }
 
-/// Stores the token as used, unless it was invalidated.
+/// Returns the write that stores the token as used, conditional on it not being invalidated.
 pub(crate) fn token(
     hash: &TokenHash,
     subscriber: &Subscriber,
@@ -55,7 +55,7 @@ pub(crate) fn token(
         .value(":active", map(&TokenState::Active)?))
 }
 
-/// That the id was not invalidated, if there is one; the rows by which the token is found.
+/// Returns the check that the `jti`, if there is one, was not invalidated, and the rows by which the token is found.
 pub(crate) fn rows(
     hash: &TokenHash,
     subscriber: &Subscriber,
@@ -67,7 +67,7 @@ pub(crate) fn rows(
         rows.push(Write::check(Key::refused_jti(jti)).when("attribute_not_exists(#token)"));
         rows.push(Write::put(Key::jti_token(jti, hash), &JtiItem { ttl })?);
     }
-    // An update, because that is what the function may do with this table.
+    // An update, because the function's IAM policy allows only updates of this table.
     let of_subscriber = Write::update(
         Key::subscriber_token(subscriber, hash),
         "SET #ttl = :ttl, #v = :one",
@@ -127,7 +127,7 @@ impl SignedTokens for DynamoStore {
 
     async fn is_jti_refused(&self, jti: &Jti) -> Result<bool, Fault> {
         let key = Key::refused_jti(jti);
-        let item: Option<JtiItem> = self.get("is_jti_refused", &key, "an issuer's id").await?;
+        let item: Option<JtiItem> = self.get("is_jti_refused", &key, "a refused jti").await?;
         Ok(item.is_some())
     }
 

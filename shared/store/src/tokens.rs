@@ -33,7 +33,7 @@ use crate::{
     write::{Write, map, number},
 };
 
-/// How long an item outlives what it stands for: a late reader still learns how it ended.
+/// How long an item is kept after its token or connection ends, so that a late reader still learns how it ended.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
 #[derive(Serialize, Deserialize)]
@@ -46,14 +46,14 @@ pub(crate) struct TokenItem {
     issued: Timestamp,
     #[serde(with = "millis")]
     expires: Timestamp,
-    /// The minute in which it ends. An invalidated token has none once nothing of it is left.
+    /// The minute in which the token ends. An invalidated token has none once all its connections are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ends_minute: Option<i64>,
     ttl: i64,
 }
 
 impl TokenItem {
-    /// The item of a token that ends in the minute `ends`.
+    /// Creates the item of a token that ends in the minute `ends`.
     pub(crate) fn new(token: &TokenRecord, ends: Minute) -> Self {
         Self {
             domain: token.subscriber.domain.clone(),
@@ -75,7 +75,7 @@ pub(crate) struct TokenConnectionItem {
     subscriber: SubscriberId,
     #[serde(with = "millis")]
     ends_at: Timestamp,
-    /// By this it is found when it has to end.
+    /// The key of the index by which the expiry run finds the connection.
     ends_minute: i64,
     ttl: i64,
 }
@@ -99,7 +99,7 @@ struct SubscriberTokenItem {
 
 impl Tokens for DynamoStore {
     async fn put_token(&self, hash: &TokenHash, token: &TokenRecord) -> Result<(), Fault> {
-        // The subscriber's row first: a crash in between leaves a row without a token, never a token nobody can find.
+        // The subscriber's row comes first: a crash in between leaves a row without a token, never a token without a row.
         let row = SubscriberTokenItem {
             ttl: ttl(token.expires),
         };
@@ -107,8 +107,8 @@ impl Tokens for DynamoStore {
         self.write("put_token", &row, ReturnValue::None, Repeat::Safe)
             .await?;
         let item = TokenItem::new(token, Minute::of(token.expires));
-        // An attempt that arrives late must not make a token good again that was invalidated since. What stands there is
-        // ours: nobody else has its 256 random bits.
+        // A late attempt must not reactivate a token that was invalidated since. An existing item is from an earlier
+        // attempt of this call, because the token has 256 random bits.
         let item = Write::put(Key::token(hash), &item)?.when("attribute_not_exists(#token)");
         self.write("put_token", &item, ReturnValue::None, Repeat::Safe)
             .await?;
@@ -238,7 +238,7 @@ impl From<TokenItem> for TokenRecord {
     }
 }
 
-/// When an item goes that stands for what ends then.
+/// Returns the time to live of the item of a token or connection that ends at `end`.
 pub(crate) fn ttl(end: Timestamp) -> i64 {
     end.plus_seconds(KEPT_SECONDS).seconds_up()
 }

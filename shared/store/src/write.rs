@@ -1,4 +1,4 @@
-//! A write as data, so that the same one can stand alone or in a transaction.
+//! A write as data. The same write can be sent alone or in a transaction.
 
 use std::collections::HashMap;
 
@@ -14,20 +14,20 @@ use service::ports::Fault;
 
 use crate::keys::{Item, Key};
 
-/// What a write does.
+/// The kind of a write.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Put(Item),
     Update(String),
     Delete,
-    /// Nothing: only its condition counts.
+    /// Writes nothing. Only the condition counts.
     Check,
 }
 
 /// One write of one item, with its condition.
 ///
-/// Expressions name attributes as `#ends_at` (the attribute `ends-at`); what is no fixed name is given with
-/// [`Write::name`]. So no expression can trip over a reserved word.
+/// Expressions name attributes by placeholders: `#ends_at` is the attribute `ends-at`. [`Write::name`] defines the
+/// placeholders of variable names. Expressions therefore never contain a reserved word.
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     pub(crate) key: Key,
@@ -38,10 +38,10 @@ pub(crate) struct Write {
 }
 
 impl Write {
-    /// Puts `item` under `key`, with the version of the items' format.
+    /// Puts `item` under `key`, and adds `v`, the version of the item format.
     pub(crate) fn put(key: Key, item: &impl Serialize) -> Result<Self, Fault> {
         let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(item)
-            .map_err(|_| Fault::Corrupt("an item that cannot be written".to_owned()))?;
+            .map_err(|_| Fault::Corrupt("item cannot be serialized".to_owned()))?;
         item.extend(key.attributes());
         item.insert("v".to_owned(), number(1));
         Ok(Self::new(key, Action::Put(item)))
@@ -69,7 +69,7 @@ impl Write {
         }
     }
 
-    /// Only if `condition` holds.
+    /// Makes the write conditional on `condition`.
     pub(crate) fn when(mut self, condition: impl Into<String>) -> Self {
         self.condition = Some(condition.into());
         self
@@ -85,7 +85,7 @@ impl Write {
         self
     }
 
-    /// All names that the expressions use; none rather than an empty map, which DynamoDB refuses.
+    /// Returns all names that the expressions use. Returns `None` instead of an empty map, which DynamoDB refuses.
     pub(crate) fn names(&self) -> Option<HashMap<String, String>> {
         let update = match &self.action {
             Action::Update(update) => update.as_str(),
@@ -98,19 +98,19 @@ impl Write {
         (!names.is_empty()).then_some(names)
     }
 
-    /// All values; none rather than an empty map.
+    /// Returns all values. Returns `None` instead of an empty map, which DynamoDB refuses.
     pub(crate) fn values(&self) -> Option<HashMap<String, AttributeValue>> {
         (!self.values.is_empty()).then(|| self.values.clone())
     }
 
-    /// What stood there is wanted only where a condition may fail.
+    /// Requests the existing item only if the write has a condition that may fail.
     pub(crate) fn on_failure(&self) -> Option<ReturnValuesOnConditionCheckFailure> {
         self.condition
             .is_some()
             .then_some(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    /// The write as part of a transaction.
+    /// Returns the write as a part of a transaction.
     pub(crate) fn in_transaction(&self, table: &str) -> Result<TransactWriteItem, BuildError> {
         let part = TransactWriteItem::builder();
         let (names, values) = (self.names(), self.values());
@@ -161,7 +161,7 @@ impl Write {
     }
 }
 
-/// The placeholders of an expression with the attributes that they stand for by themselves.
+/// Returns the placeholders of an expression, each with the attribute it spells: `#ends_at` is `ends-at`.
 pub(crate) fn fixed_names(expression: &str) -> HashMap<String, String> {
     expression
         .split('#')
@@ -176,20 +176,20 @@ pub(crate) fn fixed_names(expression: &str) -> HashMap<String, String> {
         .collect()
 }
 
-/// A number as an attribute.
+/// Returns a number attribute.
 pub(crate) fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-/// A text as an attribute.
+/// Returns a string attribute.
 pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-/// A struct as a map attribute.
+/// Serializes a value into an attribute.
 pub(crate) fn map(value: &impl Serialize) -> Result<AttributeValue, Fault> {
     serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(value)
-        .map_err(|_| Fault::Corrupt("an attribute that cannot be written".to_owned()))
+        .map_err(|_| Fault::Corrupt("attribute cannot be serialized".to_owned()))
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_stand_for_the_attributes_that_they_spell() {
+    fn placeholders_name_their_attributes() {
         let names = fixed_names("SET #ends_at = :a, #map.#id = :b REMOVE #parked[0]");
         let expected = [
             ("#ends_at", "ends-at"),

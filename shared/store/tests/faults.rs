@@ -1,9 +1,9 @@
-//! What callers are told when DynamoDB fails, and what is repeated: over a server that answers by a script.
+//! Faults and retries when DynamoDB fails, tested over a server with scripted replies.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a test fails where it stands"
+    reason = "a failing test may panic"
 )]
 
 use core::time::Duration;
@@ -25,17 +25,17 @@ use tokio::{
 };
 use trust::Trust;
 
-/// Only so that a test fails rather than hangs.
+/// Makes a test fail instead of hanging.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What the server does with one request.
+/// The server's reaction to one request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reply {
-    /// Answers.
+    /// Responds with this status and body.
     With(u16, &'static str),
     /// Closes the connection.
     Close,
-    /// Keeps silent.
+    /// Does not respond.
     Nothing,
 }
 
@@ -65,7 +65,7 @@ const TRANSACTION_TOO_LARGE: Reply = Reply::With(
     r#"{"__type":"x#TransactionCanceledException","CancellationReasons":[{"Code":"ValidationError"}]}"#,
 );
 
-/// A server that does the first thing of its script with the first request, and the last one with all further ones.
+/// A server that plays its script, one reply per request. After the end of the script it repeats the last reply.
 struct Server {
     store: DynamoStore,
     requests: Arc<Mutex<Vec<String>>>,
@@ -113,7 +113,7 @@ async fn serve(mut connection: TcpStream, script: &'static [Reply], seen: Arc<Mu
     }
 }
 
-/// One whole request; none at the end of the connection.
+/// Reads one whole request. Returns `None` at the end of the connection.
 async fn request(connection: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
@@ -188,7 +188,7 @@ fn empty_change() -> Change {
 }
 
 #[tokio::test]
-async fn a_place_is_never_asked_for_twice_when_nobody_knows() {
+async fn allocation_of_unknown_outcome_not_repeated() {
     for reply in [&[BROKEN], &[NONSENSE], &[Reply::Close], &[Reply::Nothing]] {
         let server = Server::start(reply).await;
         let fault = allocate(&server.store).await;
@@ -198,7 +198,7 @@ async fn a_place_is_never_asked_for_twice_when_nobody_knows() {
 }
 
 #[tokio::test]
-async fn what_was_throttled_or_never_arrived_was_refused() {
+async fn throttled_or_unsent_request_is_refused() {
     let server = Server::start(&[THROTTLED]).await;
     let fault = allocate(&server.store).await;
     assert!(matches!(fault, Fault::Refused(_)), "{fault:?}");
@@ -214,7 +214,7 @@ async fn what_was_throttled_or_never_arrived_was_refused() {
 }
 
 #[tokio::test]
-async fn what_was_throttled_is_repeated_whatever_it_is_and_what_is_in_doubt_is_not() {
+async fn only_throttled_unsafe_write_is_repeated() {
     let server = Server::start(&[THROTTLED, THROTTLED, Reply::With(200, "{}")]).await;
     assert!(server.store.release(&log(), "h", 1).await.unwrap());
     assert_eq!(server.requests(), 3);
@@ -226,20 +226,20 @@ async fn what_was_throttled_is_repeated_whatever_it_is_and_what_is_in_doubt_is_n
 }
 
 #[tokio::test]
-async fn what_may_have_been_carried_out_is_not_refused_by_a_later_attempt() {
+async fn unknown_outcome_survives_later_refusal() {
     for script in [&[Reply::Close, THROTTLED], &[BROKEN, INVALID]] {
         let server = Server::start(script).await;
         let fault = server.store.change(&empty_change()).await.unwrap_err();
         assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}");
     }
-    // A cancellation under the token of the first attempt is the answer to that one too.
+    // Both attempts have the same token, so a cancellation of the second is the outcome of the first too.
     let server = Server::start(&[Reply::Close, TRANSACTION_THROTTLED]).await;
     let fault = server.store.change(&empty_change()).await.unwrap_err();
     assert!(matches!(fault, Fault::Refused(_)), "{fault:?}");
 }
 
 #[tokio::test]
-async fn no_repeat_helps_an_item_without_room() {
+async fn oversized_item_is_not_retried() {
     let server = Server::start(&[TRANSACTION_TOO_LARGE]).await;
     let fault = server.store.change(&empty_change()).await.unwrap_err();
     assert!(matches!(fault, Fault::Corrupt(_)), "{fault:?}");
@@ -247,7 +247,7 @@ async fn no_repeat_helps_an_item_without_room() {
 }
 
 #[tokio::test]
-async fn a_read_is_repeated() {
+async fn failed_read_is_retried() {
     let server = Server::start(&[BROKEN, THROTTLED, Reply::With(200, HEAD)]).await;
     let head = server.store.head(&log()).await.unwrap().unwrap();
     assert_eq!(head.sequence, 7);
@@ -255,7 +255,7 @@ async fn a_read_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_read_is_repeated_twice_and_not_where_that_cannot_help() {
+async fn read_retries_depend_on_error() {
     for (script, requests) in [
         (&[BROKEN], 3),
         (&[THROTTLED], 3),
@@ -277,7 +277,7 @@ async fn a_read_is_repeated_twice_and_not_where_that_cannot_help() {
 }
 
 #[tokio::test]
-async fn a_transaction_in_the_way_of_a_write_is_waited_for() {
+async fn write_waits_for_conflicting_transaction() {
     let script = &[IN_THE_WAY, IN_THE_WAY, Reply::With(200, "{}")];
     let server = Server::start(script).await;
     assert!(server.store.settle(&log()).await.unwrap());
@@ -289,7 +289,7 @@ async fn a_transaction_in_the_way_of_a_write_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_another_one_is_in_the_way_of_conflicts_in_the_end() {
+async fn transaction_retries_conflicts_then_fails() {
     let script = &[TRANSACTION_IN_THE_WAY, Reply::With(200, "{}")];
     let server = Server::start(script).await;
     server.store.change(&empty_change()).await.unwrap();
@@ -305,7 +305,7 @@ async fn a_transaction_that_another_one_is_in_the_way_of_conflicts_in_the_end() 
 }
 
 #[tokio::test]
-async fn a_transaction_is_repeated_under_the_same_token() {
+async fn repeated_transaction_keeps_its_token() {
     let server = Server::start(&[BROKEN, Reply::With(200, "{}")]).await;
     server.store.change(&empty_change()).await.unwrap();
     let requests = server.requests.lock().unwrap();
@@ -317,7 +317,7 @@ async fn a_transaction_is_repeated_under_the_same_token() {
 }
 
 #[tokio::test]
-async fn an_item_that_cannot_be_read_is_named_and_not_quoted() {
+async fn unreadable_item_is_not_quoted() {
     let server = Server::start(&[Reply::With(200, NO_HEAD)]).await;
     let fault = server.store.head(&log()).await.unwrap_err();
     let Fault::Corrupt(what) = fault else {
@@ -327,7 +327,7 @@ async fn an_item_that_cannot_be_read_is_named_and_not_quoted() {
 }
 
 #[tokio::test]
-async fn a_condition_that_failed_where_nothing_stood_is_no_fault_of_a_gate() {
+async fn gate_of_missing_connection_is_gone() {
     let server = Server::start(&[FAILED]).await;
     let subscriber = Subscriber {
         domain: Domain::parse("d").unwrap(),
@@ -335,9 +335,18 @@ async fn a_condition_that_failed_where_nothing_stood_is_no_fault_of_a_gate() {
     };
     let id = ConnectionId("c".to_owned());
     let at = Timestamp::from_millis(0);
-    let raised = server.store.raise_gate(&subscriber, &id, "g", at).await;
+    let raised = server
+        .store
+        .raise_gate(&subscriber.connection(id.clone()), "g", at)
+        .await;
     assert!(raised.unwrap().is_err());
-    let lowered = server.store.lower_gate(&subscriber, &id, "g", None).await;
-    assert!(lowered.unwrap(), "what is gone holds nothing back");
+    let lowered = server
+        .store
+        .lower_gate(&subscriber.connection(id.clone()), "g", None)
+        .await;
+    assert!(
+        lowered.unwrap(),
+        "the gate of a missing connection is lowered"
+    );
     assert_eq!(server.requests(), 2);
 }

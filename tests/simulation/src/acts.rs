@@ -1,4 +1,4 @@
-//! What clients do, whose parts are: [`messages`], [`life`].
+//! The actions of clients, in two parts: [`messages`] and [`life`].
 
 mod life;
 mod messages;

@@ -1,4 +1,4 @@
-//! What must hold when everything has come to rest. The numbers are those of the protocol's invariants.
+//! The checks on a finished run. The numbers are those of the protocol's invariants.
 
 mod frames;
 mod logs;
@@ -26,13 +26,13 @@ pub(crate) struct Run<'a> {
 #[derive(Default)]
 struct Log {
     entries: Vec<LogEntry>,
-    /// From joining to leaving.
+    /// The sequences of joining and leaving, per stay.
     stays: BTreeMap<SubscriberId, Vec<(u64, u64)>>,
 }
 
 type Broken = String;
 
-/// The first invariant that does not hold.
+/// Fails with the first invariant that does not hold.
 pub(crate) fn check(run: &Run<'_>) -> Result<(), Broken> {
     if let Some(broken) = run.shared.broken.borrow().first() {
         return Err(broken.clone());
@@ -45,15 +45,15 @@ pub(crate) fn check(run: &Run<'_>) -> Result<(), Broken> {
         };
         logs.insert(id.clone(), Log::of(run.world.entries(&id), ended));
     }
-    run.is_stored_well(&logs)?;
+    run.check_stored(&logs)?;
     for session in run.shared.connections.borrow().iter() {
         let of = |what: Broken| format!("{what}, over {}", session.line.id);
         let framing = run.world.sockets().broken_framing(&session.line.id);
         ensure(framing.is_none(), || format!("{framing:?}")).map_err(of)?;
-        run.is_told_well(session, &logs).map_err(of)?;
+        run.check_session(session, &logs).map_err(of)?;
     }
     for device in run.devices {
-        run.everybody_knows(device, &logs)?;
+        run.check_device(device, &logs)?;
     }
     Ok(())
 }
@@ -80,7 +80,7 @@ impl Log {
                 _ => {}
             }
         }
-        // With a channel all memberships end, also if its last event became a hole.
+        // When a channel ends all memberships end, even if its last slot was voided.
         let end = entries.last().map_or(0, |it| it.event.sequence);
         for stay in stays.values_mut().flatten().filter(|_| ended) {
             stay.1 = stay.1.min(end);
@@ -99,7 +99,7 @@ impl Log {
         }
     }
 
-    /// Where the membership began in which `sequence` lies.
+    /// The sequence at which the membership that contains `sequence` began.
     fn stay(&self, log: &LogId, subscriber: &SubscriberId, sequence: u64) -> u64 {
         match log {
             LogId::Channel(_) => {
@@ -122,7 +122,7 @@ impl Log {
 }
 
 impl Run<'_> {
-    /// All that was stored and all that came, for who looks into one seed.
+    /// Everything that was stored and every frame that arrived, for debugging one seed.
     pub(crate) fn story(&self) -> String {
         let mut story = Vec::new();
         for log in self.logs() {
@@ -160,8 +160,8 @@ impl Run<'_> {
         logs
     }
 
-    /// 9: who is connected knows the whole of every log that it may read.
-    fn everybody_knows(&self, device: &Device, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
+    /// Invariant 9: a connected device knows every log that it may read, up to its end.
+    fn check_device(&self, device: &Device, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
         let subscriber = &device.subscriber;
         let positions = device.positions.borrow();
         for (id, log) in logs
@@ -186,7 +186,7 @@ impl Run<'_> {
             .world
             .run(async move { service.store.connections(&of).await.unwrap() });
         for (id, connection) in connections {
-            // One that never came up is forgotten with the first post.
+            // A connection that never became active is forgotten with the first post.
             let open = self.world.sockets().is_open(&id);
             ensure(!open || connection.parked.is_empty(), || {
                 format!("(9) parked for {id}: {connection:?}")

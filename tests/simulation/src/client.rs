@@ -1,4 +1,4 @@
-//! Clients: how they connect, ask, and hear.
+//! Clients: connecting, sending requests, and receiving frames.
 
 use core::{
     cell::{Cell, RefCell},
@@ -18,12 +18,12 @@ use crate::{
 
 /// How long a client waits for an `ack`.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a client that says nothing else sends a `ping`.
+/// How often an idle client sends a `ping`.
 const HEARTBEAT: Duration = Duration::from_secs(60);
-/// How often it looks at what came.
+/// How often a client looks at what arrived.
 const LOOK: Duration = Duration::from_millis(40);
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Done(Vec<Value>),
@@ -40,9 +40,9 @@ pub(crate) struct Device {
     pub(crate) bearer: RefCell<Option<Bearer>>,
     pub(crate) session: RefCell<Option<Rc<Session>>>,
     pub(crate) positions: RefCell<BTreeMap<LogId, Position>>,
-    /// What was acknowledged to this device.
+    /// The messages that were acknowledged to this device.
     pub(crate) said: RefCell<Vec<Stored>>,
-    /// The last time of the service's that it saw.
+    /// The latest time of the service that it saw.
     pub(crate) since: Cell<Option<Timestamp>>,
     looked: Cell<usize>,
 }
@@ -73,7 +73,7 @@ impl Device {
         clock.sleep(Duration::from_millis(millis)).await;
     }
 
-    /// The connection, a new one if there is none that is up; what was missed meanwhile is fetched.
+    /// Returns the connection. If none is active, connects and fetches what was missed.
     pub(crate) async fn session(&self) -> Rc<Session> {
         loop {
             let current = self.session.borrow().clone();
@@ -91,7 +91,7 @@ impl Device {
         !session.dead.get() && self.world.sockets().is_open(&session.line.id)
     }
 
-    /// A token: the one it has, or a fresh one. Some end soon.
+    /// Returns the current token, or a new one. Some expire soon.
     async fn token(&self) -> Option<Bearer> {
         let known = self.bearer.borrow().clone();
         if known.is_some() {
@@ -120,18 +120,18 @@ impl Device {
         let token = bearer.identity.token.clone();
         let condemned = self.shared.invalidated.borrow().contains(&token)
             || bearer.identity.token_expires <= self.now();
-        // Without the authorizer: as if the token had ended between it and the function.
+        // Without the authorizer, as if the token had ended between the authorizer and the function.
         let asked = self.random.chance(500);
         let mortality = self.shared.mortality.get();
         let line = self.world.connect_mortal(&bearer, asked, mortality).await;
         let Some(line) = line else {
-            // The token may be no good any more.
+            // The token may have become invalid.
             *self.bearer.borrow_mut() = None;
             return None;
         };
         if condemned {
             self.shared
-                .broke(format!("(12) {} is up with a token that ended", line.id));
+                .broke(format!("(12) {} is up with an invalid token", line.id));
         }
         self.shared.count("connections");
         let session = Rc::new(Session::new(line));
@@ -143,7 +143,7 @@ impl Device {
         Some(session)
     }
 
-    /// Learns what was missed: by `resume`, or by the lists and each log's history.
+    /// Fetches what was missed, with `resume` or with the lists and each log's history.
     async fn return_over(&self, session: &Rc<Session>) -> Option<()> {
         let known = !self.positions.borrow().is_empty();
         if known && self.since.get().is_some() && self.random.chance(600) {
@@ -164,7 +164,7 @@ impl Device {
         Some(())
     }
 
-    /// A list, page by page.
+    /// Requests a list, page by page.
     pub(crate) async fn list(&self, session: &Rc<Session>, kind: &str) -> Option<()> {
         let limit = 1 + self.random.below(100);
         let mut after = Value::Null;
@@ -184,18 +184,18 @@ impl Device {
         }
     }
 
-    /// Sends a request, and waits for its `ack`.
+    /// Sends a request and waits for its `ack`.
     pub(crate) async fn request(&self, message: Value) -> Answer {
         let session = self.session().await;
         self.request_over(&session, message).await
     }
 
-    /// Sends a message and waits for nothing; its `id`.
+    /// Sends a message without waiting. Returns its `id`.
     pub(crate) fn send(&self, session: &Rc<Session>, mut message: Value) -> String {
         let id = format!("r{}", self.world.fresh());
         message["id"] = json!(id);
         if let Some(content) = message["content"].as_str() {
-            // Sent again over another connection it may be accepted.
+            // If it is sent again over another connection it may be accepted.
             let mut forbidden = self.shared.forbidden.borrow_mut();
             let mut good = self.shared.good.borrow_mut();
             if !session.is_condemned(&self.shared, self.now()) {
@@ -210,7 +210,7 @@ impl Device {
         id
     }
 
-    /// What API Gateway makes of a frame: an invocation, perhaps late, perhaps lost.
+    /// Turns a frame into an invocation as API Gateway does. The invocation may be late or lost.
     pub(crate) fn deliver(&self, session: &Rc<Session>, id: &str, message: Value) {
         self.shared.count("messages of clients");
         let wire = self.shared.wire.get();
@@ -249,7 +249,7 @@ impl Device {
         answer
     }
 
-    /// The subscriber's row in the channel that a message names, and whether that is open.
+    /// The subscriber's row in the channel that a message names. The flag is true if the channel is open.
     fn standing(&self, message: &Value) -> (Option<Member>, bool) {
         let channel = message["channel-id"].as_str();
         let Some(id) = channel.and_then(|it| ChannelId::parse(it).ok()) else {
@@ -261,7 +261,7 @@ impl Device {
         };
         let store = &self.world.service.store;
         let row = store.row(&channel, &self.subscriber.id);
-        // Rights and horizons may change; whether it is a member, and since when, is what counts.
+        // Rights and read cursors may change. Only the membership and its beginning matter.
         let row = row.map(|it| Member {
             administrator: false,
             displayed: 0,
@@ -275,7 +275,8 @@ impl Device {
         (row, open)
     }
 
-    /// 10: who was no member all the time gets nothing of a channel, not even that it exists; and who was one is let in.
+    /// Invariant 10: a subscriber that was no member all the time gets nothing of a channel, not even that it exists. A
+    /// member is not refused.
     fn has_right(&self, message: &Value, standing: (Option<Member>, bool), answer: &Answer) {
         let kind = message["type"].as_str().unwrap_or_default();
         let (Some(channel), false) = (
@@ -328,7 +329,7 @@ impl Device {
         }
     }
 
-    /// Looks at what came.
+    /// Applies the frames that arrived.
     pub(crate) fn look(&self) {
         let Some(session) = self.session.borrow().clone() else {
             return;
@@ -358,7 +359,7 @@ impl Device {
         Some(LogId::of(&self.subscriber, &destination))
     }
 
-    /// Keeps the client's rule until the run is over, and its connection from being idle.
+    /// Follows the client's rule until the run is over, and keeps its connection from being idle.
     pub(crate) async fn follow(&self) {
         let mut beat = self.now();
         while !self.shared.over.get() {
@@ -374,7 +375,7 @@ impl Device {
     }
 }
 
-/// Names a log as its destination in a message.
+/// Sets a log as the destination of a message.
 pub(crate) fn name(message: &mut Value, log: &LogId, subscriber: &Subscriber) {
     match log.destination_for(&subscriber.id) {
         Destination::Channel(id) => message["channel-id"] = json!(id.as_str()),

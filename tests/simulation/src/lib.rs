@@ -1,6 +1,6 @@
-//! The service under races, retries, faults and crashes: over the ports in memory, in virtual time.
+//! The service under races, retries, faults and crashes, over the ports in memory and in virtual time.
 //!
-//! The scenarios hold one flow at one await; the simulation lets a seed decide everything.
+//! The scenarios hold one flow at one await. The simulation lets a seed decide everything.
 #![cfg(test)]
 #![allow(clippy::as_conversions, reason = "a test may fail")]
 

@@ -1,13 +1,13 @@
-//! A database that forgets one condition: some seed has to catch each.
+//! A database that omits one condition. For each condition some seed must find a broken invariant.
 
 use testkit::{memory::Condition, sim::Sim};
 
 use crate::run::{PROFILES, run};
 
-/// Within so many seeds of each profile at the latest.
+/// The number of seeds of each profile that are tried.
 const SEEDS: u64 = 60;
 
-/// Finds the seed that catches it, and says what did not hold there.
+/// Finds the seed that catches the omission, and prints the invariant that broke.
 fn is_caught(condition: Condition, profile: u64) {
     let seeds = (0..SEEDS).map(|it| it * PROFILES + profile);
     let caught = seeds.into_iter().find_map(|seed| {
@@ -17,65 +17,65 @@ fn is_caught(condition: Condition, profile: u64) {
         broken.err().map(|what| (seed, what))
     });
     let Some((seed, what)) = caught else {
-        panic!("no seed catches {condition:?} forgotten");
+        panic!("no seed catches that {condition:?} is omitted");
     };
     let what: String = what.chars().take(160).collect();
     println!("mutation | {condition:?} | seed {seed} | {what}");
 }
 
-/// Nothing else goes wrong.
+/// No other fault occurs.
 const CALM: u64 = 0;
-/// What may be done twice is done twice.
+/// Jobs are delivered twice.
 const TWICE: u64 = 4;
 /// The store is slow now and then.
 const SLOW: u64 = 5;
 
 #[test]
-fn two_markers_of_one_message_are_caught() {
-    is_caught(Condition::Marker, CALM);
+fn duplicate_idempotency_records_are_caught() {
+    is_caught(Condition::IdempotencyRecord, CALM);
 }
 
 #[test]
-fn an_entry_over_another_is_caught() {
+fn overwritten_entry_is_caught() {
     is_caught(Condition::Entry, SLOW);
 }
 
 #[test]
-fn two_that_push_one_log_are_caught() {
+fn two_lease_holders_are_caught() {
     is_caught(Condition::Lease, CALM);
 }
 
 #[test]
-fn a_lease_given_back_too_early_is_caught() {
+fn early_lease_release_is_caught() {
     is_caught(Condition::Release, TWICE);
 }
 
 #[test]
-fn two_changes_of_one_roster_are_caught() {
+fn concurrent_roster_changes_are_caught() {
     is_caught(Condition::Roster, CALM);
 }
 
 #[test]
-fn a_gate_that_does_not_stand_is_caught() {
+fn missing_gate_is_caught() {
     is_caught(Condition::Gate, CALM);
 }
 
 #[test]
-fn what_was_not_parked_is_caught() {
+fn lost_parked_push_is_caught() {
     is_caught(Condition::Parked, CALM);
 }
 
 #[test]
-fn a_gate_that_is_lowered_over_what_waits_is_caught() {
+fn gate_lowered_over_parked_is_caught() {
     is_caught(Condition::Lower, CALM);
 }
 
 #[test]
-fn a_connection_under_a_token_that_ended_is_caught() {
+fn registration_under_dead_token_is_caught() {
     is_caught(Condition::Token, CALM);
 }
 
 #[test]
-fn a_member_who_left_and_is_let_in_is_caught() {
+fn former_member_access_is_caught() {
     is_caught(Condition::Membership, CALM);
 }

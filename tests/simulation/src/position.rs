@@ -1,4 +1,4 @@
-//! The client's rule: a position for each destination, and what is missing is fetched after it.
+//! The client's rule: a position for each destination, after which the client fetches what is missing.
 
 use std::{collections::BTreeSet, rc::Rc};
 
@@ -14,9 +14,9 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) at: u64,
-    /// Own messages beyond it.
+    /// Own messages beyond `at`.
     ahead: BTreeSet<u64>,
-    /// Whether something is known to be missing.
+    /// True if the client knows that something is missing.
     pub(crate) fetch: bool,
 }
 
@@ -32,7 +32,7 @@ impl Position {
         self.ahead.retain(|it| *it > at);
     }
 
-    /// Whether it knows all up to `end`.
+    /// Returns true if the client knows everything up to `end`.
     pub(crate) fn knows(&self, end: u64) -> bool {
         self.at >= end
     }
@@ -45,7 +45,7 @@ impl Position {
 }
 
 impl Device {
-    /// Takes in one frame.
+    /// Applies one frame.
     pub(crate) fn apply(&self, session: &Session, at: usize, frame: &Value) {
         self.note_time(frame);
         match frame["type"].as_str().unwrap() {
@@ -89,14 +89,14 @@ impl Device {
     fn apply_resumed(&self, session: &Session, at: usize, item: &Value) {
         let log = self.log_of(item).unwrap();
         if item.get("error").is_some() {
-            // It may have become a member meanwhile: it looks again.
+            // The subscriber may have become a member meanwhile, so the client fetches again.
             if let Some(position) = self.positions.borrow_mut().get_mut(&log) {
                 position.fetch = true;
             }
             return;
         }
         let Some(events) = item.get("events") else {
-            // New to this client: it looks for itself.
+            // A destination that is new to this client, so it fetches it.
             self.missing(&log);
             return;
         };
@@ -104,7 +104,7 @@ impl Device {
         let mut positions = self.positions.borrow_mut();
         let position = positions.entry(log.clone()).or_default();
         position.told_page(events);
-        // A resync may have come before, which knows more.
+        // An earlier resync may have announced a later end.
         position.fetch |= !position.knows(end);
         let mut baseline = session.baseline.borrow_mut();
         baseline.entry(log).or_insert((at, end));
@@ -137,7 +137,7 @@ impl Device {
                 };
                 let position = positions.entry(log.clone()).or_default();
                 position.told(sequence);
-                // A gap, or the end of our membership.
+                // A gap, or the end of this subscriber's membership.
                 position.fetch |= position.at < sequence && frame.get("reply-to").is_none();
                 position.fetch |= kind == "subscriber-left" || kind == "channel-deleted";
             }
@@ -162,14 +162,14 @@ impl Device {
             let mut message = json!({"type": "get-history", "after": before.at, "limit": 20});
             name(&mut message, &log, &self.subscriber);
             let again = match self.request_over(session, message).await {
-                // The post of the response may have been lost, that of the ack not.
+                // The post of the response may have been lost while that of the ack was not.
                 Answer::Done(frames) => {
                     let history = frames.iter().find(|it| it["type"] == "history");
                     history.is_none_or(|it| it["more"] == true)
                 }
                 Answer::Rejected(code) if code == "not-found" => {
                     let mut positions = self.positions.borrow_mut();
-                    // It may have become a member meanwhile, and have heard of it.
+                    // The subscriber may have become a member meanwhile, and may have received events.
                     let news = positions.get(&log).is_some_and(|it| *it != before);
                     if !news {
                         positions.remove(&log);
@@ -187,7 +187,7 @@ impl Device {
         }
     }
 
-    /// Asks for all that follows its positions, and whether anything is new; whether it was answered.
+    /// Requests what follows the client's positions, and new destinations if `since`. Returns true if it was answered.
     pub(crate) async fn resume(&self, session: &Rc<Session>, since: bool) -> bool {
         let mut positions: Vec<Value> = Vec::new();
         for (log, position) in self.positions.borrow().iter() {

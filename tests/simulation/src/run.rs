@@ -1,4 +1,4 @@
-//! One run of the simulation: people in two domains, each with several devices, and what goes wrong.
+//! One run of the simulation: subscribers in two domains, most with several devices, and the faults of the run.
 
 use core::time::Duration;
 use std::{collections::BTreeMap, rc::Rc};
@@ -15,28 +15,28 @@ use crate::{
     world::{World, channel, subscriber},
 };
 
-/// What goes wrong in a run.
+/// The faults of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
     /// Functions die.
     pub(crate) deaths: bool,
-    /// The store refuses, loses answers, conflicts, gives small pages and a late index.
+    /// The store refuses, loses answers, conflicts, returns small pages, and its index lags.
     pub(crate) store: bool,
-    /// Posts are lost, throttled, of unknown outcome.
+    /// Posts are lost, throttled, or of unknown outcome.
     pub(crate) posts: bool,
-    /// Jobs come twice.
+    /// Jobs are delivered twice.
     pub(crate) twice: bool,
-    /// Now and then the store takes longer than a lease holds, and a post as long as it may.
+    /// Now and then the store takes longer than a lease lasts, and a post takes as long as it may.
     pub(crate) slow: bool,
-    /// Invocations are late, or lost.
+    /// Invocations are late or lost.
     pub(crate) wire: bool,
 }
 
-/// How many profiles there are: a seed's remainder is its profile.
+/// The number of profiles. The seed modulo this number selects the profile.
 pub(crate) const PROFILES: u64 = 8;
 
 impl Profile {
-    /// Nothing, each alone, everything.
+    /// Profile 0 has no faults, the last one has all, and each of the others has one kind.
     fn of(seed: u64) -> Self {
         let is = |profile| [profile, PROFILES - 1].contains(&(seed % PROFILES));
         Self {
@@ -53,7 +53,7 @@ impl Profile {
         self != Self::default()
     }
 
-    /// Whether every call is answered, and soon.
+    /// Returns true if every call is answered, and soon.
     pub(crate) fn is_prompt(self) -> bool {
         !(self.deaths || self.store || self.posts || self.slow)
     }
@@ -61,14 +61,14 @@ impl Profile {
 
 /// Devices of each subscriber.
 const DEVICES: usize = 2;
-/// What each device does.
+/// The number of actions of each device.
 const ACTIONS: u64 = 14;
-/// How often what must hold at any time is looked at.
+/// How often the invariants that hold at any time are checked.
 const LOOK: Duration = Duration::from_millis(500);
-/// A log of which somebody should be pushing the rest is not left alone for so long.
+/// After so many looks a log with unpushed events must have a lease holder.
 const LEFT_ALONE: u32 = 8;
 
-/// Runs one seed; what was done, or what does not hold.
+/// Runs one seed. Returns the counts of what was done, or the first invariant that broke.
 pub(crate) fn run(sim: &Sim, prepare: impl Fn(&World)) -> Result<Tally, String> {
     let profile = Profile::of(sim.seed());
     let world = World::new(sim);
@@ -82,7 +82,7 @@ pub(crate) fn run(sim: &Sim, prepare: impl Fn(&World)) -> Result<Tally, String> 
     world.expire_each_minute(&shared);
     watch(&world, &shared, profile);
 
-    // The second domain is small: it is there to be kept apart.
+    // The second domain is small. It only checks that the domains are kept apart.
     let people = [("d", &PEOPLE[..], DEVICES), ("e", &PEOPLE[..2], 1)];
     let mut devices = Vec::new();
     for (domain, people, count) in people {
@@ -95,6 +95,8 @@ pub(crate) fn run(sim: &Sim, prepare: impl Fn(&World)) -> Result<Tally, String> 
         }
     }
     let outcome = to_the_end(&world, &shared, &devices, profile);
+
+    // Count what was done, and the faults.
     let told = shared.connections.borrow();
     let told = told
         .iter()
@@ -125,6 +127,7 @@ fn to_the_end(
     profile: Profile,
 ) -> Result<(), String> {
     let sim = &world.sim;
+    // Wait at most 40 minutes for the clients to finish their actions.
     for _ in 0..240 {
         if shared.done.get() == devices.len() {
             break;
@@ -139,12 +142,13 @@ fn to_the_end(
     };
     let outcome = if shared.done.get() < devices.len() {
         let broken = shared.broken.borrow().first().cloned();
-        Err(broken.unwrap_or_else(|| "(2) some clients came to no end".to_owned()))
+        Err(broken.unwrap_or_else(|| "(2) some clients never finished".to_owned()))
     } else {
+        // Stop all faults before the checks.
         world.heal();
         shared.mortality.set(0);
         shared.wire.set(0);
-        // Leases and gates end, jobs are repeated, the minute's sweep comes by.
+        // Let leases and gates end, jobs be repeated, and the sweep of the minute run.
         sim.run_for(Duration::from_secs(200));
         shared.over.set(true);
         sim.run();
@@ -156,7 +160,7 @@ fn to_the_end(
     outcome
 }
 
-/// Looks at what must hold at any time.
+/// Checks the invariants that must hold at any time.
 fn watch(world: &World, shared: &Rc<Shared>, profile: Profile) {
     let (world, shared) = (world.clone(), Rc::clone(shared));
     let sim = world.sim.clone();
@@ -166,6 +170,7 @@ fn watch(world: &World, shared: &Rc<Shared>, profile: Profile) {
         while !shared.over.get() {
             world.sim.clock().sleep(LOOK).await;
             let store = &world.service.store;
+            // Invariant 14: the roster counts its rows, and an open channel with members has an administrator.
             for id in CHANNELS {
                 let LogId::Channel(key) = channel("d", id) else {
                     continue;
@@ -183,24 +188,31 @@ fn watch(world: &World, shared: &Rc<Shared>, profile: Profile) {
                     shared.broke(format!("(14) {id} counts {counts:?}, has {rows:?}"));
                 }
             }
+            // The other checks count looks, which needs prompt calls.
             if !profile.is_prompt() {
                 continue;
             }
             for (log, head) in store.all_heads() {
+                // Invariant 9: a log with unpushed events soon has a lease holder.
                 let lies = head.sent < head.sequence && head.lease.is_none();
                 let looks = lying.entry(log.clone()).or_default();
                 *looks = if lies { *looks + 1 } else { 0 };
                 if *looks == LEFT_ALONE {
-                    shared.broke(format!("(9) nobody pushes {log}: {head:?}"));
+                    shared.broke(format!(
+                        "(9) {log} has unpushed events and no lease holder: {head:?}"
+                    ));
                 }
                 let LogId::Channel(key) = &log else {
                     continue;
                 };
+                // A channel whose log is closed ends soon after.
                 let looks = closing.entry(key.clone()).or_default();
                 let half = !head.active && store.rows(key).is_some();
                 *looks = if half { *looks + 1 } else { 0 };
                 if *looks == 2 * LEFT_ALONE {
-                    shared.broke(format!("(2) {log} takes nothing and has not ended"));
+                    shared.broke(format!(
+                        "(2) the log {log} is closed but the channel has not ended"
+                    ));
                 }
             }
         }
@@ -217,7 +229,7 @@ impl World {
             posts.set_latency(Duration::from_millis(50));
         }
         if profile.slow {
-            // So slow that places are closed as holes before their writers come to them.
+            // So slow that slots are voided before their writers fill them.
             if variant % 3 == 1 {
                 store.set_latency(Duration::from_millis(1_200));
             }

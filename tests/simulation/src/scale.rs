@@ -1,9 +1,9 @@
-//! An account with AWS's quotas, in virtual time: a message to a channel of 100,000, and 100,000 clients that come back at
-//! once.
+//! An account with AWS's quotas, in virtual time: a message to a channel of 100,000, and 100,000 clients that reconnect
+//! at once.
 //!
-//! By default there is a tenth of everything: of connections, rates and bursts. A request to the store and a post then take ten
-//! times as long, so that what is under way at once meets the rates much as it does in full, as many functions run at once, and
-//! all of it takes as much virtual time.
+//! By default everything is scaled to a tenth: connections, rates and bursts. Requests to the store and posts then take
+//! ten times as long. So what is in flight at once meets the rates much as it does in full. The same number of functions
+//! runs at once, and everything takes the same virtual time.
 //! `SCALE=1 cargo nextest run -p simulation scale::` runs it in full.
 
 mod fan_out;
@@ -28,22 +28,23 @@ use testkit::{quota::Bucket, sim::Sim};
 
 use crate::world::{Line, World, channel, subscriber};
 
-/// Requests a second of an account, and their burst: handshakes, clients' messages and posts share them
+/// Requests per second of an account, and their burst. Handshakes, clients' messages and posts share them
 /// (docs.aws.amazon.com/apigateway/latest/developerguide/limits.html, 2026-08).
 const REQUESTS: (u64, u64) = (10_000, 5_000);
-/// New connections a second, and their burst (docs.aws.amazon.com/apigateway/latest/developerguide/
-/// apigateway-execution-service-websocket-limits-table.html, 2026-08).
+/// New connections per second, and their burst
+/// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html,
+/// 2026-08).
 const HANDSHAKES: (u64, u64) = (500, 500);
-/// Functions that run at once (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html, 2026-08).
+/// The number of concurrent functions (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html, 2026-08).
 const FUNCTIONS: u64 = 1_000;
-/// How long the functions may run, as in `template.yaml`.
+/// The time limits of the functions, as in `template.yaml`.
 const MESSAGE: Duration = Duration::from_secs(29);
 const WORKER: Duration = Duration::from_secs(60);
-/// Lambda tries what it had no room for, or what failed, again after this long (docs.aws.amazon.com/lambda/latest/dg/
-/// invocation-async-error-handling.html, 2026-08).
+/// The pause before Lambda retries an invocation that it throttled, or one that failed
+/// (docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html, 2026-08).
 const NO_ROOM: Duration = Duration::from_secs(1);
 const FAILED: Duration = Duration::from_secs(60);
-/// A request to the store, and a post, take up to this long.
+/// The longest duration of a request to the store, and of a post.
 const STORE: Duration = Duration::from_millis(8);
 const POST: Duration = Duration::from_millis(10);
 /// Rows of members in one transaction.
@@ -53,7 +54,7 @@ const ROWS: usize = 20;
 #[derive(Clone)]
 struct Account {
     world: World,
-    /// By what everything is divided.
+    /// The divisor of all quantities.
     scale: u64,
     requests: Bucket,
     handshakes: Bucket,
@@ -87,7 +88,7 @@ impl Account {
         full / self.scale
     }
 
-    /// From now on everything takes its time, posts are counted, and the worker works.
+    /// Adds latency, applies the quota to posts, and starts the worker.
     fn begin(&self) {
         let World { sim, service, .. } = &self.world;
         let scale = u32::try_from(self.scale).unwrap();
@@ -101,12 +102,12 @@ impl Account {
                 *account.jobs.borrow_mut().entry(kind(&job)).or_default() += 1;
                 let runner = account.clone();
                 let sim = &account.world.sim;
-                sim.spawn(async move { runner.carry_out(job).await });
+                sim.spawn(async move { runner.execute(job).await });
             }
         });
     }
 
-    async fn carry_out(&self, job: Job) {
+    async fn execute(&self, job: Job) {
         let clock = self.world.sim.clock();
         for _ in 0..3 {
             while self.running.get() >= FUNCTIONS {
@@ -121,7 +122,7 @@ impl Account {
         }
     }
 
-    /// Runs a function; none if it came to the end of its time and was stopped where it was.
+    /// Runs a function. Returns `None` if it reached its time limit and was stopped.
     async fn invoke<T>(&self, limit: Duration, function: impl Future<Output = T>) -> Option<T> {
         self.running.set(self.running.get() + 1);
         self.peak.set(self.peak.get().max(self.running.get()));
@@ -136,7 +137,7 @@ impl Account {
         done
     }
 
-    /// What a client says goes through the same quota as the posts; one that is throttled says it again.
+    /// Sends a client's message, which shares the quota with the posts. A throttled message is sent again.
     async fn say(&self, line: &Line, message: &Value) {
         while !self.requests.take() {
             self.world
@@ -150,12 +151,12 @@ impl Account {
         handled.await.expect("a handler ends in time").unwrap();
     }
 
-    /// A channel of `count` members, each with a connection: as it is after all of them have joined and come up.
+    /// A channel of `count` members, each with an active connection, as if all of them had joined.
     fn channel_of(&self, name: &'static str, count: u64) -> (LogId, Vec<Line>) {
         let world = &self.world;
         let log = channel("d", name);
         let LogId::Channel(key) = log.clone() else {
-            panic!("it is a channel");
+            panic!("the log is a channel");
         };
         let lines: Vec<Line> = (0..count)
             .map(|n| self.connected(&format!("{name}-{n:06}")))
@@ -197,7 +198,7 @@ impl Account {
         (log, lines)
     }
 
-    /// Somebody with a connection that has come up.
+    /// A subscriber with an active connection.
     fn connected(&self, id: &str) -> Line {
         let (world, who) = (self.world.clone(), subscriber("d", id));
         self.world.run(async move {
@@ -225,8 +226,8 @@ impl Account {
         })
     }
 
-    /// What was used of the quotas, for whoever reads the test's output.
-    fn tell(&self, what: &str) {
+    /// Prints what was used of the quotas.
+    fn report(&self, what: &str) {
         let now = self.world.sim.clock().now().millis() - testkit::sim::BEGIN.millis();
         println!(
             "scale 1/{} | {what} | {:.1} s | (taken, refused): requests {:?}, handshakes {:?} | functions at once {} of {} | jobs {:?}",
@@ -240,7 +241,7 @@ impl Account {
         );
     }
 
-    /// How often the worker was started for this.
+    /// How often the worker was started for jobs of this kind.
     fn jobs(&self, kind: &str) -> u64 {
         self.jobs.borrow().get(kind).copied().unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! What clients want, by the seed.
+//! The actions of clients, chosen by the seed.
 
 use std::rc::Rc;
 
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Device};
 
-/// The channels that everybody meets in; into the last one only by invitation.
+/// The channels that all clients share. The last one can only be joined by invitation.
 pub(crate) const CHANNELS: [&str; 3] = ["c0", "c1", "c2"];
 /// The subscribers of each domain.
 pub(crate) const PEOPLE: [&str; 3] = ["anna", "bob", "carl"];
 
 impl Device {
-    /// Does `actions` things, then keeps the client's rule until the run is over.
+    /// Does `actions` random actions, then follows the client's rule until the run is over.
     pub(crate) async fn live(self: Rc<Self>, actions: u64) {
         self.pause(500).await;
         for _ in 0..actions {
@@ -29,7 +29,7 @@ impl Device {
     }
 
     pub(crate) fn channel(&self) -> &'static str {
-        // The first one most of the time, so that they meet.
+        // The first channel most of the time, so that clients meet.
         CHANNELS[self.random.index(6).saturating_sub(3)]
     }
 
@@ -42,7 +42,7 @@ impl Device {
         LogId::of(&self.subscriber, &Destination::Channel(id))
     }
 
-    /// A conversation, or now and then a channel.
+    /// A channel, or less often a conversation.
     pub(crate) fn any_log(&self) -> LogId {
         let peer = SubscriberId::parse(self.anybody()).unwrap();
         if peer == self.subscriber.id || self.random.chance(600) {
@@ -98,7 +98,7 @@ impl Device {
         self.insist(message).await;
     }
 
-    /// What only administrators may do, tried by anybody.
+    /// Tries an action that only administrators may do.
     async fn administer(&self, channel: &str) {
         let whom = self.anybody();
         let message = match self.random.below(22) {
@@ -116,7 +116,7 @@ impl Device {
             _ => json!({"type": "delete-channel", "channel-id": channel}),
         };
         if matches!(self.request(message).await, Answer::Lost) {
-            // It may have taken place, and its origin is not pushed the event.
+            // It may have been applied, and the event is not pushed to its origin.
             let domain = self.subscriber.domain.as_str();
             self.missing(&crate::world::channel(domain, channel));
         }
@@ -169,7 +169,7 @@ impl Device {
         self.request(message).await;
     }
 
-    /// Sends again until it is answered, by what it asked for or by a refusal.
+    /// Repeats a request until it is answered with its result or a final refusal.
     pub(crate) async fn insist(&self, message: Value) -> Answer {
         loop {
             match self.request(message.clone()).await {

@@ -4,9 +4,9 @@ use testkit::sim::Sim;
 
 use crate::{run, tally::Tally};
 
-/// Seeds of a run in the gate; `SIMULATION_SEEDS` says how many else, `SEED` names a single one.
+/// Seeds of a run in the gate. `SIMULATION_SEEDS` sets another number, `SEED` selects a single one.
 const SEEDS: u64 = 2_000;
-/// The seeds are shared out among so many tests, which run side by side.
+/// The number of tests that share the seeds and run side by side.
 const PARTS: u64 = 8;
 
 /// One test for each part, so that they run side by side.
@@ -22,14 +22,14 @@ macro_rules! parts {
 }
 
 parts! {
-    whatever_happens_the_invariants_hold_1_of_8 0
-    whatever_happens_the_invariants_hold_2_of_8 1
-    whatever_happens_the_invariants_hold_3_of_8 2
-    whatever_happens_the_invariants_hold_4_of_8 3
-    whatever_happens_the_invariants_hold_5_of_8 4
-    whatever_happens_the_invariants_hold_6_of_8 5
-    whatever_happens_the_invariants_hold_7_of_8 6
-    whatever_happens_the_invariants_hold_8_of_8 7
+    invariants_hold_1_of_8 0
+    invariants_hold_2_of_8 1
+    invariants_hold_3_of_8 2
+    invariants_hold_4_of_8 3
+    invariants_hold_5_of_8 4
+    invariants_hold_6_of_8 5
+    invariants_hold_7_of_8 6
+    invariants_hold_8_of_8 7
 }
 
 /// Runs a part of the seeds.

@@ -1,4 +1,4 @@
-//! What all clients of a run have in common, and what one connection saw.
+//! The state that all clients of a run share, and what each connection saw.
 
 use core::cell::{Cell, RefCell};
 use std::{
@@ -13,65 +13,63 @@ use testkit::sim::Task;
 
 use crate::{tally::Tally, world::Line};
 
-/// What is common to all clients of a run.
+/// The state that all clients of a run share.
 #[derive(Default)]
 pub(crate) struct Shared {
-    /// Every connection there ever was.
+    /// Every connection of the run.
     pub(crate) connections: RefCell<Vec<Rc<Session>>>,
-    /// Messages that were acknowledged, with their place.
+    /// Acknowledged messages with their sequences.
     pub(crate) stored: RefCell<Vec<Stored>>,
-    /// Contents that were only sent when their connection's token did not hold any more.
+    /// Contents that were only sent when their connection's token was already invalid.
     pub(crate) forbidden: RefCell<BTreeSet<String>>,
-    /// Contents that were sent while it held.
+    /// Contents that were sent while the token was valid.
     pub(crate) good: RefCell<BTreeSet<String>>,
-    /// Tokens that somebody began to invalidate.
+    /// Tokens whose invalidation has begun.
     pub(crate) doubtful: RefCell<BTreeSet<TokenHash>>,
-    /// Tokens that are certainly invalidated, and which were all issued before.
+    /// Tokens that are certainly invalidated. All of them were issued before.
     pub(crate) invalidated: RefCell<BTreeSet<TokenHash>>,
-    /// Whose token each one is.
+    /// The owner of each token.
     pub(crate) issued: RefCell<Vec<(Subscriber, TokenHash)>>,
-    /// Who was erased.
     pub(crate) erased: RefCell<BTreeSet<Subscriber>>,
-    /// Who ever announced anything but invisible.
+    /// Subscribers that ever announced anything but invisible.
     pub(crate) seen: RefCell<BTreeSet<Subscriber>>,
-    /// How far somebody was acknowledged to have read a conversation.
+    /// How far a subscriber was acknowledged to have read a conversation.
     pub(crate) read: RefCell<BTreeMap<(LogId, SubscriberId), u64>>,
-    /// What did not hold while the run went on.
+    /// The invariants that broke during the run.
     pub(crate) broken: RefCell<Vec<String>>,
-    /// What was done.
     pub(crate) tally: RefCell<Tally>,
-    /// Whether clients are to end.
+    /// True if clients must end.
     pub(crate) over: Cell<bool>,
-    /// How many have come to the end of what they wanted.
+    /// The number of clients that have done all their actions.
     pub(crate) done: Cell<usize>,
-    /// The chance in a thousand that a function dies at an await.
+    /// The chance per thousand that a function dies at an await.
     pub(crate) mortality: Cell<u32>,
-    /// The chance in a thousand that an invocation is lost on its way, and that it is late.
+    /// Sets the chances per thousand that an invocation is lost (half of this) and late (eight times this).
     pub(crate) wire: Cell<u32>,
 }
 
 impl Shared {
-    /// Something does not hold.
+    /// Records a broken invariant.
     pub(crate) fn broke(&self, what: String) {
         self.broken.borrow_mut().push(what);
     }
 
-    /// Counts.
+    /// Counts one occurrence.
     pub(crate) fn count(&self, what: &'static str) {
         self.tally.borrow_mut().add(what, 1);
     }
 
-    /// From now on nobody knows whether these tokens hold.
+    /// From now on it is unknown if these tokens are valid.
     pub(crate) fn doubt(&self, tokens: impl IntoIterator<Item = TokenHash>) {
         self.doubtful.borrow_mut().extend(tokens);
     }
 
-    /// They do not hold any more: nothing that is sent from now on over their connections may be accepted.
+    /// These tokens are invalid. No message sent from now on over their connections may be accepted.
     pub(crate) fn condemn(&self, tokens: impl IntoIterator<Item = TokenHash>) {
         self.invalidated.borrow_mut().extend(tokens);
     }
 
-    /// The tokens that a subscriber has.
+    /// The tokens of a subscriber.
     pub(crate) fn tokens_of(&self, subscriber: &Subscriber) -> Vec<TokenHash> {
         let issued = self.issued.borrow();
         let own = issued.iter().filter(|(whose, _)| whose == subscriber);
@@ -84,35 +82,34 @@ impl Shared {
 pub(crate) struct Stored {
     pub(crate) log: LogId,
     pub(crate) from: Subscriber,
-    /// As it was sent.
     pub(crate) message: Value,
     pub(crate) sequence: u64,
 }
 
-/// Something that was sent.
+/// A message that was sent.
 pub(crate) struct Request {
     pub(crate) message: Value,
-    /// Where its handler is; none if it was lost on its way, or ignored.
+    /// The task of its handler. `None` if the invocation was lost.
     pub(crate) handler: Option<Task<Result<(), Fault>>>,
-    /// When the handler began, at the latest.
+    /// The latest time at which the handler began.
     pub(crate) begun: Timestamp,
-    /// When its `ack` was seen.
+    /// The time at which its `ack` was seen.
     pub(crate) answered: Cell<Option<Timestamp>>,
 }
 
-/// One connection and all that came over it.
+/// One connection and every frame that arrived over it.
 pub(crate) struct Session {
     pub(crate) line: Line,
-    /// The token that authorises it and when that ends; none if that is not known for sure.
+    /// The token that authorises the connection and its end. `None` if that is not certain.
     pub(crate) token: RefCell<Option<(TokenHash, Timestamp)>>,
     /// Every token that may have authorised it.
     pub(crate) tokens: RefCell<Vec<TokenHash>>,
     pub(crate) frames: RefCell<Vec<Value>>,
-    /// What was sent, by its `id`.
+    /// The requests by `id`.
     pub(crate) requests: RefCell<BTreeMap<String, Request>>,
-    /// Ends of logs that the first page over this connection told: what is later is pushed.
+    /// Ends of logs that the first page over this connection announced. Later events are pushed.
     pub(crate) baseline: RefCell<BTreeMap<LogId, (usize, u64)>>,
-    /// Whether the client has given it up, although the gateway does not know yet.
+    /// True if the client has given up the connection, although the gateway does not know yet.
     pub(crate) dead: Cell<bool>,
 }
 
@@ -130,7 +127,7 @@ impl Session {
         }
     }
 
-    /// Whether its token certainly does not hold any more.
+    /// Returns true if the connection's token is certainly invalid.
     pub(crate) fn is_condemned(&self, shared: &Shared, now: Timestamp) -> bool {
         self.token
             .borrow()

@@ -1,4 +1,4 @@
-//! How much was tried, and what went wrong on purpose.
+//! Counts of what was tried, and of the injected faults.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ impl Tally {
         *self.0.entry(what).or_default() += count;
     }
 
-    /// Takes in another one.
+    /// Adds another tally.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (what, count) in &other.0 {
             self.add(what, *count);

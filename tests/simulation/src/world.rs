@@ -28,11 +28,11 @@ use crate::shared::Shared;
 /// The service as all functions have it here.
 pub(crate) type Messaging = Service<Memory, Sockets, Jobs, Surroundings>;
 
-/// After so long Lambda repeats an asynchronous invocation that failed (docs.aws.amazon.com/lambda/latest/dg/
-/// invocation-async-error-handling.html, 2026-08).
+/// Lambda repeats a failed asynchronous invocation after this time
+/// (docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html, 2026-08).
 const REPEATED_AFTER: Duration = Duration::from_secs(60);
 
-/// The service and everything it stands on.
+/// The service and its environment.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) sim: Sim,
@@ -41,7 +41,7 @@ pub(crate) struct World {
     jobs_done: Rc<RefCell<Vec<Job>>>,
 }
 
-/// A token in clear, and whom it authorises.
+/// A plaintext token and the identity that it authorises.
 #[derive(Clone)]
 pub(crate) struct Bearer {
     pub(crate) token: String,
@@ -101,8 +101,10 @@ impl World {
         self.next.get()
     }
 
-    /// Starts the worker: each job is a task of its own, and repeated a minute later if it fails or dies. `mortality` is
-    /// the chance in a thousand to die at an await, `twice` that to be delivered twice.
+    /// Starts the worker. Each job is a task of its own, and is repeated a minute later if it fails or dies.
+    ///
+    /// `mortality` is the chance per thousand that the task dies at an await. `twice` is the chance that the job is
+    /// delivered twice.
     pub(crate) fn work(&self, mortality: u32, twice: u32) {
         let world = self.clone();
         let random = self.sim.random();
@@ -124,8 +126,8 @@ impl World {
     async fn repeat(&self, job: Job, mortality: u32, late: u64) {
         let clock = self.sim.clock();
         clock.sleep(Duration::from_millis(late)).await;
-        // Lambda gives up after two repeats; what it gave up is replayed from its dead-letter queue until it is done. Those
-        // tries live: what dies for ever is the sweep's.
+        // Lambda gives up after two retries. Then the job is replayed from the dead-letter queue until it is done.
+        // These replays never die: the sweep repairs what dies for ever.
         let tries = [mortality, mortality / 2].into_iter();
         for mortality in tries.chain(core::iter::repeat_n(0, 10)) {
             let (service, tried) = (self.service.clone(), job.clone());
@@ -140,12 +142,12 @@ impl World {
         }
     }
 
-    /// The jobs that were carried out.
+    /// The jobs that were executed.
     pub(crate) fn jobs_done(&self) -> Vec<Job> {
         self.jobs_done.borrow().clone()
     }
 
-    /// What the minute's sweep does: drains what lies.
+    /// Runs the sweep of the minute: drains logs with unpushed events.
     pub(crate) fn sweep(&self) {
         let service = self.service.clone();
         self.run(async move {
@@ -173,12 +175,12 @@ impl World {
         .unwrap();
     }
 
-    /// Runs `future` beside everything else, to its end.
+    /// Runs `future` to its end, beside everything else.
     pub(crate) fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> T {
-        self.sim.block_on(future).expect("it can never end")
+        self.sim.block_on(future).expect("the future ends")
     }
 
-    /// Lets everything that is under way end.
+    /// Runs everything in progress to its end.
     pub(crate) fn settle(&self) {
         self.sim.run();
     }
@@ -186,7 +188,7 @@ impl World {
     /// A token for a subscriber.
     pub(crate) async fn identity(&self, subscriber: &Subscriber) -> Identity {
         let lasting = Duration::from_secs(24 * 60 * 60);
-        let minted = self.service.mint(subscriber, lasting).await.unwrap();
+        let minted = self.service.issue_token(subscriber, lasting).await.unwrap();
         Identity {
             subscriber: subscriber.clone(),
             token: TokenHash::of(&minted.token),
@@ -196,18 +198,18 @@ impl World {
         }
     }
 
-    /// A connection id that nobody had.
+    /// A new connection id.
     pub(crate) fn connection_id(&self) -> ConnectionId {
         ConnectionId(format!("connection-{:04}=", self.fresh()))
     }
 
-    /// A token where the store may fail.
+    /// Issues a token, or returns `None` if the store fails.
     pub(crate) async fn bearer(
         &self,
         subscriber: &Subscriber,
         lasting: Duration,
     ) -> Option<Bearer> {
-        let minted = self.service.mint(subscriber, lasting).await.ok()?;
+        let minted = self.service.issue_token(subscriber, lasting).await.ok()?;
         let framings = [Framing::Raw, Framing::Sockjs];
         Some(Bearer {
             identity: Identity {
@@ -221,8 +223,8 @@ impl World {
         })
     }
 
-    /// Connects; a function may die, and API Gateway then refuses the connection. Whether the authorizer is `asked`, or the
-    /// token held when it was.
+    /// Connects. The function may die, and API Gateway then refuses the connection. Without `asked` the authorizer is
+    /// skipped, as if the token was still valid when it ran.
     pub(crate) async fn connect_mortal(
         &self,
         bearer: &Bearer,
@@ -251,7 +253,7 @@ impl World {
         })
     }
 
-    /// Sends a message whose invocation is `late`; its handler may die at an await.
+    /// Sends a message whose invocation is `late` milliseconds late. Its handler may die at an await.
     pub(crate) fn send_mortal(
         &self,
         line: &Line,
@@ -269,7 +271,7 @@ impl World {
         })
     }
 
-    /// What the schedule starts each minute; a run may die, and the next one goes on.
+    /// Runs the schedule of each minute. A run may die, and the next one continues.
     pub(crate) fn expire_each_minute(&self, shared: &Rc<Shared>) {
         let (world, shared) = (self.clone(), Rc::clone(shared));
         let first = self.sim.random().below(60_000);
@@ -287,19 +289,21 @@ impl World {
         });
     }
 
-    /// API Gateway's `$disconnect`, late.
+    /// Sends API Gateway's `$disconnect`, `millis` milliseconds late.
     pub(crate) fn disconnect_late(&self, line: &Line, millis: u64, mortality: u32) {
         let (world, line) = (self.clone(), line.clone());
         self.sim.spawn(async move {
             world.sim.clock().sleep(Duration::from_millis(millis)).await;
             let service = world.service.clone();
             world.sim.spawn_mortal(mortality, async move {
-                service.disconnect(line.subscriber(), &line.id).await
+                service
+                    .disconnect(&line.subscriber().connection(line.id.clone()))
+                    .await
             });
         });
     }
 
-    /// Connects with a token: API Gateway lets the connection come up once `$connect` has said yes.
+    /// Connects with a token. As at API Gateway, the connection opens once `$connect` has succeeded.
     pub(crate) async fn connect_with(&self, identity: Identity) -> Option<Line> {
         let line = Line {
             id: self.connection_id(),
@@ -311,14 +315,14 @@ impl World {
         Some(line)
     }
 
-    /// Connects somebody of the domain `d`, and waits until all that follows is done.
+    /// Connects a subscriber of the domain `d`, and waits until all follow-ups are done.
     pub(crate) fn connect(&self, id: &str) -> Line {
         let line = self.line(&subscriber("d", id));
         self.settle();
         line
     }
 
-    /// Connects a subscriber; what follows is still under way.
+    /// Connects a subscriber without waiting for the follow-ups.
     pub(crate) fn line(&self, subscriber: &Subscriber) -> Line {
         let (world, subscriber) = (self.clone(), subscriber.clone());
         self.run(async move {
@@ -329,7 +333,7 @@ impl World {
 
     /// The invocation for one message.
     pub(crate) fn invocation(&self, line: &Line, message: &Value) -> IncomingMessage {
-        // A string is a text as it is: what is no JSON is said in one.
+        // A string is sent as it is, so that a test can send malformed JSON.
         let message = message
             .as_str()
             .map_or_else(|| message.to_string(), str::to_owned);
@@ -340,7 +344,7 @@ impl World {
         self.invocation_with(line, body)
     }
 
-    /// The invocation for a text frame, whatever it is.
+    /// The invocation for any text frame.
     pub(crate) fn invocation_with(&self, line: &Line, body: String) -> IncomingMessage {
         IncomingMessage {
             identity: line.identity.clone(),
@@ -350,14 +354,14 @@ impl World {
         }
     }
 
-    /// Sends a message; its handler is a task.
+    /// Sends a message. Its handler is a task.
     pub(crate) fn send(&self, line: &Line, message: &Value) -> Task<Result<(), Fault>> {
         let (service, incoming) = (self.service.clone(), self.invocation(line, message));
         self.sim
             .spawn(async move { service.receive(&incoming).await })
     }
 
-    /// Sends a message, lets everything end, and gives back what came to its connection.
+    /// Sends a message, waits until everything has ended, and returns what arrived on its connection.
     pub(crate) fn ask(&self, line: &Line, message: Value) -> Vec<Value> {
         let handler = self.send(line, &message);
         self.settle();
@@ -365,7 +369,7 @@ impl World {
         self.take(line)
     }
 
-    /// The same while somebody is held: less time passes than a gate stands.
+    /// As [`World::ask`] while another handler is held: less time passes than a gate lasts.
     pub(crate) fn ask_briefly(&self, line: &Line, message: Value) -> Vec<Value> {
         let handler = self.send(line, &message);
         self.sim.run_for(Duration::from_millis(100));
@@ -373,13 +377,13 @@ impl World {
         self.take(line)
     }
 
-    /// Sends a message whose handler only goes on when it is told to.
+    /// Sends a message whose handler a test moves step by step.
     pub(crate) fn hold(&self, line: &Line, message: &Value) -> Held<Result<(), Fault>> {
         let (service, incoming) = (self.service.clone(), self.invocation(line, message));
         self.held(async move { service.receive(&incoming).await })
     }
 
-    /// A future that only goes on when it is told to.
+    /// A future that a test moves step by step.
     pub(crate) fn held<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Held<T> {
         Held {
             future: Some(Box::pin(future)),
@@ -388,7 +392,7 @@ impl World {
         }
     }
 
-    /// What came to a connection since it was last looked at.
+    /// Takes what arrived on a connection.
     pub(crate) fn take(&self, line: &Line) -> Vec<Value> {
         self.sockets()
             .take_texts(&line.id)
@@ -402,7 +406,7 @@ impl World {
         self.service.store.faults().calls(operation)
     }
 
-    /// A channel of domain `d` with these members, the first being its creator; what they were told of that is gone.
+    /// Creates a channel in domain `d` with these members, the first as its creator. Discards the frames that they got.
     pub(crate) fn channel_of(&self, id: &str, members: &[&Line]) {
         let [creator, others @ ..] = members else {
             return;
@@ -434,7 +438,7 @@ impl World {
         self.run(async move { service.store.head(&log).await.unwrap().unwrap() })
     }
 
-    /// What a log holds, as it is stored.
+    /// The stored entries of a log.
     pub(crate) fn entries(&self, log: &LogId) -> Vec<LogEntry> {
         let (service, log) = (self.service.clone(), log.clone());
         self.run(async move {
@@ -469,7 +473,7 @@ pub(crate) fn sequences(frames: &[Value]) -> Vec<u64> {
         .collect()
 }
 
-/// A future that a test moves from await to await; dropped, it died where it was.
+/// A future that a test moves from await to await. Dropping it means that it died there.
 pub(crate) struct Held<T> {
     future: Option<Pin<Box<dyn Future<Output = T>>>>,
     value: Option<T>,
@@ -477,7 +481,7 @@ pub(crate) struct Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Goes on to the next await; false once it has ended.
+    /// Moves to the next await. Returns false once it has ended.
     pub(crate) fn step(&mut self) -> bool {
         let Some(future) = &mut self.future else {
             return false;
@@ -495,28 +499,28 @@ impl<T> Held<T> {
         }
     }
 
-    /// Goes on until the condition holds.
+    /// Moves on until the condition holds.
     pub(crate) fn until(&mut self, condition: impl Fn() -> bool) {
         for _ in 0..10_000 {
             if condition() {
                 return;
             }
-            assert!(self.step(), "it ended before that");
+            assert!(self.step(), "the future ended before the condition held");
         }
-        panic!("it never comes to that");
+        panic!("the condition never holds");
     }
 
-    /// Goes on to its end, with everything else beside it.
+    /// Moves on to its end, with everything else beside it.
     pub(crate) fn finish(mut self) -> T {
         for turn in 1..=1_000_000_u32 {
             if !self.step() {
                 return self.value.take().unwrap();
             }
-            // Nobody knows whether it waits for the clock: it goes on only after many turns in vain.
+            // It is unknown if it waits for the clock, so the clock moves only after many turns without progress.
             if !self.sim.step() && turn % 500 == 0 {
                 self.sim.clock().advance_to_next();
             }
         }
-        panic!("it never ends");
+        panic!("the future never ends");
     }
 }

@@ -1,4 +1,4 @@
-//! Channels: making and ending them, their members, their logs.
+//! Channels: create, update and delete them, their members, and their events.
 
 use lambda::HttpEvent;
 use protocol::{
@@ -10,7 +10,7 @@ use service::{ChannelView, Refused};
 use super::{Answer, Object, body, json_text, no_content, nothing_here, subscribers};
 use crate::{Api, problem::Problem};
 
-/// `…/channels/{c}` and below.
+/// Handles `…/channels/{c}` and the paths below it.
 pub(super) async fn route(
     api: &Api,
     event: &HttpEvent,

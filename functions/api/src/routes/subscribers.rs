@@ -1,4 +1,4 @@
-//! Subscribers: who is connected, and messages in their name.
+//! Subscribers: their connections and presence, and messages in their name.
 
 use lambda::HttpEvent;
 use protocol::{
@@ -12,7 +12,7 @@ use service::Stored;
 use super::{Answer, Object, body, json_text, no_content, nothing_here, ok, tokens};
 use crate::{Api, problem::Problem};
 
-/// `…/subscribers/{s}` and below.
+/// Handles `…/subscribers/{s}` and the paths below it.
 pub(super) async fn route(
     api: &Api,
     event: &HttpEvent,
@@ -84,7 +84,7 @@ struct Message {
     message_id: Option<String>,
 }
 
-/// A message in the name of `from`, a subscriber of the same domain as `other`.
+/// Sends a message in the name of the body's `from`, a subscriber of the same domain as `other`.
 pub(super) async fn message(
     api: &Api,
     event: &HttpEvent,

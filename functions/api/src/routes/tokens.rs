@@ -1,4 +1,4 @@
-//! Tokens: issuing and invalidating.
+//! Tokens: issue and invalidate them.
 
 use core::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Number, json};
 use super::{Answer, body, no_content, ok};
 use crate::{Api, problem::Problem};
 
-/// How many seconds a token lasts if the caller does not say, and at most.
+/// The lifetime of a token in seconds: the default, and the maximum.
 const LASTING: f64 = 60.0 * 60.0;
 const LASTING_AT_MOST: f64 = 30.0 * 24.0 * 60.0 * 60.0;
 
@@ -23,9 +23,11 @@ struct Invalidate {
     expires_at: Option<String>,
 }
 
-/// `/v1/tokens/invalidate`: the same answer whether or not there was such a token, it authorises nothing afterwards.
+/// Handles `/v1/tokens/invalidate`. The response is the same if no such token exists. Afterwards the token authorizes
+/// nothing.
 ///
-/// By the token, or by the id that its issuer gave it, together with when a token with that id ends at the latest.
+/// The body names the token itself, or the `jti` of a signed token together with the latest time at which a token with that
+/// `jti` expires.
 pub(super) async fn route(api: &Api, event: &HttpEvent) -> Answer {
     if event.method() != "POST" {
         return Err(Problem::method_not_allowed("POST"));
@@ -52,12 +54,12 @@ pub(super) async fn route(api: &Api, event: &HttpEvent) -> Answer {
                     )
                 })?;
             let expires_at = Timestamp::parse(&expires_at)
-                .ok_or_else(|| Problem::invalid("`expires-at` is no RFC 3339 time"))?;
+                .ok_or_else(|| Problem::invalid("`expires-at` must be an RFC 3339 time"))?;
             api.invalidate_jti(&jti, expires_at).await?;
         }
         _ => {
             return Err(Problem::invalid(
-                "give either `token`, or `jti` with `expires-at` and perhaps `issuer`",
+                "set either `token`, or `jti` and `expires-at` and optionally `issuer`",
             ));
         }
     }
@@ -67,11 +69,11 @@ pub(super) async fn route(api: &Api, event: &HttpEvent) -> Answer {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Mint {
-    // As on the WebSocket a whole number may be written in any way: some encoders write 600.0.
+    // A `Number`, because some JSON encoders write 600.0 for a whole number. The WebSocket accepts that too.
     expires_in: Option<Number>,
 }
 
-/// `…/subscribers/{s}/tokens`
+/// Handles `…/subscribers/{s}/tokens`.
 pub(super) async fn of_subscriber(api: &Api, event: &HttpEvent, subscriber: &Subscriber) -> Answer {
     match event.method() {
         "POST" => {
@@ -84,7 +86,7 @@ pub(super) async fn of_subscriber(api: &Api, event: &HttpEvent, subscriber: &Sub
                 ));
             }
             let lasting = Duration::from_secs_f64(seconds);
-            let minted = api.mint(subscriber, lasting).await?;
+            let minted = api.issue_token(subscriber, lasting).await?;
             Ok(ok(
                 201,
                 &json!({"token": minted.token, "expires-at": minted.expires}),

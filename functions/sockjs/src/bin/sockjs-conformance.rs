@@ -1,5 +1,5 @@
-//! What SockJS's published suite asks a server for: places that echo, and one that goes away at once. Over the very
-//! transports of the service, and its WebSockets; one binary for every event. It is deployed nowhere but for the suite.
+//! The server that SockJS's published conformance suite requires: mounts that echo, and one that closes at once. It uses the
+//! service's own transports and WebSockets. One binary handles every kind of event. It is deployed only for the suite.
 
 use std::rc::Rc;
 
@@ -23,25 +23,25 @@ use transports::{App, Body, Opened, Settings, Site, Transports};
 
 use core::time::Duration;
 
-/// The place that goes away.
+/// The mount that closes at once.
 const CLOSE: &str = "close";
-/// What it says.
+/// The close code and reason of that mount.
 const GO_AWAY: Close = Close {
     code: 3000,
     reason: "Go away!",
 };
-/// The suite's limit: its streams end after 4 KiB.
+/// The suite's limit for streams: 4 KiB.
 const RESPONSE_LIMIT: usize = 4096;
-/// How long a WebSocket is waited for, and how often it is looked for.
+/// The time to wait for a WebSocket to become active in seconds, and the interval of the probes.
 const PATIENCE: i64 = 10;
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The places, over their sessions.
-struct Places {
+/// The mounts as an app.
+struct Mounts {
     sessions: DynamoStore,
 }
 
-/// The places' WebSockets.
+/// The WebSockets of the mounts.
 struct Sockets {
     management: Management,
     worker: Worker,
@@ -64,7 +64,7 @@ async fn main() -> Result<(), Error> {
         worker: Worker::from_env(&config)?,
     });
     let transports = Rc::new(Transports {
-        app: Places {
+        app: Mounts {
             sessions: store.clone(),
         },
         sessions: store,
@@ -80,9 +80,9 @@ async fn main() -> Result<(), Error> {
     local.run_until(served).await
 }
 
-/// The places that the suite knows.
+/// Returns the mounts that the suite requires.
 fn site() -> Site {
-    let place = |name: &str| Settings {
+    let mount = |name: &str| Settings {
         prefix: format!("/{name}"),
         websocket: true,
         legacy: true,
@@ -93,15 +93,15 @@ fn site() -> Site {
     };
     Site {
         mounts: vec![
-            place("echo"),
-            place(CLOSE),
+            mount("echo"),
+            mount(CLOSE),
             Settings {
                 websocket: false,
-                ..place("disabled_websocket_echo")
+                ..mount("disabled_websocket_echo")
             },
             Settings {
                 cookies: true,
-                ..place("cookie_needed_echo")
+                ..mount("cookie_needed_echo")
             },
         ],
         origins: Origins::parse("*"),
@@ -113,9 +113,9 @@ fn site() -> Site {
     }
 }
 
-/// Any event: a request by HTTP, of the WebSocket API's authorizer, of a WebSocket, or an own job.
+/// Handles any event: an HTTP request, an authorizer event, a WebSocket event, or a job of its own.
 async fn answer(
-    transports: Rc<Transports<Places, DynamoStore, System>>,
+    transports: Rc<Transports<Mounts, DynamoStore, System>>,
     sockets: &Sockets,
     event: Value,
     request: RequestId,
@@ -139,7 +139,7 @@ async fn answer(
     ))
 }
 
-/// Lets everybody in; what the edge says of the path goes on with each event.
+/// Allows every connection. The context passes the edge's query parameters to each later event.
 fn allow(event: &Value) -> Value {
     let parameter = |name: &str| {
         let found = event
@@ -162,7 +162,7 @@ fn allow(event: &Value) -> Value {
 }
 
 impl Sockets {
-    /// Something happens on a WebSocket.
+    /// Handles a WebSocket event.
     async fn event(&self, event: &Value) -> Result<(), Fault> {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
         let connection = text("/requestContext/connectionId").unwrap_or_default();
@@ -173,7 +173,7 @@ impl Sockets {
             _ => Framing::Raw,
         };
         match text("/requestContext/eventType") {
-            // It is up only once this has returned.
+            // The connection becomes active only after this function has returned, so a job opens the session.
             Some("CONNECT") => {
                 let subscriber = subscriber("socket", mount);
                 self.worker
@@ -206,7 +206,7 @@ impl Sockets {
                     self.management.post(connection, framing, &messages).await;
                 }
             }
-            // Abruptly, as the suite has it: without a last frame.
+            // The suite requires an abrupt close, without a close frame.
             Err(_) => {
                 self.management
                     .close_saying(connection, codes::BROKEN_FRAMING)
@@ -215,7 +215,7 @@ impl Sockets {
         }
     }
 
-    /// A WebSocket was let in: once it is up its client is told that its session is open, and perhaps at once that it ends.
+    /// Waits until a new WebSocket is active, then sends the open frame. On the closing mount it then closes the WebSocket.
     async fn opened(&self, job: &Job) {
         let Job::Connected {
             subscriber,
@@ -238,7 +238,7 @@ impl Sockets {
         }
         if subscriber.id.as_str() == CLOSE {
             match framing {
-                // The service cannot say why to a client without frames: nor can this on AWS.
+                // API Gateway cannot send a close code on a raw WebSocket, so this works only on the local gateway.
                 Framing::Raw => self.management.close_saying(connection, GO_AWAY).await,
                 framing => {
                     let framing = *framing;
@@ -251,10 +251,10 @@ impl Sockets {
     }
 }
 
-/// The one subscriber of a place.
+/// Returns the only subscriber of a mount.
 #[expect(
     clippy::expect_used,
-    reason = "the names of the places are ids, and this runs for the suite alone"
+    reason = "the names of the mounts are valid ids, and this binary only runs for the suite"
 )]
 fn subscriber(domain: &str, mount: &str) -> Subscriber {
     let name = mount.trim_start_matches('/');
@@ -264,20 +264,20 @@ fn subscriber(domain: &str, mount: &str) -> Subscriber {
     }
 }
 
-/// The place that a path is in.
-fn place(event: &HttpEvent) -> &str {
+/// Returns the name of the mount in a path.
+fn mount(event: &HttpEvent) -> &str {
     event.path().split('/').nth(1).unwrap_or_default()
 }
 
-impl App for Places {
+impl App for Mounts {
     async fn token(&self, event: &HttpEvent) -> Result<Option<TokenHash>, Fault> {
-        Ok(Some(TokenHash::of(place(event))))
+        Ok(Some(TokenHash::of(mount(event))))
     }
 
     async fn identity(&self, event: &HttpEvent) -> Result<Option<Identity>, Fault> {
         Ok(Some(Identity {
-            subscriber: subscriber("http", place(event)),
-            token: TokenHash::of(place(event)),
+            subscriber: subscriber("http", mount(event)),
+            token: TokenHash::of(mount(event)),
             token_expires: System.now().plus_seconds(24 * 60 * 60),
             jti: None,
             framing: Framing::Session,

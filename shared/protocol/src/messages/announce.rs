@@ -7,7 +7,7 @@ use alloc::string::String;
 use super::{Fields, Refusal, attributes};
 use crate::{
     Announcement, Availability, Json,
-    decide::{Commit, Context, Decision, Then},
+    decide::{Commit, Context, Decision, FollowUp},
     error::Rejection,
     limits,
 };
@@ -38,7 +38,7 @@ impl Announce {
 
     pub(crate) fn decide(&self, context: &Context) -> Decision {
         Decision {
-            then: Then::TellPresence,
+            follow_up: FollowUp::PublishPresence,
             ..Decision::commit(Commit::Announce(Announcement {
                 availability: self.availability,
                 status: self.status.clone(),

@@ -8,7 +8,7 @@ use super::{Fields, Refusal};
 use crate::{
     ChannelId, ChannelKey, EventBody, Subscriber,
     change::{Replace, Roster},
-    decide::{Commit, Context, Decision, Known, Needs, Then},
+    decide::{Commit, Context, Decision, Known, Needs, FollowUp},
     error::Rejection,
     plan::{Answer, Plan},
     rights,
@@ -43,7 +43,7 @@ impl DeleteChannel {
             id: self.channel_id.clone(),
         };
         Ok(Decision {
-            then: Then::Dismantle(channel.clone()),
+            follow_up: FollowUp::Dismantle(channel.clone()),
             ..Decision::commit(Commit::Change(Box::new(deletion(channel, roster))))
         })
     }

@@ -1,11 +1,11 @@
-//! `delivery`: how far the caller got in a log: a horizon that covers everything up to `sequence`.
+//! `delivery`: how far the caller got in a log: a read_cursor that covers everything up to `sequence`.
 //!
 //! `{"type":"delivery","subscriber-id":"bob","sequence":12,"status":"read"}`
 
 use super::{Fields, Refusal, direct_message::to_oneself};
 use crate::{
     DeliveryStatus, Destination, LogId, Subscriber,
-    decide::{Commit, Context, Decision, Horizon, Known, Needs},
+    decide::{Commit, Context, Decision, ReadCursor, Known, Needs},
     error::Rejection,
     limits, rights,
 };
@@ -60,7 +60,7 @@ impl Delivery {
         if self.sequence > known.last_sequence {
             return Err(Rejection::invalid("`sequence` lies beyond the end of the log"));
         }
-        Ok(Decision::commit(Commit::Horizon(Horizon {
+        Ok(Decision::commit(Commit::ReadCursor(ReadCursor {
             log: LogId::of(&context.subscriber, &self.destination),
             status: self.status,
             sequence: self.sequence,

@@ -7,7 +7,7 @@ use alloc::{vec, vec::Vec};
 use super::{Fields, Number, Refusal, direct_message::to_oneself, page_limit};
 use crate::{
     Destination, LogId, ServerMessage, Subscriber,
-    decide::{Context, Decision, History, Known, Needs, Range, Then},
+    decide::{Context, Decision, History, Known, Needs, Range, FollowUp},
     error::{Code, Rejection},
     frame, limits, rights,
 };
@@ -71,12 +71,12 @@ impl GetHistory {
         };
         let more = history.more || fitting < history.events.len();
         let log = LogId::of(&context.subscriber, &self.destination);
-        let then = match (&log, events.last()) {
-            (LogId::Direct { .. }, Some(last)) => Then::Received(vec![(log, last.sequence)]),
-            _ => Then::Nothing,
+        let follow_up = match (&log, events.last()) {
+            (LogId::Direct { .. }, Some(last)) => FollowUp::Received(vec![(log, last.sequence)]),
+            _ => FollowUp::Nothing,
         };
         Ok(Decision {
-            then,
+            follow_up,
             ..Decision::respond(ServerMessage::History {
                 destination: self.destination.clone(),
                 first_sequence: history.first_sequence,

@@ -8,7 +8,7 @@ use super::{Fields, Refusal};
 use crate::{
     ChannelId, ChannelKey, Subscriber, SubscriberId,
     change::{Member, RowChange},
-    decide::{Commit, Context, Decision, Known, Needs, Then},
+    decide::{Commit, Context, Decision, Known, Needs, FollowUp},
     error::Rejection,
     plan::Plan,
     rights,
@@ -50,7 +50,7 @@ impl InviteSubscriber {
             id: self.channel_id.clone(),
         };
         Ok(Decision {
-            then: Then::Invite(self.subscriber_id.clone(), channel.clone()),
+            follow_up: FollowUp::Invite(self.subscriber_id.clone(), channel.clone()),
             ..Decision::commit(Commit::Change(Box::new(Plan {
                 rows: vec![RowChange::Invited {
                     subscriber: self.subscriber_id.clone(),
@@ -74,7 +74,7 @@ mod tests {
         let mut known = administrator_known();
         let decision = check(INVITE, &context("anna"), &known).unwrap();
         assert!(matches!(decision.commit, Commit::Change(plan) if plan.events.is_empty() && plan.rows.len() == 1));
-        assert!(matches!(decision.then, Then::Invite(id, _) if id.as_str() == "zoe"));
+        assert!(matches!(decision.follow_up, FollowUp::Invite(id, _) if id.as_str() == "zoe"));
         known.other_member = Some(member("zoe", 3));
         let decision = check(INVITE, &context("anna"), &known).unwrap();
         assert!(matches!(decision.commit, Commit::Nothing));

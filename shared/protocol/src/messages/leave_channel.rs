@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_last_administrator_the_longest_standing_member_gets_the_right() {
+    fn longest_member_replaces_last_administrator() {
         let mut known = channel_known(&["anna", "carl"]);
         known.own_member = Some(Member { administrator: true, ..member("anna", 1) });
         known.seniors = vec![member("anna", 1), member("carl", 2)];

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Destination, LogId, ServerMessage, Timestamp,
-    decide::{Context, Decision, Known, Needs, Positions, Then},
+    decide::{Context, Decision, Known, Needs, Positions, FollowUp},
     error::{Code, Rejection},
     frame::{self, ResumedDestination},
     limits,
@@ -118,7 +118,7 @@ impl Resume {
         }
         destinations.extend(new);
         Decision {
-            then: Then::Received(received),
+            follow_up: FollowUp::Received(received),
             ..Decision::respond(ServerMessage::Resumed { destinations })
         }
     }

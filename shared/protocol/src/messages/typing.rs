@@ -5,7 +5,7 @@
 use super::{Fields, Refusal, direct_message::to_oneself};
 use crate::{
     Destination, LogId, Subscriber,
-    decide::{Context, Decision, Known, Needs, Then},
+    decide::{Context, Decision, Known, Needs, FollowUp},
     error::Rejection,
     rights,
 };
@@ -46,7 +46,7 @@ impl Typing {
             Destination::Subscriber(_) => {}
         }
         Ok(Decision {
-            then: Then::Typing(LogId::of(&context.subscriber, &self.destination), self.active),
+            follow_up: FollowUp::Typing(LogId::of(&context.subscriber, &self.destination), self.active),
             ..Decision::done()
         })
     }
@@ -64,8 +64,8 @@ mod tests {
         assert_eq!(check(typing, &context("bob"), &known).unwrap_err(), Rejection::no_channel());
         known.own_member = Some(member("bob", 1));
         assert!(matches!(
-            check(typing, &context("bob"), &known).unwrap().then,
-            Then::Typing(LogId::Channel(_), true)
+            check(typing, &context("bob"), &known).unwrap().follow_up,
+            FollowUp::Typing(LogId::Channel(_), true)
         ));
         let to_oneself = r#"{"type":"typing","subscriber-id":"bob","active":false}"#;
         assert!(check(to_oneself, &context("bob"), &known).is_err());

@@ -3,7 +3,7 @@
 //! `{"type":"unannounce"}`
 
 use super::{Fields, Refusal};
-use crate::decide::{Commit, Decision, Then};
+use crate::decide::{Commit, Decision, FollowUp};
 
 /// `unannounce`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl Unannounce {
 
     pub(crate) fn decide(&self) -> Decision {
         Decision {
-            then: Then::TellPresence,
+            follow_up: FollowUp::PublishPresence,
             ..Decision::commit(Commit::Unannounce)
         }
     }

@@ -150,8 +150,8 @@ pub trait Channels {
     /// Carries out a change: all of it, or nothing and [`Fault::Conflict`].
     async fn change(&self, change: &Change) -> Result<(), Fault>;
 
-    /// Moves a member's horizon forward, on condition that it is a member; whether it moved.
-    async fn raise_horizon(
+    /// Moves a member's read_cursor forward, on condition that it is a member; whether it moved.
+    async fn raise_read_cursor(
         &self,
         channel: &ChannelKey,
         subscriber: &SubscriberId,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{ConnectionId, DeliveryStatus, LogId, MessageId, Subscriber, Timestamp, limits};
+use protocol::{
+    ConnectionId, ConnectionKey, DeliveryStatus, LogId, MessageId, Subscriber, Timestamp, limits,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, TokenHash};
@@ -111,7 +113,7 @@ impl Connection {
 
     /// Whether it may not be up yet: nobody knows then whether a 410 means its end. A session is up from its beginning.
     #[must_use]
-    pub fn is_coming_up(&self, now: Timestamp) -> bool {
+    pub fn is_activating(&self, now: Timestamp) -> bool {
         let mut gates = self.gates.iter();
         self.framing != Framing::Session
             && gates.any(|(gate, deadline)| is_first_gate(gate) && now < *deadline)
@@ -285,17 +287,12 @@ pub trait Connections {
     /// Forgets a connection: its entry and its announcement in one step. Idempotent; the entry as it was, if it was there.
     /// That its token authorises it is left for [`Tokens::forget_token_connection`](super::Tokens::forget_token_connection):
     /// as long as that stands, whoever finds it knows that the connection may still be open.
-    async fn forget(
-        &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
-    ) -> Result<Option<Connection>, Fault>;
+    async fn forget(&self, key: &ConnectionKey) -> Result<Option<Connection>, Fault>;
 
     /// Raises a gate that holds until `deadline`; the connection as it is then.
     async fn raise_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         gate: &str,
         deadline: Timestamp,
     ) -> Result<Result<Connection, Gone>, Fault>;
@@ -303,8 +300,7 @@ pub trait Connections {
     /// Parks references at the end, on condition that `saw`, a gate that was read, still stands or something is parked.
     async fn park(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         saw: Option<&str>,
         references: &[Reference],
     ) -> Result<ParkedOutcome, Fault>;
@@ -313,8 +309,7 @@ pub trait Connections {
     /// gate is still there; the connection as it is then.
     async fn unpark(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         gate: &str,
         count: usize,
         deadline: Timestamp,
@@ -324,8 +319,7 @@ pub trait Connections {
     /// True also if the own gate or the connection was gone already.
     async fn lower_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         gate: &str,
         other: Option<&str>,
     ) -> Result<bool, Fault>;
@@ -334,16 +328,14 @@ pub trait Connections {
     /// subscriber's connections as they are then, or none if it was not so.
     async fn lower_first_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
     ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault>;
 
     /// Takes over from gates that no longer hold: removes `expired` (each on condition that it is unchanged), raises `gate`
     /// and parks `references` at the end; the connection as it is then, or none if it had changed.
     async fn take_gate(
         &self,
-        subscriber: &Subscriber,
-        id: &ConnectionId,
+        key: &ConnectionKey,
         expired: &BTreeMap<String, Timestamp>,
         gate: (&str, Timestamp),
         references: &[Reference],

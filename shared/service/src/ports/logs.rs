@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    Horizons, LogId, MessageId, SubscriberId, Timestamp, change::LogEntry, model::DeliveryStatus,
+    LogId, MessageId, ReadCursors, SubscriberId, Timestamp, change::LogEntry, model::DeliveryStatus,
 };
 
 use super::Fault;
@@ -34,7 +34,7 @@ pub struct Head {
     /// When the last place was allocated.
     pub allocated_at: Timestamp,
     /// How far the two of a direct conversation got; empty for a channel.
-    pub horizons: BTreeMap<SubscriberId, Horizons>,
+    pub read_cursors: BTreeMap<SubscriberId, ReadCursors>,
 }
 
 /// A request for places at the end of a log.
@@ -63,7 +63,7 @@ pub enum AllocateError {
 
 /// What makes a repeated message one event: kept as long as the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marker {
+pub struct IdempotencyRecord {
     /// The event's place.
     pub sequence: u64,
     /// SHA-256 of the content's canonical text, in hexadecimal.
@@ -99,31 +99,31 @@ pub trait Logs {
     async fn create_direct(&self, log: &LogId, now: Timestamp) -> Result<(), Fault>;
 
     /// Sets a message's marker unless there is one; the one that was there.
-    async fn set_marker(
+    async fn set_idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
         message_id: &MessageId,
-        marker: &Marker,
-    ) -> Result<Result<(), Marker>, Fault>;
+        marker: &IdempotencyRecord,
+    ) -> Result<Result<(), IdempotencyRecord>, Fault>;
 
     /// Replaces a marker whose event never came to be, on condition that it is `old`; whether it did.
-    async fn replace_marker(
+    async fn replace_idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
         message_id: &MessageId,
-        old: &Marker,
-        new: &Marker,
+        old: &IdempotencyRecord,
+        new: &IdempotencyRecord,
     ) -> Result<bool, Fault>;
 
     /// A message's marker.
-    async fn marker(
+    async fn idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
         message_id: &MessageId,
-    ) -> Result<Option<Marker>, Fault>;
+    ) -> Result<Option<IdempotencyRecord>, Fault>;
 
     /// Puts an entry at its place unless there is one; the one that was there.
     async fn put_entry(&self, log: &LogId, entry: &LogEntry)
@@ -133,7 +133,7 @@ pub trait Logs {
     async fn void_entry(&self, log: &LogId, sequence: u64, nonce: &str) -> Result<(), Fault>;
 
     /// Forgets a message's marker. Idempotent.
-    async fn forget_marker(
+    async fn forget_idempotency_record(
         &self,
         log: &LogId,
         sender: &SubscriberId,
@@ -181,8 +181,8 @@ pub trait Logs {
         new: &Lease,
     ) -> Result<Option<Head>, Fault>;
 
-    /// Moves a participant's horizon of a direct conversation forward: `status` and all that it implies; whether it moved.
-    async fn raise_direct_horizon(
+    /// Moves a participant's read_cursor of a direct conversation forward: `status` and all that it implies; whether it moved.
+    async fn raise_direct_read_cursor(
         &self,
         log: &LogId,
         subscriber: &SubscriberId,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{Announcement, ConnectionId, Subscriber, Timestamp};
+use protocol::{Announcement, ConnectionId, ConnectionKey, Subscriber, Timestamp};
 
 use super::{Fault, Gone};
 
@@ -16,12 +16,12 @@ pub struct PresenceState {
     /// The version that was told to others last, or found to look the same to them.
     pub pushed: u64,
     /// What others were told last, and as which version of theirs; none if they were never told anything.
-    pub told: Option<Told>,
+    pub published: Option<PublishedPresence>,
 }
 
 /// What others were told. Its version counts what they saw: going from offline to invisible and back leaves no trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct PublishedPresence {
     /// SHA-256 of what they saw, in hexadecimal.
     pub digest: String,
     /// Grows by one each time that they see a change.
@@ -50,18 +50,13 @@ pub trait Presences {
     /// Sets a connection's announcement, on condition that the connection is registered; the new version.
     async fn announce(
         &self,
-        subscriber: &Subscriber,
-        connection: &ConnectionId,
+        key: &ConnectionKey,
         announcement: &Announcement,
     ) -> Result<Result<u64, Gone>, Fault>;
 
     /// Removes a connection's announcement, on condition that the connection is registered; the new version, or none if
     /// it had announced nothing.
-    async fn unannounce(
-        &self,
-        subscriber: &Subscriber,
-        connection: &ConnectionId,
-    ) -> Result<Result<Option<u64>, Gone>, Fault>;
+    async fn unannounce(&self, key: &ConnectionKey) -> Result<Result<Option<u64>, Gone>, Fault>;
 
     /// Takes the right to tell others, if there is an untold version and nobody has that right at `now`; the state then.
     async fn lease_presence(
@@ -79,6 +74,6 @@ pub trait Presences {
         subscriber: &Subscriber,
         holder: &str,
         version: u64,
-        told: Option<&Told>,
+        published: Option<&PublishedPresence>,
     ) -> Result<bool, Fault>;
 }

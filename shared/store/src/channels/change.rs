@@ -1,4 +1,4 @@
-//! A change as the writes of one transaction.
+//! Translates a change into the writes of one transaction.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use protocol::{
@@ -15,7 +15,7 @@ use crate::{
     write::{Write, number},
 };
 
-/// How long the tombstone of a member that left is kept: longer than any drain of events that it still gets.
+/// How long the tombstone of a former member is kept: longer than any drain of the events that it still receives.
 const TOMBSTONE_SECONDS: i64 = 24 * 60 * 60;
 
 pub(super) fn writes(change: &Change) -> Result<Vec<Write>, Fault> {
@@ -44,7 +44,7 @@ pub(super) fn writes(change: &Change) -> Result<Vec<Write>, Fault> {
     Ok(writes)
 }
 
-/// A new version of an item in place of the one that was read.
+/// Returns the write of a new version of an item, conditional on the version that was read. `None` means no item.
 fn replace(key: Key, expect: Option<u64>, item: &impl Serialize) -> Result<Write, Fault> {
     let write = Write::put(key, item)?;
     Ok(match expect {
@@ -114,7 +114,7 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
         RowChange::Invited { subscriber, from } => {
             let item = InvitationItem::new(from.as_ref(), at);
             vec![
-                // Who has joined meanwhile would find it after being removed, and come back with it.
+                // A subscriber that joined meanwhile must not keep an invitation: it could rejoin with it after a removal.
                 Write::check(Key::member(channel, subscriber))
                     .when("attribute_not_exists(#channel) OR attribute_exists(#left)"),
                 Write::put(Key::invitation(&own(subscriber), &channel.id), &item)?,
@@ -129,7 +129,7 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
     })
 }
 
-/// Only while it is a member since then, with or without the right.
+/// Makes a write conditional on a current member that joined at `joined` and has the given role.
 fn since(write: Write, joined: u64, administrator: bool) -> Write {
     write
         .when("#joined = :joined AND #administrator = :was AND attribute_not_exists(#left)")

@@ -1,4 +1,4 @@
-//! The items of a channel, and a subscriber's of channels.
+//! The items of a channel, and a subscriber's items about channels.
 
 use protocol::{
     ChannelId, SubscriberId, Timestamp,
@@ -14,7 +14,7 @@ use crate::items::{json, millis};
 #[serde(rename_all = "kebab-case")]
 pub(super) struct ProfileItem {
     name: String,
-    /// As they were sent.
+    /// The JSON text that the client sent.
     attributes: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     invite_hash: Option<String>,
@@ -86,7 +86,7 @@ pub(super) struct MemberItem {
 }
 
 impl MemberItem {
-    /// A new member, which has displayed and read nothing.
+    /// Creates a new member, which has displayed and read nothing.
     pub(super) const fn new(administrator: bool, joined: u64) -> Self {
         Self {
             administrator,
@@ -109,7 +109,7 @@ impl MemberItem {
     }
 }
 
-/// What of a member's row is needed to send to it: a third of its attributes, and of the time to read them.
+/// The attributes of a member's row that a fan-out needs. They are a third of all, and take a third of the time to parse.
 #[derive(Deserialize)]
 pub(super) struct ReceiverItem {
     joined: u64,
@@ -128,7 +128,7 @@ impl ReceiverItem {
     }
 }
 
-/// A row whose key says everything but when it began.
+/// A row that has only the sequence of joining beside its key.
 #[derive(Serialize)]
 pub(super) struct JoinedItem {
     pub(super) joined: u64,
@@ -159,7 +159,7 @@ impl InvitationItem {
     }
 }
 
-/// That a subscriber was a member, as long as the channel's log may hold what it wrote.
+/// A former membership. It is kept for as long as the channel's log may contain messages of the subscriber.
 #[derive(Serialize)]
 pub(super) struct FormerItem {
     ttl: i64,
@@ -167,7 +167,7 @@ pub(super) struct FormerItem {
 
 impl FormerItem {
     pub(super) const fn new(left: Timestamp) -> Self {
-        // A day more than the last event that it may have written.
+        // One day longer than the last event that the subscriber may have written.
         let days = protocol::limits::HISTORY_DAYS + 1;
         Self {
             ttl: left.plus_seconds(days * 24 * 60 * 60).seconds_up(),

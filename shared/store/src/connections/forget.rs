@@ -1,7 +1,7 @@
-//! Forgetting a connection: its entry together with its announcement.
+//! Forgets a connection: removes its entry and its announcement together.
 
 use aws_sdk_dynamodb::types::ReturnValue;
-use protocol::{ConnectionId, Subscriber};
+use protocol::ConnectionKey;
 use service::ports::{Connection, Fault};
 
 use super::{item, update};
@@ -12,27 +12,27 @@ use crate::{
 
 pub(super) async fn forget(
     store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
+    key: &ConnectionKey,
 ) -> Result<Option<Connection>, Fault> {
-    let removal = update(subscriber, id, "REMOVE #id");
+    let removal = update(key, "REMOVE #id");
     let silent = removal
         .clone()
         .when("attribute_exists(#id) AND attribute_not_exists(#id.#announced)");
     let announced = removal.when("attribute_exists(#id.#announced)");
     for turn in 1..=TURNS {
-        // Repeated after a lost answer it would say that there was no such connection.
+        // Never repeated: after a lost response the second attempt would report that there is no such connection.
         let written = store
             .write("forget", &silent, ReturnValue::AllOld, Repeat::Never)
             .await?;
         let stood = match written {
-            Written::Done(old) => return item::one(old, id),
-            Written::Stood(stood) => item::one(stood.unwrap_or_default(), id)?,
+            Written::Done(old) => return item::one(old, &key.id),
+            Written::Stood(stood) => item::one(stood.unwrap_or_default(), &key.id)?,
         };
         let Some(connection) = stood else {
             return Ok(None);
         };
-        let both = [announced.clone(), presence::removal(subscriber, id)];
+        // The connection has announced a presence: remove both in one transaction. On a conflict, read again.
+        let both = [announced.clone(), presence::removal(key)];
         match store.transact("forget", &both).await? {
             Ok(()) => return Ok(Some(connection)),
             Err(_) => pause(turn).await,

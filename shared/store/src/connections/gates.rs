@@ -1,9 +1,9 @@
-//! Gates and what is parked behind them: each step one conditional update of the subscriber's item.
+//! Gates and the references parked behind them. Each step is one conditional update of the subscriber's item.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use protocol::{ConnectionId, Subscriber, Timestamp};
+use protocol::{ConnectionId, ConnectionKey, Timestamp};
 use service::ports::{Connection, FIRST_GATE, Fault, Gone, Parked, ParkedOutcome, Reference};
 
 use super::{WHAT, item, update};
@@ -14,33 +14,32 @@ use crate::{
     write::{Write, number},
 };
 
-/// Parks at the end.
+/// Appends references to the parked ones.
 const APPENDED: &str = "#id.#parked = list_append(if_not_exists(#id.#parked, :empty), :references)";
-/// Something is parked. What was parked and is not any more leaves an empty list.
+/// True if at least one reference is parked. A list may be empty after its references were unparked.
 const SOMETHING: &str = "attribute_exists(#id.#parked[0])";
-/// Nothing is; also true if there is no such connection.
+/// True if no reference is parked, and also if there is no such connection.
 const NOTHING: &str = "attribute_not_exists(#id.#parked[0])";
 
-/// `write` with what [`APPENDED`] appends.
+/// Adds the values of [`APPENDED`] to `write`.
 fn appending(write: Write, references: &[Reference]) -> Result<Write, Fault> {
     Ok(write
         .value(":references", item::list(references)?)
         .value(":empty", AttributeValue::L(Vec::new())))
 }
 
-/// The connection as a write left it.
+/// Returns the connection in the item as the write left it.
 fn after(item: Item, id: &ConnectionId) -> Result<Connection, Fault> {
     item::one(item, id)?.ok_or_else(|| Fault::Corrupt(WHAT.to_owned()))
 }
 
 pub(super) async fn raise(
     store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
+    key: &ConnectionKey,
     gate: &str,
     deadline: Timestamp,
 ) -> Result<Result<Connection, Gone>, Fault> {
-    let write = update(subscriber, id, "SET #id.#gate = :deadline")
+    let write = update(key, "SET #id.#gate = :deadline")
         .when("attribute_exists(#id)")
         .name("#gate", item::gate(gate))
         .value(":deadline", number(deadline.millis()));
@@ -48,32 +47,31 @@ pub(super) async fn raise(
         .write("raise_gate", &write, ReturnValue::AllNew, Repeat::Safe)
         .await?;
     match written {
-        Written::Done(item) => after(item, id).map(Ok),
+        Written::Done(item) => after(item, &key.id).map(Ok),
         Written::Stood(_) => Ok(Err(Gone)),
     }
 }
 
 pub(super) async fn park(
     store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
+    key: &ConnectionKey,
     saw: Option<&str>,
     parked: &[Reference],
 ) -> Result<ParkedOutcome, Fault> {
-    let write = appending(update(subscriber, id, format!("SET {APPENDED}")), parked)?;
+    let write = appending(update(key, format!("SET {APPENDED}")), parked)?;
     let write = match saw {
         Some(saw) => write
             .when(format!("attribute_exists(#id.#saw) OR {SOMETHING}"))
             .name("#saw", item::gate(saw)),
         None => write.when(SOMETHING),
     };
-    // Repeated it would park everything twice.
+    // Never repeated: a second execution would park everything twice.
     let written = store
         .write("park", &write, ReturnValue::AllOld, Repeat::Never)
         .await?;
     match written {
         Written::Done(old) => {
-            let is_first = after(old, id)?.parked.is_empty();
+            let is_first = after(old, &key.id)?.parked.is_empty();
             Ok(ParkedOutcome::Parked(if is_first {
                 Parked::First
             } else {
@@ -81,7 +79,7 @@ pub(super) async fn park(
             }))
         }
         Written::Stood(stood) => {
-            let there = item::one(stood.unwrap_or_default(), id)?;
+            let there = item::one(stood.unwrap_or_default(), &key.id)?;
             Ok(if there.is_some() {
                 ParkedOutcome::Changed
             } else {
@@ -93,49 +91,43 @@ pub(super) async fn park(
 
 pub(super) async fn unpark(
     store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
+    key: &ConnectionKey,
     gate: &str,
     count: usize,
     deadline: Timestamp,
 ) -> Result<Result<Connection, Gone>, Fault> {
-    // Short names: as many as may be removed have to fit.
+    // Short names, so that the expression has room for the largest number of removals.
     let first: Vec<String> = (0..count).map(|index| format!("#id.#p[{index}]")).collect();
     let removed = if first.is_empty() {
         String::new()
     } else {
         format!(" REMOVE {}", first.join(", "))
     };
-    let mut write = update(
-        subscriber,
-        id,
-        format!("SET #id.#gate = :deadline{removed}"),
-    )
-    .when("attribute_exists(#id.#gate)")
-    .name("#gate", item::gate(gate))
-    .value(":deadline", number(deadline.millis()));
+    let mut write = update(key, format!("SET #id.#gate = :deadline{removed}"))
+        .when("attribute_exists(#id.#gate)")
+        .name("#gate", item::gate(gate))
+        .value(":deadline", number(deadline.millis()));
     if count > 0 {
         write = write.name("#p", "parked");
     }
-    // Repeated it would remove what was parked since.
+    // Never repeated: a second execution would remove references that were parked since.
     let written = store
         .write("unpark", &write, ReturnValue::AllNew, Repeat::Never)
         .await?;
     match written {
-        Written::Done(item) => after(item, id).map(Ok),
+        Written::Done(item) => after(item, &key.id).map(Ok),
         Written::Stood(_) => Ok(Err(Gone)),
     }
 }
 
 pub(super) async fn lower(
     store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
+    key: &ConnectionKey,
     gate: &str,
     other: Option<&str>,
 ) -> Result<bool, Fault> {
-    let write = update(subscriber, id, "REMOVE #id.#gate").name("#gate", item::gate(gate));
-    // Where there is no connection nothing can be removed from it.
+    let write = update(key, "REMOVE #id.#gate").name("#gate", item::gate(gate));
+    // DynamoDB cannot remove an attribute of a map that does not exist, so the condition requires the connection.
     let write = match other {
         Some(other) => write
             .when(format!(
@@ -150,7 +142,7 @@ pub(super) async fn lower(
     match written {
         Written::Done(_) => Ok(true),
         Written::Stood(stood) => {
-            let there = item::one(stood.unwrap_or_default(), id)?;
+            let there = item::one(stood.unwrap_or_default(), &key.id)?;
             Ok(there.is_none_or(|connection| !connection.gates.contains_key(gate)))
         }
     }
@@ -158,13 +150,12 @@ pub(super) async fn lower(
 
 pub(super) async fn lower_first(
     store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
+    key: &ConnectionKey,
 ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault> {
-    let write = update(subscriber, id, "REMOVE #id.#gate")
+    let write = update(key, "REMOVE #id.#gate")
         .when(format!("attribute_exists(#id.#gate) AND {NOTHING}"))
         .name("#gate", item::gate(FIRST_GATE));
-    // Repeated it finds the gate gone, which its caller looks into.
+    // After a lost response the second attempt finds no gate. The caller then reads the connection.
     let written = store
         .write(
             "lower_first_gate",
@@ -181,8 +172,7 @@ pub(super) async fn lower_first(
 
 pub(super) async fn take(
     store: &DynamoStore,
-    subscriber: &Subscriber,
-    id: &ConnectionId,
+    key: &ConnectionKey,
     expired: &BTreeMap<String, Timestamp>,
     (gate, deadline): (&str, Timestamp),
     parked: &[Reference],
@@ -191,7 +181,7 @@ pub(super) async fn take(
     let mut removed = Vec::new();
     for (index, name) in expired.keys().enumerate() {
         conditions.push(format!("#id.#e{index} = :e{index}"));
-        // What is raised anew cannot be removed by the same update.
+        // One update cannot both set and remove an attribute, and `gate` may have the name of an expired gate.
         if name != gate {
             removed.push(format!("#id.#e{index}"));
         }
@@ -203,7 +193,7 @@ pub(super) async fn take(
     if !removed.is_empty() {
         expression = format!("{expression} REMOVE {}", removed.join(", "));
     }
-    let mut write = update(subscriber, id, expression)
+    let mut write = update(key, expression)
         .when(conditions.join(" AND "))
         .name("#gate", item::gate(gate))
         .value(":deadline", number(deadline.millis()));
@@ -219,7 +209,7 @@ pub(super) async fn take(
         .write("take_gate", &write, ReturnValue::AllNew, Repeat::Never)
         .await?;
     match written {
-        Written::Done(item) => after(item, id).map(Some),
+        Written::Done(item) => after(item, &key.id).map(Some),
         Written::Stood(_) => Ok(None),
     }
 }

@@ -1,7 +1,7 @@
-//! The item that holds a subscriber's connections: an attribute for each, which is a map.
+//! The item that contains a subscriber's connections. Each connection is an attribute, which is a map.
 //!
-//! A fan-out reads one such item for each member, so that an entry has nothing that can be left out: what is empty is not
-//! there, and a gate is an attribute like the others.
+//! A fan-out reads one such item for each member, so entries are small: they omit empty attributes, and store each gate
+//! as an attribute beside the others.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,22 @@ use crate::{
     write::{number, text},
 };
 
-/// What the names of the connections' attributes begin with, and no other's.
+/// The prefix of connection attributes. No other attribute has it.
 const PREFIX: char = '#';
-/// What the names of an entry's gates begin with, and no other's.
+/// The prefix of the gates in an entry. No other attribute of an entry has it.
 const GATE: &str = "gate-";
 
-/// The name of a connection's attribute.
+/// Returns the attribute name of a connection.
 pub(super) fn attribute(id: &ConnectionId) -> String {
     format!("{PREFIX}{id}")
 }
 
-/// The name of a gate in an entry.
+/// Returns the attribute name of a gate in an entry.
 pub(super) fn gate(name: &str) -> String {
     format!("{GATE}{name}")
 }
 
-/// All connections of an item.
+/// Parses all connections of an item.
 pub(super) fn all(item: Item) -> Result<BTreeMap<ConnectionId, Connection>, Fault> {
     item.into_iter()
         .filter_map(|(name, value)| {
@@ -41,13 +41,13 @@ pub(super) fn all(item: Item) -> Result<BTreeMap<ConnectionId, Connection>, Faul
         .collect()
 }
 
-/// One of them.
+/// Parses one connection of an item.
 pub(super) fn one(mut item: Item, id: &ConnectionId) -> Result<Option<Connection>, Fault> {
     item.remove(&attribute(id)).map(connection).transpose()
 }
 
-/// The entry of a new connection. It has announced nothing: that is only there once it has, so that a condition can ask
-/// whether it exists.
+/// Returns the entry of a new connection. It has no `announced` attribute, which exists only after an announcement, so
+/// that conditions can test for it.
 pub(super) fn entry(connection: &Connection) -> Result<AttributeValue, Fault> {
     let Connection {
         token,
@@ -65,7 +65,7 @@ pub(super) fn entry(connection: &Connection) -> Result<AttributeValue, Fault> {
     ]);
     if *framing != Framing::default() {
         let framing = serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(framing)
-            .map_err(|_| Fault::Corrupt("a framing that cannot be written".to_owned()))?;
+            .map_err(|_| Fault::Corrupt("framing cannot be serialized".to_owned()))?;
         entry.insert("framing".to_owned(), framing);
     }
     for (name, deadline) in gates {
@@ -108,7 +108,7 @@ fn connection(entry: AttributeValue) -> Result<Connection, Fault> {
     })
 }
 
-/// A field by itself: a whole entry through serde takes twice the time.
+/// Parses one field. Parsing a whole entry with serde takes twice the time.
 fn field<T: DeserializeOwned>(value: Option<AttributeValue>) -> Result<Option<T>, Fault> {
     value
         .map(serde_dynamo::aws_sdk_dynamodb_1::from_attribute_value)
@@ -125,12 +125,12 @@ fn corrupt() -> Fault {
     Fault::Corrupt(WHAT.to_owned())
 }
 
-/// References as they are stored, each as JSON.
+/// Returns references as a list attribute, each as JSON text.
 pub(super) fn list(references: &[Reference]) -> Result<AttributeValue, Fault> {
     let references = references
         .iter()
         .map(|reference| serde_json::to_string(reference).map(AttributeValue::S))
         .collect::<Result<_, _>>()
-        .map_err(|_| Fault::Corrupt("a reference that cannot be written".to_owned()))?;
+        .map_err(|_| Fault::Corrupt("reference cannot be serialized".to_owned()))?;
     Ok(AttributeValue::L(references))
 }

@@ -1,4 +1,4 @@
-//! Putting a connection under another token: one transaction over both tokens and the subscriber's connections.
+//! Moves a connection to another token, in one transaction over both tokens and the subscriber's connections.
 
 use service::ports::{Fault, Reauthorization, ReauthorizeError, SignedUse, TokenState};
 
@@ -11,7 +11,7 @@ use crate::{
     write::{Write, map, number, text},
 };
 
-/// The parts of the transaction that ask for the new token.
+/// The parts of the transaction that check the new token.
 const TOKEN: usize = 0;
 const JTI: usize = 4;
 
@@ -52,8 +52,7 @@ fn transaction(
     let authorised = Write::put(Key::token_connection(new, id), &authorised)?;
     let forgotten = Write::delete(Key::token_connection(old, id));
     let own = update(
-        subscriber,
-        id,
+        &subscriber.connection(id.clone()),
         "SET #id.#token = :new, #id.#ends_at = :ends",
     )
     .when("#id.#token = :old")

@@ -1,4 +1,4 @@
-//! Registering a connection: one transaction over the token, its connections and the subscriber's.
+//! Registers a connection, in one transaction over the token, the token's connections and the subscriber's connections.
 
 use service::ports::{Fault, RegisterError, Registration, SignedUse, TokenState};
 
@@ -11,7 +11,7 @@ use crate::{
     write::{Write, map, number},
 };
 
-/// The parts of the transaction that ask for the token.
+/// The parts of the transaction that check the token.
 const TOKEN: usize = 0;
 const JTI: usize = 3;
 
@@ -44,10 +44,9 @@ fn transaction(registration: &Registration, used: Option<&SignedUse>) -> Result<
     };
     let authorised = TokenConnectionItem::new(subscriber, connection.ends_at);
     let authorised = Write::put(Key::token_connection(&connection.token, id), &authorised)?;
-    // An entry that is there stays as it is: it is an earlier attempt's, and something may be parked there by now.
+    // An existing entry stays unchanged: an earlier attempt wrote it, and it may have parked references by now.
     let own = update(
-        subscriber,
-        id,
+        &subscriber.connection(id.clone()),
         "SET #id = if_not_exists(#id, :entry), #v = :one",
     )
     .value(":entry", item::entry(connection)?)

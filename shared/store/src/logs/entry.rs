@@ -1,4 +1,4 @@
-//! The entries of a log: written once, read one by one or in slices.
+//! The entries of a log. They are written once and read singly or in slices.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use protocol::{
@@ -33,7 +33,7 @@ struct EntryItem {
     body: BodyItem,
 }
 
-/// What happened, by its `kind`. JSON of clients is text, as it was sent.
+/// The body of an event, tagged by `kind`. JSON from clients is stored as the text that they sent.
 #[derive(Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -68,7 +68,7 @@ enum BodyItem {
     Void,
 }
 
-/// The write of an entry at its place, where nothing stands yet.
+/// Returns the write of an entry into its slot, conditional on the slot being empty.
 pub(crate) fn put(log: &LogId, entry: &LogEntry) -> Result<Write, Fault> {
     let item = EntryItem::new(entry);
     Ok(Write::put(Key::event(log, entry.event.sequence), &item)?
@@ -96,7 +96,7 @@ pub(super) async fn put_unless_there(
     }
 }
 
-/// Takes out of an entry what was said in it; its place, its time and its nonce stay.
+/// Removes the content of an entry. Its sequence, time and nonce stay.
 pub(super) async fn void(
     store: &DynamoStore,
     log: &LogId,
@@ -125,8 +125,11 @@ pub(super) async fn read(
     item.map(EntryItem::entry).transpose()
 }
 
-/// Entries expire in the order of their places, but for what functions' clocks differ, and DynamoDB deletes them within days:
-/// what has expired and is still there, millions of entries of a busy log, is not read but jumped over.
+/// Reads the first entries after `after` and up to `until`.
+///
+/// Entries expire in the order of their sequences, apart from clock differences between functions. DynamoDB deletes them
+/// only within days, so a busy log may have millions of expired entries. A binary search skips them instead of reading
+/// them.
 pub(super) async fn after(
     store: &DynamoStore,
     log: &LogId,
@@ -149,7 +152,8 @@ pub(super) async fn after(
     }
 }
 
-/// Downwards nothing more is to come once all of a page has expired.
+/// Reads the last entries before `before`. The read stops at the first page with an expired entry, because all earlier
+/// entries have expired too.
 pub(super) async fn before(
     store: &DynamoStore,
     log: &LogId,
@@ -168,7 +172,7 @@ pub(super) async fn before(
     Ok(slice)
 }
 
-/// Reads of a part of a log.
+/// Reads ranges of one log.
 struct Part<'a> {
     store: &'a DynamoStore,
     log: &'a LogId,
@@ -176,9 +180,9 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The first entries after `after` and up to `until`.
+    /// Reads the first entries after `after` and up to `until`.
     async fn between(&self, after: u64, until: u64, limit: usize) -> Result<(Slice, Rest), Fault> {
-        // DynamoDB refuses a range whose end is before its beginning.
+        // DynamoDB refuses a range that ends before it begins.
         if until <= after {
             let nothing = Slice {
                 entries: Vec::new(),
@@ -194,8 +198,8 @@ impl Part<'_> {
         self.slice(condition, range, true, limit).await
     }
 
-    /// The first place after `after` and up to `until` whose entry has not expired: by halves, about twenty reads of an entry
-    /// or two.
+    /// Returns the first sequence after `after` and up to `until` whose entry has not expired. The binary search takes
+    /// about twenty reads of one or two entries.
     async fn first_live(&self, mut after: u64, mut until: u64) -> Result<Option<u64>, Fault> {
         let mut first = None;
         while after < until {
@@ -206,7 +210,7 @@ impl Part<'_> {
                     first = Some(entry.event.sequence);
                     until = middle;
                 }
-                // It has expired, and so has all before it.
+                // The entry has expired, and so have all before it.
                 (None, Rest::Expired) => after = middle + 1,
                 (None, _) => until = middle,
             }
@@ -243,7 +247,7 @@ fn entry_of(item: Item) -> Result<LogEntry, Fault> {
     decode::<EntryItem>(item, WHAT)?.entry()
 }
 
-/// When an item that was made at `at` and is kept for `days` goes.
+/// Returns the time to live of an item created at `at` and kept for `days`.
 pub(super) fn ttl(at: Timestamp, days: i64) -> i64 {
     at.plus_seconds(days.saturating_mul(24 * 60 * 60))
         .seconds_up()

@@ -1,17 +1,17 @@
-//! The head of a log: made once, then only updated in place.
+//! The head of a log. It is created once and then only updated.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::ReturnValue;
-use protocol::{Horizons, LogId, Subscriber, SubscriberId, Timestamp, model::DeliveryStatus};
+use protocol::{LogId, ReadCursors, Subscriber, SubscriberId, Timestamp, model::DeliveryStatus};
 use serde::{Deserialize, Serialize};
 use service::ports::{AllocateError, Allocation, Fault, Head, Lease};
 
 use crate::{
     DynamoStore,
-    horizon::{self, HORIZONS},
     items::millis,
     keys::{self, Key},
+    read_cursor::{self, READ_CURSORS},
     requests::{Repeat, Written, decode},
     write::{Write, map, number},
 };
@@ -29,11 +29,11 @@ pub(crate) struct HeadItem {
     lease: Option<LeaseItem>,
     #[serde(with = "millis")]
     allocated_at: Timestamp,
-    /// Its shard while it may hold events that nobody has pushed: the key of the sparse index.
+    /// The log's shard while it may have events that were not pushed. This is the key of the sparse index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     undrained: Option<u32>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    horizons: BTreeMap<SubscriberId, Horizons>,
+    horizons: BTreeMap<SubscriberId, ReadCursors>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl HeadItem {
         let horizons = match log {
             LogId::Channel(_) => BTreeMap::new(),
             LogId::Direct { low, high, .. } => [low, high]
-                .map(|id| (id.clone(), Horizons::default()))
+                .map(|id| (id.clone(), ReadCursors::default()))
                 .into(),
         };
         Self {
@@ -91,7 +91,7 @@ impl From<HeadItem> for Head {
                 until: it.until,
             }),
             allocated_at: item.allocated_at,
-            horizons: item.horizons,
+            read_cursors: item.horizons,
         }
     }
 }
@@ -126,7 +126,7 @@ pub(super) async fn allocate(
     }
 }
 
-/// The rows first: whoever finds the head finds them.
+/// Creates both subscribers' rows before the head, so that every reader who finds the head also finds the rows.
 pub(super) async fn create_direct(
     store: &DynamoStore,
     log: &LogId,
@@ -156,7 +156,7 @@ pub(super) async fn create_direct(
     Ok(())
 }
 
-pub(super) async fn raise_horizon(
+pub(super) async fn raise_read_cursor(
     store: &DynamoStore,
     log: &LogId,
     subscriber: &SubscriberId,
@@ -169,11 +169,11 @@ pub(super) async fn raise_horizon(
         DeliveryStatus::Displayed => 2,
         DeliveryStatus::Read => 3,
     };
-    let horizons = HORIZONS.get(..implied).unwrap_or(&HORIZONS);
-    horizon::raise(
+    let cursors = READ_CURSORS.get(..implied).unwrap_or(&READ_CURSORS);
+    read_cursor::raise(
         store,
-        "raise_direct_horizon",
-        horizons,
+        "raise_direct_read_cursor",
+        cursors,
         "#horizons.#id.",
         sequence,
         |update, condition| {

@@ -1,4 +1,4 @@
-//! Who pushes a log, how far it got, and which logs nobody finished.
+//! The lease of a log, how far the log was pushed, and the index of logs that are not fully pushed.
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::{LogId, Timestamp};
@@ -102,7 +102,7 @@ pub(super) async fn undrained(
             item.get(Table::Channels.attributes().0)
                 .and_then(|partition| partition.as_s().ok())
                 .and_then(|partition| keys::log(partition))
-                .ok_or_else(|| Fault::Corrupt("a key that names no log".to_owned()))
+                .ok_or_else(|| Fault::Corrupt("key without a valid log id".to_owned()))
         })
         .collect::<Result<_, _>>()?;
     Ok(Page { items, more })

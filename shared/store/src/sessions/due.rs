@@ -1,4 +1,4 @@
-//! Which sessions are to be looked at when, by the sparse index of minutes, and forgetting the dead ones.
+//! The sparse index of the minutes in which sessions are to be checked, and the removal of dead sessions.
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::Timestamp;
@@ -40,7 +40,7 @@ pub(super) async fn due(
         .map(|item| {
             let key = item.get(partition).and_then(|key| key.as_s().ok());
             key.map(|key| SessionKey::from_stored(key.clone()))
-                .ok_or_else(|| Fault::Corrupt("a key that names no session".to_owned()))
+                .ok_or_else(|| Fault::Corrupt("key without a valid session".to_owned()))
         })
         .collect::<Result<_, _>>()?;
     Ok(Page { items, more })

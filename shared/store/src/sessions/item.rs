@@ -9,7 +9,7 @@ use service::{
 
 use crate::items::millis;
 
-/// How long the item outlives the longest session: a day, so that who looks late still finds it.
+/// How long the item is kept: one day longer than the longest session, so that a late reader still finds it.
 const KEPT_SECONDS: i64 = limits::CONNECTION_SECONDS + 24 * 60 * 60;
 
 #[derive(Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub(super) struct SessionItem {
     outbox: Vec<String>,
     outbox_bytes: usize,
     removed: u64,
-    /// The minute in which somebody looks whether it is dead.
+    /// The minute in which the expiry run checks if the session is dead.
     due_minute: i64,
     ttl: i64,
 }

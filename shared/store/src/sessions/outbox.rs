@@ -1,4 +1,4 @@
-//! What waits for a session's client, and that it ends.
+//! The outbox of a session, and closing the session.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use protocol::{ConnectionId, Timestamp};
@@ -19,7 +19,7 @@ pub(super) async fn push(
     now: Timestamp,
 ) -> Result<Pushed, Fault> {
     let bytes: usize = messages.iter().map(|it| it.len()).sum();
-    let (Some(room), Some(places)) = (
+    let (Some(room), Some(slots)) = (
         OUTBOX_BYTES.checked_sub(bytes),
         OUTBOX_MESSAGES.checked_sub(messages.len()),
     ) else {
@@ -32,15 +32,15 @@ pub(super) async fn push(
     )
     .when(
         "#incarnation = :incarnation AND #alive_until > :now AND attribute_not_exists(#closing) AND \
-         #outbox_bytes <= :room AND size(#outbox) <= :places",
+         #outbox_bytes <= :room AND size(#outbox) <= :slots",
     )
     .value(":messages", AttributeValue::L(list))
     .value(":bytes", number(bytes))
     .value(":incarnation", text(id.incarnation.as_str()))
     .value(":now", number(now.millis()))
     .value(":room", number(room))
-    .value(":places", number(places));
-    // Repeated it would be there twice.
+    .value(":slots", number(slots));
+    // Never repeated: a second execution would append the messages twice.
     let written = store
         .write(
             "push_to_session",
@@ -81,7 +81,7 @@ pub(super) async fn close(
     Ok(session.and_then(|it| it.doorbell))
 }
 
-/// The session that stood there, if it is this life of it.
+/// Returns the existing session if it is the same incarnation.
 fn this(stood: Option<Item>, id: &SessionId) -> Result<Option<Session>, Fault> {
     let stood = stood.map(session_of).transpose()?;
     Ok(stood.filter(|it| it.incarnation == id.incarnation))

@@ -1,4 +1,4 @@
-//! Who receives for a session's client, and what was written to it.
+//! The receiver of a session: its lease, its doorbell, and the messages that it has written to the client.
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::Timestamp;
@@ -56,7 +56,7 @@ pub(super) async fn hold(
         .await?;
     match done {
         Written::Done(item) => session_of(item).map(Some),
-        // The answer to the first of several attempts was lost: it had removed them.
+        // The condition may fail because the response of an earlier attempt was lost. That attempt removed the messages.
         Written::Stood(Some(item)) => Ok(Some(session_of(item)?)
             .filter(|it| is_held(it, hold) && it.is_alive(hold.now) && it.removed == after(hold))),
         Written::Stood(None) => Ok(None),
@@ -77,7 +77,7 @@ pub(super) async fn release(
         Written::Done(_) => Ok(true),
         Written::Stood(stood) => {
             let stood = stood.map(session_of).transpose()?;
-            // What was written was noted before, and only the answer was lost.
+            // An earlier `hold` noted the written messages, but its response was lost. Release without noting them again.
             let noted = Hold {
                 seen: after(hold),
                 written: 0,
@@ -99,7 +99,7 @@ fn is_held(session: &Session, hold: &Hold) -> bool {
     lease.is_some_and(|it| it.holder == hold.holder)
 }
 
-/// Whether an earlier attempt, whose answer was lost, gave the lease up.
+/// Returns true if an earlier attempt, whose response was lost, released the lease.
 fn is_released(session: &Session, hold: &Hold) -> bool {
     session.lease.is_none() && session.removed == after(hold) && session.alive_until == hold.until
 }
@@ -116,7 +116,8 @@ pub(super) async fn set_doorbell(store: &DynamoStore, bell: &Doorbell) -> Result
     Ok(matches!(done, Written::Done(_)))
 }
 
-/// What a receiver changes: the front of the outbox goes, once, because the count of what went is part of the condition.
+/// Returns the write by which a receiver removes the front of the outbox. The condition includes the count of removed
+/// messages, so that they are removed only once.
 fn written(key: &SessionKey, hold: &Hold, set: &str, remove: &str) -> Write {
     let mut sets = vec![
         "#alive_until = :alive",
@@ -124,9 +125,10 @@ fn written(key: &SessionKey, hold: &Hold, set: &str, remove: &str) -> Write {
         "#outbox_bytes = #outbox_bytes - :bytes",
     ];
     sets.extend((!set.is_empty()).then_some(set));
-    // Short names: as many as an outbox may hold have to fit into the 4 KiB of an expression
+    // Short names, because the removal of a whole outbox has to fit into the 4 KiB of an expression
     // (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
-    // From the back: DynamoDB means the places as they were, and who takes one after the other then means the same.
+    // From the back: DynamoDB takes the indexes as they were before the update. An implementation that removes one element
+    // after the other then does the same.
     let front = (0..hold.written).rev().map(|index| format!("#o[{index}]"));
     let gone: Vec<String> = front
         .chain((!remove.is_empty()).then(|| remove.to_owned()))

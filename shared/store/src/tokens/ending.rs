@@ -1,4 +1,4 @@
-//! What ends when, by the sparse index of minutes, and how far the work on it has come.
+//! The sparse index of the minutes in which tokens and connections end, and the checkpoint of the expiry run.
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::Timestamp;
@@ -14,7 +14,7 @@ use crate::{
     write::{Write, map, number},
 };
 
-/// The index, and the attribute that it is by.
+/// The name of the index, and of its key attribute.
 const INDEX: &str = "ends-minute";
 
 #[derive(Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub(super) async fn ending(
     limit: usize,
 ) -> Result<Page<Ending>, Fault> {
     let minute = number(minute.number());
-    // Several items have the index's whole key in common, so only the table's beside it tells where to go on.
+    // Several items have the same index key, so the start key also needs the table's key.
     let after = after.map(|ending| {
         let mut key = Key::ending(ending).attributes();
         key.insert(INDEX.to_owned(), minute.clone());
@@ -62,7 +62,7 @@ pub(super) async fn ending(
         .iter()
         .map(|item| {
             keys::ending(item)
-                .ok_or_else(|| Fault::Corrupt("a key that names nothing that ends".to_owned()))
+                .ok_or_else(|| Fault::Corrupt("key without a token or connection".to_owned()))
         })
         .collect::<Result<_, _>>()?;
     Ok(Page { items, more })

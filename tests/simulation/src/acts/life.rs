@@ -1,4 +1,4 @@
-//! What happens to connections and tokens, and what a back end does.
+//! Actions on connections and tokens, and the actions of a back end.
 
 use core::{future::Future, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Device {
-    /// The connection ends; the gateway notices at once or late, and says so late, never, or twice.
+    /// Ends the connection. The gateway notices at once or late, and sends `$disconnect` late, never, or twice.
     pub(crate) async fn vanish(&self) {
         let session = self.session().await;
         self.look();
@@ -43,7 +43,7 @@ impl Device {
         }
     }
 
-    /// A fresh token for the open connection; then the old one may go.
+    /// Gives the open connection a new token. Afterwards the old token may be invalidated.
     pub(crate) async fn reauthorize(&self) {
         let session = self.session().await;
         let lasting = Duration::from_secs(24 * 60 * 60);
@@ -67,7 +67,7 @@ impl Device {
                 .tokens
                 .borrow_mut()
                 .push(fresh.identity.token.clone());
-            // Until it is answered nobody knows which of the two holds.
+            // Until the answer arrives the client cannot know which of the two tokens the connection has.
             *session.token.borrow_mut() = None;
         }
         let message = json!({"type": "authorize", "token": fresh.token});
@@ -91,14 +91,14 @@ impl Device {
         }
     }
 
-    /// A back end invalidates the token; the client may try it again all the same.
+    /// A back end invalidates the token. The client may use it again all the same.
     pub(crate) async fn be_invalidated(&self) {
         let session = self.session().await;
         let Some((token, _)) = session.token.borrow().clone() else {
             return;
         };
         self.invalidate([token]).await;
-        // What was on the wire.
+        // A message that was already in flight.
         let log = self.channel_log(self.channel());
         let message = self.message_to(&log);
         self.send(&session, message);
@@ -129,7 +129,7 @@ impl Device {
         }
     }
 
-    /// Asks the back-end API until it has done it; its function may die.
+    /// Calls the back-end API until the call succeeds. The function may die.
     async fn certainly<F: Future<Output = bool> + 'static>(&self, ask: impl Fn(Messaging) -> F) {
         loop {
             let asked = ask(self.world.service.clone());
@@ -142,9 +142,9 @@ impl Device {
         }
     }
 
-    /// What a back end does.
+    /// A random action of a back end.
     pub(crate) async fn back_end(&self, channel: &str) {
-        self.shared.count("acts of a back end");
+        self.shared.count("back-end actions");
         let key = ChannelKey {
             domain: self.subscriber.domain.clone(),
             id: ChannelId::parse(channel).unwrap(),
@@ -175,7 +175,7 @@ impl Device {
                 .await;
             }
             10 => {
-                // Half done it leaves rows behind, so a back end repeats it.
+                // A deletion that died half-way leaves rows behind, so a back end repeats it.
                 self.certainly(|service| {
                     let key = key.clone();
                     async move {
@@ -191,12 +191,12 @@ impl Device {
         }
     }
 
-    /// An act of a back end that does not care how it ends.
+    /// An action of a back end that ignores the outcome.
     async fn try_once(&self, act: impl AsyncFn(Messaging)) {
         act(self.world.service.clone()).await;
     }
 
-    /// A message in this subscriber's name.
+    /// The back end sends a message in this subscriber's name.
     async fn speak_for(&self, log: &LogId) {
         let message = self.message_to(log);
         let draft = Draft {
@@ -220,15 +220,15 @@ impl Device {
         }
     }
 
-    /// All tokens of this subscriber are invalidated, or all of it is erased.
+    /// Invalidates all tokens of this subscriber, or erases the subscriber.
     async fn end_all(&self, erase: bool) {
         let subscriber = self.subscriber.clone();
         if erase {
-            self.shared.count("people erased");
+            self.shared.count("subscribers erased");
             self.shared.erased.borrow_mut().insert(subscriber.clone());
         }
         let tokens = self.shared.tokens_of(&subscriber);
-        // Also those that are issued meanwhile.
+        // Also the tokens that are issued meanwhile.
         self.shared.doubt(tokens.iter().cloned());
         self.certainly(|service| {
             let subscriber = subscriber.clone();

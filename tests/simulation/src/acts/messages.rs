@@ -1,4 +1,4 @@
-//! Messages: sent once, again, with other content; horizons, pages, and what is no message.
+//! Messages: sent once, repeated, and repeated with other content. Also read cursors, pages, and malformed texts.
 
 use protocol::LogId;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Device {
-    /// A message with an id of its own.
+    /// A message with a new message id.
     fn message(&self, log: &LogId) -> Value {
         let message_id = format!("m{}", self.world.fresh());
         let kind = match log {
@@ -22,7 +22,7 @@ impl Device {
         message
     }
 
-    /// Says something, again under the same message id until it is acknowledged or refused for good.
+    /// Sends a message, and repeats it with the same message id until it is acknowledged or refused for good.
     pub(crate) async fn say(&self, log: LogId) {
         let message = self.message(&log);
         self.insist_on(&log, message).await;
@@ -34,7 +34,7 @@ impl Device {
         }
     }
 
-    /// Without a message id nobody could tell a repeat: it is sent once.
+    /// Sends a message without a message id. The service could not detect a repeat, so it is sent once.
     pub(crate) async fn say_once(&self) {
         let log = self.any_log();
         let mut message = self.message(&log);
@@ -44,13 +44,13 @@ impl Device {
         match self.request(message.clone()).await {
             Answer::Done(frames) => self.note(&log, &message, &frames),
             Answer::Rejected(_) => {}
-            // It may have been stored, and its origin is not pushed the event.
+            // It may have been stored, and the event is not pushed to its origin.
             Answer::Lost => self.missing(&log),
         }
     }
 
     fn note(&self, log: &LogId, message: &Value, frames: &[Value]) {
-        // The post of the delivery may have been lost, that of the ack not.
+        // The post of the delivery may have been lost while that of the ack was not.
         if let Some(delivery) = frames.iter().find(|it| it["type"] == "delivery") {
             let stored = Stored {
                 log: log.clone(),
@@ -65,7 +65,7 @@ impl Device {
         }
     }
 
-    /// Several messages without waiting, one of them twice.
+    /// Sends several messages without waiting, one of them twice.
     pub(crate) async fn burst(&self, channel: &str) {
         let log = self.channel_log(channel);
         let session = self.session().await;
@@ -79,7 +79,7 @@ impl Device {
         }
     }
 
-    /// Something that was acknowledged and can be told again.
+    /// An acknowledged message that can be repeated.
     fn said_before(&self) -> Option<Stored> {
         let said = self.said.borrow();
         let stored = self.random.choose(&said)?.clone();
@@ -88,12 +88,12 @@ impl Device {
         (again && !erased).then_some(stored)
     }
 
-    /// 8: sends what was acknowledged before.
+    /// Invariant 8: repeats an acknowledged message.
     pub(crate) async fn repeat(&self) {
         let Some(stored) = self.said_before() else {
             return;
         };
-        self.shared.count("repeats of what was acknowledged");
+        self.shared.count("repeats of acknowledged messages");
         let Answer::Done(frames) = self.request(stored.message.clone()).await else {
             return;
         };
@@ -106,7 +106,7 @@ impl Device {
         }
     }
 
-    /// 8: sends something else under the message id of what was acknowledged before.
+    /// Invariant 8: sends other content under the message id of an acknowledged message.
     pub(crate) async fn contradict(&self) {
         let Some(stored) = self.said_before() else {
             return;
@@ -131,7 +131,7 @@ impl Device {
         }
     }
 
-    /// A horizon: within what this client knows it moves, beyond the end it does not.
+    /// Moves a read cursor. It must succeed within what this client knows, and fail beyond the end of the log.
     pub(crate) async fn read(&self) {
         let log = self.any_log();
         let at = self.positions.borrow().get(&log).map_or(0, |it| it.at);
@@ -161,7 +161,7 @@ impl Device {
         }
     }
 
-    /// A page of some log, from anywhere.
+    /// Requests a page of some log at a random position.
     pub(crate) async fn page(&self) {
         let log = self.any_log();
         let at = self.positions.borrow().get(&log).map_or(0, |it| it.at);
@@ -175,7 +175,7 @@ impl Device {
         self.request(message).await;
     }
 
-    /// 4: what is malformed has no answer and no effect; the next ping has its own.
+    /// Invariant 4: a malformed text has no answer and no effect. The `ping` after it gets its own answer.
     pub(crate) async fn mumble(&self) {
         let session = self.session().await;
         let malformed = [

@@ -1,4 +1,4 @@
-//! What came over connections: answers, pushes, pages, and the end.
+//! Checks of the frames on a connection: answers, pushes, pages, and its end.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::{Broken, Log, Run, destination, ensure};
 use crate::shared::Session;
 
-/// In a world that is prompt a gate is raised this soon after the handler began.
+/// In a world with prompt calls a gate is raised this soon after the handler began.
 const RAISED_WITHIN: Duration = Duration::from_millis(40);
-/// And a response that was seen this soon was posted while it stood.
+/// A response that was seen this soon was posted while the gate was up.
 const GATE_STANDS: Duration = Duration::from_secs(4);
 
 impl Run<'_> {
-    /// Everything about what came over one connection.
-    pub(super) fn is_told_well(
+    /// Checks every frame of one connection.
+    pub(super) fn check_session(
         &self,
         session: &Session,
         logs: &BTreeMap<LogId, Log>,
@@ -33,7 +33,7 @@ impl Run<'_> {
         !session.dead.get() && self.world.sockets().is_open(&session.line.id)
     }
 
-    /// 1, 2: one `ack` for each message of a handler that lived, at most one response, before it.
+    /// Invariants 1 and 2: each message of a handler that lived gets one `ack`, and at most one response before it.
     fn answers(&self, session: &Session) -> Result<(), Broken> {
         let frames = session.frames.borrow();
         let open = self.is_up(session);
@@ -63,16 +63,16 @@ impl Run<'_> {
                 format!("(2) {id} has no ack: {types:?}")
             })?;
         }
-        ensure(of.is_empty(), || format!("(1) nobody asked for {of:?}"))
+        ensure(of.is_empty(), || format!("(1) no request matches {of:?}"))
     }
 
-    /// 3: what took its place after a request was received comes after the response.
+    /// Invariant 3: an event whose slot was allocated after a request was received comes after the response.
     fn responses_come_first(
         &self,
         session: &Session,
         logs: &BTreeMap<LogId, Log>,
     ) -> Result<(), Broken> {
-        // Only where it is known when the gate was raised, and that it still stood.
+        // Only checked where it is known when the gate was raised, and that it was still up.
         if !self.profile.is_prompt() {
             return Ok(());
         }
@@ -115,7 +115,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// 5, 7, 9: a page is what the log has, from where it was asked for, without a gap.
+    /// Invariants 5, 7, 9: a page equals the log from the requested position, without a gap.
     fn pages(&self, session: &Session, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
         let subscriber = session.line.subscriber();
         let requests = session.requests.borrow();
@@ -177,7 +177,7 @@ impl Run<'_> {
             let same = log
                 .entry(sequence)
                 .is_some_and(|entry| self.same_event(event, entry));
-            ensure(same, || format!("(5) {event} is not what {id:?} has"))?;
+            ensure(same, || format!("(5) {event} differs from the log {id:?}"))?;
         }
         let end = page["last-sequence"].as_u64().unwrap();
         let last = next.map_or(0, |it| it - 1);
@@ -186,7 +186,7 @@ impl Run<'_> {
         })
     }
 
-    /// 13: who never announced itself is not spoken of, and who is invisible looks like who is offline.
+    /// Invariant 13: a subscriber that never announced is not mentioned, and an invisible one looks offline.
     fn others_look_right(&self, session: &Session) -> Result<(), Broken> {
         for frame in session.frames.borrow().iter() {
             let listed = frame["subscribers"].as_array().into_iter().flatten();
@@ -194,7 +194,7 @@ impl Run<'_> {
                 let invisible = subscriber["availability"] == "invisible";
                 let bare = subscriber["status"] == "" && subscriber["attributes"] == json!({});
                 ensure(!invisible || bare, || {
-                    format!("(13) somebody invisible is seen: {frame}")
+                    format!("(13) an invisible subscriber is visible: {frame}")
                 })?;
             }
             if frame["type"] == "presence" {
@@ -212,15 +212,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// 12: no connection outlives its token, and none is told that its token was invalidated if it was not.
+    /// Invariant 12: no connection outlives its token, and none is told that its token was invalidated if it was not.
     fn ends_with_its_token(&self, session: &Session) -> Result<(), Broken> {
         let now = self.world.sim.clock().now();
         let condemned =
             session.is_condemned(self.shared, Timestamp::from_millis(now.millis() - 180_000));
         ensure(!condemned || !self.is_up(session), || {
-            format!("(12) its token {:?} does not hold", session.token.borrow())
+            format!("(12) its token {:?} is invalid", session.token.borrow())
         })?;
-        // The first one counts: who was told is dropped, and may be told again by others who do not find it any more.
+        // Only the first `disconnect` counts. The connection is dropped, and a caller that does not find it may send
+        // another one.
         let frames = session.frames.borrow();
         let told = frames.iter().find(|it| it["type"] == "disconnect");
         let told = told.is_some_and(|it| it["code"] == "token-invalidated");
@@ -230,19 +231,21 @@ impl Run<'_> {
             .borrow()
             .iter()
             .any(|it| doubtful.contains(it));
-        // Who goes on for a function that died does not know why that dropped it.
+        // A function that continues for one that died does not know why that one dropped the connection.
         let certain = !self.profile.deaths && !session.dead.get();
         ensure(!told || doubted || !certain, || {
-            "(12) it was dropped for another token".to_owned()
+            "(12) it was dropped because of another token".to_owned()
         })
     }
 
-    /// 6, 10: what is pushed over a connection increases, is whole or followed by a resync, and is meant for it.
+    /// Invariants 6 and 10: pushes on a connection increase, a gap is followed by a resync, and each push concerns the
+    /// subscriber.
     fn pushes(&self, session: &Session, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
         let subscriber = session.line.subscriber();
         let frames = session.frames.borrow();
         let mut pushed: BTreeMap<LogId, Vec<(usize, u64)>> = BTreeMap::new();
         let mut resyncs: BTreeMap<LogId, Vec<(usize, u64)>> = BTreeMap::new();
+        // Check each push alone, and collect pushes and resyncs by log.
         for (at, frame) in frames.iter().enumerate() {
             if frame.get("reply-to").is_some() {
                 continue;
@@ -276,15 +279,16 @@ impl Run<'_> {
             })?;
             pushed.entry(id).or_default().push((at, sequence));
         }
+        // Check the order of the pushes of each log.
         for (id, pushed) in &pushed {
             let resyncs = resyncs.get(id).cloned().unwrap_or_default();
             let log = &logs[id];
-            // Of what was erased nobody knows any more over which connection it came.
+            // The origin of an erased message is unknown, so its voided event may be the connection's own.
             let erased = self.shared.erased.borrow().contains(subscriber);
             let own = |sequence: u64| {
-                log.entry(sequence).is_none_or(|it| {
-                    it.origin.as_ref() == Some(&session.line.id)
-                        || (erased && matches!(it.event.body, EventBody::Void))
+                log.entry(sequence).is_none_or(|entry| {
+                    entry.origin.as_ref() == Some(&session.line.id)
+                        || (erased && matches!(entry.event.body, EventBody::Void))
                 })
             };
             let known = session.baseline.borrow().get(id).copied();
@@ -293,13 +297,14 @@ impl Run<'_> {
                 if let Some((_, before)) = highest
                     && sequence <= before
                 {
+                    // Only a repeat may go back, and only in a world with faults.
                     let repeat = pushed.iter().any(|it| it.1 == sequence && it.0 < at);
                     ensure(repeat && self.profile.is_faulty(), || {
                         format!("(6) {sequence} of {id} after {before}")
                     })?;
                     continue;
                 }
-                // What may be missing before the first is what the connection was told by its first history.
+                // Before the first push the connection knows the log up to the end that its first history announced.
                 let from = highest.or(known.filter(|it| it.0 < at));
                 if let Some((since, before)) = from {
                     let told = |missing: u64| {
@@ -307,7 +312,7 @@ impl Run<'_> {
                             .iter()
                             .any(|(at, end)| *at > since || *end >= missing)
                     };
-                    // Who joins again is told so, and looks at what was before.
+                    // A member that joins again gets the join, and fetches what came before.
                     let from = log.stay(id, &subscriber.id, sequence).max(before + 1);
                     let missing = (from..sequence).find(|it| !own(*it));
                     ensure(missing.is_none_or(told), || {
@@ -322,7 +327,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a frame tells the event that is stored.
+    /// Returns true if a frame shows the stored event.
     fn same_event(&self, frame: &Value, entry: &LogEntry) -> bool {
         match &entry.event.body {
             EventBody::Message {
@@ -350,7 +355,7 @@ impl Run<'_> {
         }
     }
 
-    /// Whether a message that was told was one of somebody who is erased since.
+    /// Returns true if a message in a frame is from a subscriber that was erased since.
     fn was_erased(&self, frame: &Value) -> bool {
         let erased = self.shared.erased.borrow();
         frame["kind"] == "message" && erased.iter().any(|it| frame["from"] == it.id.as_str())

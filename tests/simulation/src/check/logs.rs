@@ -1,4 +1,4 @@
-//! What is stored: logs, rosters, messages, horizons.
+//! Checks of the stored data: logs, rosters, messages, read cursors.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use service::ports::Channels as _;
 use super::{Broken, Log, Run, ensure};
 
 impl Run<'_> {
-    /// Everything about what is stored.
-    pub(super) fn is_stored_well(&self, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
+    /// Checks everything that is stored.
+    pub(super) fn check_stored(&self, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
         for (id, log) in logs {
             self.log_is_whole(id, log)?;
             if let LogId::Channel(_) = id {
@@ -17,11 +17,11 @@ impl Run<'_> {
             }
         }
         self.messages_are_one_event(logs)?;
-        self.horizons_stay()
+        self.read_cursors_stay()
     }
 
-    /// 5: places from 1 without gap, all pushed. A lease may be left over by somebody who died after the last push: it ends by
-    /// itself.
+    /// Invariant 5: sequences from 1 without a gap, all pushed. A holder that died after the last push may leave its
+    /// lease, which ends by itself.
     fn log_is_whole(&self, id: &LogId, log: &Log) -> Result<(), Broken> {
         let sequences: Vec<u64> = log.entries.iter().map(|it| it.event.sequence).collect();
         let expected: Vec<u64> = (1..=log.end()).collect();
@@ -31,9 +31,12 @@ impl Run<'_> {
         let Some(head) = self.world.find_head(id) else {
             return ensure(log.entries.is_empty(), || format!("(5) {id} has no head"));
         };
-        let reads = head.horizons.values().map(|it| it.read.max(it.displayed));
+        let reads = head
+            .read_cursors
+            .values()
+            .map(|it| it.read.max(it.displayed));
         ensure(reads.max().unwrap_or(0) <= log.end(), || {
-            format!("(7) somebody read beyond the end of {id}: {head:?}")
+            format!("(7) a read cursor is beyond the end of {id}: {head:?}")
         })?;
         ensure(
             head.sequence == log.end() && head.sent == head.sequence,
@@ -41,7 +44,7 @@ impl Run<'_> {
         )
     }
 
-    /// 14, and the log tells the same story as the rows.
+    /// Invariant 14. The log must also agree with the rows.
     fn roster_agrees(&self, id: &LogId, log: &Log) -> Result<(), Broken> {
         let LogId::Channel(key) = id.clone() else {
             return Ok(());
@@ -61,7 +64,7 @@ impl Run<'_> {
             .collect();
         let administrators = rows.values().filter(|it| **it).count();
         ensure(rows.is_empty() || administrators > 0, || {
-            format!("(14) nobody administers {id}: {rows:?}")
+            format!("(14) {id} has no administrator: {rows:?}")
         })?;
         let counted = roster.map_or((0, 0), |it| (it.members, it.administrators));
         let there = (
@@ -71,7 +74,7 @@ impl Run<'_> {
         ensure(counted == there, || {
             format!("(14) {id} counts {counted:?}, has {there:?}")
         })?;
-        // Its last event may have become a hole; it has ended all the same.
+        // Its last slot may have been voided, but the channel has ended all the same.
         if !roster.is_some_and(|it| it.open) {
             return ensure(rows.is_empty(), || {
                 format!("(14) {id} has ended with {rows:?}")
@@ -101,25 +104,26 @@ impl Run<'_> {
         })
     }
 
-    /// 7, 8, 11, 12: what was acknowledged stands at its place, once; what was sent too late nowhere.
+    /// Invariants 7, 8, 11, 12: an acknowledged message is in its slot and nowhere else. A message sent too late is
+    /// nowhere.
     fn messages_are_one_event(&self, logs: &BTreeMap<LogId, Log>) -> Result<(), Broken> {
-        let mut places: BTreeMap<&str, Vec<(&LogId, &LogEntry)>> = BTreeMap::new();
+        let mut slots: BTreeMap<&str, Vec<(&LogId, &LogEntry)>> = BTreeMap::new();
         for (id, log) in logs {
             for entry in &log.entries {
                 let EventBody::Message { content, .. } = &entry.event.body else {
                     continue;
                 };
                 let said = content.as_str().trim_matches('"');
-                places.entry(said).or_default().push((id, entry));
+                slots.entry(said).or_default().push((id, entry));
                 ensure(said.starts_with(&format!("{}/", id.domain())), || {
                     format!("(11) {id} has {content:?}")
                 })?;
                 ensure(!self.shared.forbidden.borrow().contains(said), || {
-                    format!("(12) {said} was accepted although the token did not hold")
+                    format!("(12) {said} was accepted although the token was invalid")
                 })?;
             }
         }
-        for (said, entries) in &places {
+        for (said, entries) in &slots {
             ensure(entries.len() == 1, || {
                 format!("(8) {said} is more than one event: {entries:?}")
             })?;
@@ -129,7 +133,7 @@ impl Run<'_> {
                 continue;
             }
             let said = stored.message["content"].as_str().unwrap();
-            let (log, entry) = places
+            let (log, entry) = slots
                 .get(said)
                 .and_then(|it| it.first())
                 .ok_or_else(|| format!("(7) {stored:?} is in no log"))?;
@@ -141,14 +145,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What was acknowledged as read stays read.
-    fn horizons_stay(&self) -> Result<(), Broken> {
+    /// Messages that were acknowledged as read stay read.
+    fn read_cursors_stay(&self) -> Result<(), Broken> {
         for ((log, who), read) in self.shared.read.borrow().iter() {
             let LogId::Direct { .. } = log else {
                 continue;
             };
             let head = self.world.find_head(log);
-            let stands = head.and_then(|it| it.horizons.get(who).map(|it| it.read));
+            let stands = head.and_then(|head| head.read_cursors.get(who).map(|it| it.read));
             ensure(stands >= Some(*read), || {
                 format!("(7) {who} has read {log} up to {read}, stored is {stands:?}")
             })?;

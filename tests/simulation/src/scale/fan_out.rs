@@ -11,28 +11,28 @@ use crate::world::Line;
 
 /// Members of the large channel, each with a connection.
 const CROWD: u64 = 100_000;
-/// Messages to each, one a second.
+/// Messages to each crowd, one per second.
 const MESSAGES: u64 = 3;
-/// Members of the small one, in which somebody speaks twice a second.
+/// Members of the small channel, in which one member speaks twice per second.
 const FEW: u64 = 10;
 
 fn message(channel: &str, text: &str) -> Value {
     json!({"type": "channel-message", "channel-id": channel, "content": text, "message-id": text})
 }
 
-/// Everybody gets everything in order, or is told to look; the fan-out leaves some of the account's rate to others.
+/// Every receiver gets everything in order, or a resync. The fan-out leaves some of the account's rate to others.
 #[test]
-fn a_crowd_is_sent_to_in_order_and_few_are_not_kept_waiting() {
+fn crowd_does_not_delay_small_channel() {
     check(1, |sim| {
         let account = Account::new(sim);
         send_to_crowds(&account, &["crowd"], account.scaled(CROWD));
     });
 }
 
-/// Ten that are served at once have the account's rate between them, which each alone could use up: what is refused is sent
-/// later. At the full rate: the pauses before a post is tried again do not grow with the time that it takes.
+/// Ten concurrent fan-outs share the account's rate, which each alone could use up. Refused posts are sent later. This
+/// runs at the full rate, because the pauses before a post is retried do not grow with its duration.
 #[test]
-fn crowds_share_the_rate_and_hardly_anybody_has_to_look() {
+fn concurrent_crowds_share_the_rate() {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     check(1, |sim| send_to_crowds(&Account::of(sim, 1), &names, 4_000));
 }
@@ -60,7 +60,7 @@ fn send_to_crowds(account: &Account, names: &[&'static str], size: u64) {
     let waits = Rc::new(RefCell::new(Vec::new()));
     sim.spawn(chat(account.clone(), few.clone(), Rc::clone(&waits)));
 
-    // Everything was pushed, and nobody waits for anything any more.
+    // Run until everything is pushed and no function waits.
     let last = 1 + MESSAGES;
     let store = &account.world.service.store;
     let begun = sim.clock().now();
@@ -86,29 +86,30 @@ fn send_to_crowds(account: &Account, names: &[&'static str], size: u64) {
     let mut waits = waits.borrow().clone();
     waits.sort_unstable();
     let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-    account.tell(&format!(
-        "{MESSAGES} messages to each of {} of {size}: pushed after {passed:?} s, {resynced} had to look; {} messages to {FEW} beside them: median {median} ms, longest {longest} ms",
+    account.report(&format!(
+        "{MESSAGES} messages to each of {} of {size}: pushed after {passed:?} s, {resynced} resyncs; {} messages to {FEW} others: median {median} ms, longest {longest} ms",
         names.len(),
         waits.len(),
     ));
     assert!(passed.is_some(), "not everything was pushed");
     assert!(waits.len() >= 10, "{waits:?}");
-    // Who meets the rate waits behind a gate for five seconds, nobody for the crowd to be done.
+    // A post that meets the rate waits behind a gate for five seconds. No post waits for the crowd to be done.
     assert!(
         longest <= 10_000,
-        "the few wait behind the crowd: {waits:?}"
+        "the small channel waits for the crowd: {waits:?}"
     );
     let few = size * u64::try_from(names.len()).unwrap() / 1_000;
-    assert!(resynced <= few, "{resynced} had to look");
+    assert!(resynced <= few, "{resynced} resyncs");
     assert!(account.jobs("release") <= few, "{:?}", account.jobs);
     assert_eq!(account.jobs("failed"), 0);
     assert!(
         account.requests.used().1 > 0,
-        "the rate was never met: this shows less than it says"
+        "the rate was never reached, so the test proves nothing"
     );
 }
 
-/// Somebody speaks in the small channel while the large one is served; how long each message took to the last of them.
+/// One member speaks in the small channel while the large one is served. Records how long each message took to reach
+/// all others.
 async fn chat(account: Account, few: Vec<Line>, waits: Rc<RefCell<Vec<i64>>>) {
     let (clock, sockets) = (account.world.sim.clock(), account.world.sockets().clone());
     for n in 0_usize.. {
@@ -120,8 +121,8 @@ async fn chat(account: Account, few: Vec<Line>, waits: Rc<RefCell<Vec<i64>>>) {
                 .await;
         });
         let end = u64::try_from(n + 2).unwrap();
-        while !few[1..].iter().all(|it| {
-            let frames = sockets.frames(&it.id);
+        while !few[1..].iter().all(|line| {
+            let frames = sockets.frames(&line.id);
             frames.last().is_some_and(|it| position(&it.text) >= end)
         }) {
             clock.sleep(Duration::from_millis(5)).await;
@@ -133,15 +134,15 @@ async fn chat(account: Account, few: Vec<Line>, waits: Rc<RefCell<Vec<i64>>>) {
     }
 }
 
-/// Where a frame brings its client to.
+/// The position of the client after a frame.
 fn position(frame: &str) -> u64 {
     let frame: Value = serde_json::from_str(frame).unwrap();
     let of = |name: &str| frame[name].as_u64();
     of("sequence").or_else(|| of("last-sequence")).unwrap_or(0)
 }
 
-/// Follows what came to a client; how often it was told to look for itself. It has everything in the end, or knows that it has
-/// not, and nothing came out of order or twice.
+/// Replays the frames of a client, and returns the number of its resyncs. Fails if an event is missing without a
+/// resync, out of order, or repeated.
 fn follow(account: &Account, line: &Line, last: u64) -> u64 {
     let (mut at, mut resyncs) = (1, 0);
     for frame in account.world.sockets().frames(&line.id) {

@@ -1,4 +1,4 @@
-//! 100,000 clients lose their connections at once and come back.
+//! 100,000 clients lose their connections at once and reconnect.
 
 use core::{
     cell::{Cell, RefCell},
@@ -17,13 +17,13 @@ use testkit::{
 use super::{Account, MESSAGE};
 use crate::world::{Line, incoming};
 
-/// How many.
+/// The number of clients.
 const CLIENTS: u64 = 100_000;
-/// The pauses of docs/protocol.md, "A client that loses nothing": from the first, doubled up to the last, and of each a random
-/// part between a half and all.
+/// The pauses of docs/protocol.md, "A client that loses nothing". They begin with the first and double up to the last.
+/// A random part between a half and all of each is waited.
 const FIRST_PAUSE: u64 = 500;
 const LAST_PAUSE: u64 = 30_000;
-/// A client that was not answered asks again after so long.
+/// A client without an answer asks again after this time.
 const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// The clients, and when each tries next.
@@ -36,9 +36,9 @@ struct Clients {
     tries: Cell<u64>,
 }
 
-/// Everybody is back in about the time that the rate of new connections takes, and has what it missed.
+/// All clients are back in about the time that the rate of new connections takes, and have what they missed.
 #[test]
-fn all_who_were_cut_off_at_once_come_back_and_resume() {
+fn disconnected_crowd_reconnects_and_resumes() {
     check(1, cut_off);
 }
 
@@ -74,28 +74,28 @@ fn cut_off(sim: &Sim) {
             break;
         }
     }
-    account.tell(&format!(
+    account.report(&format!(
         "{} of {} back after {took:?} ms, the rate alone takes {least} ms; tries {}",
         clients.back.get(),
         clients.lines.len(),
         clients.tries.get(),
     ));
-    let took = took.expect("all are back in the end");
+    let took = took.expect("not all clients are back");
     assert!(took <= 2 * least, "{took} ms");
     assert!(
         account.peak.get() < super::FUNCTIONS,
-        "the account's functions do not suffice"
+        "all functions of the account were busy"
     );
     assert_eq!(account.jobs("failed"), 0);
     let refused = account.handshakes.used().1;
     assert!(
         refused > 0,
-        "the rate was never met: this shows less than it says"
+        "the rate was never reached, so the test proves nothing"
     );
 }
 
 impl Clients {
-    /// The client tries again after its pause.
+    /// Schedules the client's next attempt after its pause.
     fn later(&self, client: usize, attempt: u32) {
         let pause = (FIRST_PAUSE << attempt.min(10)).min(LAST_PAUSE);
         let pause = pause / 2 + self.random.below(pause / 2);
@@ -110,7 +110,7 @@ impl Clients {
         loop {
             let next = self.due.borrow().keys().next().copied();
             let Some((at, client)) = next else {
-                // Those under way may yet have to try again.
+                // Clients in the middle of a handshake may still have to retry.
                 clock.sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -131,7 +131,7 @@ impl Clients {
         }
     }
 
-    /// The authorizer, `$connect`, and what the client then says.
+    /// Invokes the authorizer and `$connect`, and sends the client's `resume` until it is answered.
     async fn shake_hands(&self, client: usize, attempt: u32) {
         let (account, old) = (&self.account, &self.lines[client]);
         let world = &account.world;
@@ -166,19 +166,20 @@ impl Clients {
         }
     }
 
-    /// API Gateway says of every other client that it has gone, in its own time; of the rest nobody says so.
+    /// API Gateway reports the end of every other connection, one after another. It never reports the rest.
     async fn are_reported(self: Rc<Self>) {
         for line in self.lines.iter().step_by(2) {
             let world = &self.account.world;
             world.sim.clock().sleep(Duration::from_millis(1)).await;
-            let ended = world.service.disconnect(line.subscriber(), &line.id);
+            let key = line.subscriber().connection(line.id.clone());
+            let ended = world.service.disconnect(&key);
             let ended = self.account.invoke(MESSAGE, ended).await;
-            ended.expect("in time").unwrap();
+            ended.expect("the function ends in time").unwrap();
         }
     }
 }
 
-/// Whether this gives the client the event that it did not have.
+/// Returns true if this frame contains the event that the client missed.
 fn missed(text: &str) -> bool {
     let frame: Value = serde_json::from_str(text).unwrap();
     frame["type"] == "resumed" && frame["destinations"][0]["events"][0]["sequence"] == 1

@@ -1,4 +1,4 @@
-//! What is said of a response that did not arrive.
+//! Responses that did not arrive.
 
 use serde_json::{Value, json};
 use testkit::memory::Forced;
@@ -6,9 +6,9 @@ use testkit::memory::Forced;
 use super::world;
 use crate::world::types;
 
-/// What a response told of a log is fetched after a `resync`; of anything else the client knows nothing, and has to ask again.
+/// A lost response about a log is followed by a `resync`. After any other lost response the client must ask again.
 #[test]
-fn a_response_that_did_not_arrive_is_not_said_to_have() {
+fn lost_response_yields_error_or_resync() {
     let say = json!({"type": "channel-message", "channel-id": "c", "content": "one", "message-id": "one"});
     for outcome in [Forced::UnknownLost, Forced::TooLarge] {
         let world = world(8);
@@ -25,9 +25,9 @@ fn a_response_that_did_not_arrive_is_not_said_to_have() {
     }
 }
 
-/// A message that went down with its recipient's line waits for the next one.
+/// A message is not received if the post to its recipient failed. It is received over the next connection.
 #[test]
-fn what_did_not_arrive_was_not_received() {
+fn undelivered_history_is_not_received() {
     for outcome in [Forced::Gone, Forced::UnknownLost, Forced::TooLarge] {
         let world = world(8);
         let anna = world.connect("anna");

@@ -1,4 +1,4 @@
-//! A message becomes one event, whoever dies on the way.
+//! A message becomes one event, even if functions die on the way.
 
 use core::time::Duration;
 
@@ -26,7 +26,7 @@ fn three(world: &World) -> (Line, Line, Line) {
     (anna, other, bob)
 }
 
-/// Lets so many more be members of `c`: by the store, without the events that tell it.
+/// Adds `more` members to `c` directly in the store, without their events.
 fn fill(world: &World, more: u64) {
     let LogId::Channel(key) = channel("d", "c") else {
         unreachable!()
@@ -45,19 +45,19 @@ fn fill(world: &World, more: u64) {
     });
 }
 
-/// The places where the message `text` stands.
-fn places(world: &World, text: &str) -> Vec<u64> {
+/// The sequences of the events with content `text`.
+fn slots(world: &World, text: &str) -> Vec<u64> {
     let content = json!(text).to_string();
     world
         .entries(&channel("d", "c"))
         .iter()
-        .filter(|it| matches!(&it.event.body, EventBody::Message { content: it, .. } if it.as_str() == content))
-        .map(|it| it.event.sequence)
+        .filter(|entry| matches!(&entry.event.body, EventBody::Message { content: said, .. } if said.as_str() == content))
+        .map(|entry| entry.event.sequence)
         .collect()
 }
 
 #[test]
-fn a_message_is_told_to_its_sender_by_delivery_and_to_all_others_as_the_event() {
+fn sender_gets_delivery_others_get_event() {
     let world = world(1);
     let (anna, other, bob) = three(&world);
     let answer = world.ask(&anna, say("hello"));
@@ -79,8 +79,8 @@ fn a_message_is_told_to_its_sender_by_delivery_and_to_all_others_as_the_event() 
 }
 
 #[test]
-fn a_writer_that_dies_after_any_of_its_writes_is_mended_by_its_repeat() {
-    for after in ["allocate", "set_marker", "put_entry", "release"] {
+fn retry_repairs_dead_writer() {
+    for after in ["allocate", "set_idempotency_record", "put_entry", "release"] {
         for pause in [0, 2, 20] {
             let world = world(2);
             let (anna, other, bob) = three(&world);
@@ -99,7 +99,7 @@ fn a_writer_that_dies_after_any_of_its_writes_is_mended_by_its_repeat() {
             let sequence = of_type(&answer, "delivery")[0]["sequence"]
                 .as_u64()
                 .unwrap();
-            assert_eq!(places(&world, "one"), [sequence], "{after}");
+            assert_eq!(slots(&world, "one"), [sequence], "{after}");
             world.sim.clock().advance(Duration::from_secs(15));
             world.sweep();
             world.settle();
@@ -118,7 +118,7 @@ fn a_writer_that_dies_after_any_of_its_writes_is_mended_by_its_repeat() {
 }
 
 #[test]
-fn repeats_at_once_from_two_connections_are_one_event_with_one_place() {
+fn concurrent_retries_make_one_event() {
     for seed in 0..100 {
         let world = world(seed);
         let (anna, other, bob) = three(&world);
@@ -140,14 +140,14 @@ fn repeats_at_once_from_two_connections_are_one_event_with_one_place() {
             told.iter().all(|it| *it == told[0]),
             "seed {seed}: {told:?}"
         );
-        assert_eq!(places(&world, "one"), [told[0]], "seed {seed}");
+        assert_eq!(slots(&world, "one"), [told[0]], "seed {seed}");
         let frames = world.take(&bob);
         assert_eq!(of_type(&frames, "channel-message").len(), 1, "seed {seed}");
     }
 }
 
 #[test]
-fn a_repeat_with_other_content_is_a_conflict_and_writes_nothing() {
+fn retry_with_other_content_conflicts() {
     let world = world(3);
     let (anna, ..) = three(&world);
     world.ask(&anna, say("one"));
@@ -155,12 +155,12 @@ fn a_repeat_with_other_content_is_a_conflict_and_writes_nothing() {
     other["content"] = json!("two");
     let answer = world.ask(&anna, other);
     assert_eq!(answer[0]["error"]["code"], "conflict");
-    assert_eq!(places(&world, "two"), [] as [u64; 0]);
+    assert_eq!(slots(&world, "two"), [] as [u64; 0]);
 }
 
 #[test]
-fn a_lost_answer_of_any_write_makes_no_second_event() {
-    for operation in ["allocate", "set_marker", "put_entry"] {
+fn lost_write_answer_makes_one_event() {
+    for operation in ["allocate", "set_idempotency_record", "put_entry"] {
         for failure in [
             Failure::UnknownApplied,
             Failure::UnknownNotApplied,
@@ -177,7 +177,7 @@ fn a_lost_answer_of_any_write_makes_no_second_event() {
             );
             world.sim.run_for(Duration::from_secs(2));
             let sequence = answer[0]["sequence"].as_u64().unwrap();
-            assert_eq!(places(&world, "one"), [sequence], "{operation} {failure:?}");
+            assert_eq!(slots(&world, "one"), [sequence], "{operation} {failure:?}");
             let frames = world.take(&bob);
             assert!(
                 sequences(&frames).contains(&sequence),
@@ -188,8 +188,14 @@ fn a_lost_answer_of_any_write_makes_no_second_event() {
 }
 
 #[test]
-fn every_message_is_acknowledged_although_reads_are_refused_once() {
-    for operation in ["connections", "member", "marker", "raise_gate", "head"] {
+fn refused_read_still_gets_ack() {
+    for operation in [
+        "connections",
+        "member",
+        "idempotency_record",
+        "raise_gate",
+        "head",
+    ] {
         for message in [
             say("one"),
             json!({"type": "ping", "id": "s"}),
@@ -213,7 +219,7 @@ fn every_message_is_acknowledged_although_reads_are_refused_once() {
 }
 
 #[test]
-fn a_place_whose_writer_died_is_closed_after_a_second_by_who_reads_past_it() {
+fn reader_voids_abandoned_slot() {
     let world = world(6);
     let (anna, _, bob) = three(&world);
     let before = world.calls("allocate");
@@ -240,22 +246,22 @@ fn a_place_whose_writer_died_is_closed_after_a_second_by_who_reads_past_it() {
             }
         ]
     ));
-    // The writer was only slow: its own condition fails, and it takes another place.
+    // The writer was only slow. Its own condition fails, and it takes another slot.
     handler.finish().unwrap();
     world.settle();
-    assert_eq!(places(&world, "one"), [4]);
+    assert_eq!(slots(&world, "one"), [4]);
 }
 
-/// Others go on writing all the time: the hole is waited for a second all the same.
+/// Others keep writing, but a gap is waited for only a second.
 #[test]
-fn a_hole_holds_up_nobody_for_longer_than_a_second_also_under_steady_traffic() {
+fn gap_is_voided_under_steady_traffic() {
     let world = world(7);
     let (anna, other, bob) = three(&world);
     let before = world.calls("allocate");
     let mut handler = world.hold(&anna, &say("dead"));
     handler.until(|| world.calls("allocate") > before);
     drop(handler);
-    // The dead writer held the lease; it ends first.
+    // The dead writer held the lease, which ends first.
     world.sim.clock().advance(Duration::from_secs(12));
     world.take(&bob);
     for message in 0..12 {
@@ -265,13 +271,13 @@ fn a_hole_holds_up_nobody_for_longer_than_a_second_also_under_steady_traffic() {
     let frames = world.take(&bob);
     assert!(
         frames.iter().any(|it| it["sequence"].as_u64() >= Some(6) || it["last-sequence"].as_u64() >= Some(6)),
-        "six seconds later Bob knows nothing: {frames:?}"
+        "Bob got nothing within six seconds: {frames:?}"
     );
     world.settle();
 }
 
 #[test]
-fn a_direct_message_reaches_the_peer_and_the_senders_other_connections() {
+fn direct_message_reaches_all_devices() {
     let world = world(8);
     let (anna, other, bob) = three(&world);
     let answer = world.ask(
@@ -295,9 +301,9 @@ fn a_direct_message_reaches_the_peer_and_the_senders_other_connections() {
     );
 }
 
-/// However much the reader wrote since.
+/// However many messages the reader has sent since.
 #[test]
-fn what_was_read_is_told_also_behind_many_messages_of_the_reader() {
+fn read_receipt_passes_readers_own_messages() {
     let world = world(8);
     let (anna, other, bob) = three(&world);
     let to =
@@ -328,9 +334,9 @@ fn what_was_read_is_told_also_behind_many_messages_of_the_reader() {
     }
 }
 
-/// Who holds a backlog of a large channel is done with what it has begun before it is stopped by force.
+/// A holder of a large channel's backlog finishes what it began before its function is stopped by force.
 #[test]
-fn a_backlog_of_a_large_channel_is_sent_in_parts() {
+fn large_backlog_is_sent_in_parts() {
     let world = world(8);
     let (anna, _, bob) = three(&world);
     let before = world.calls("allocate");

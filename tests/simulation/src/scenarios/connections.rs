@@ -1,4 +1,4 @@
-//! Connections begin and end, tokens are taken back, and others learn who is there.
+//! Connections begin and end, tokens are invalidated, and others are told of presence.
 
 use core::time::Duration;
 
@@ -21,7 +21,7 @@ fn presences(frames: &[Value]) -> Vec<&str> {
         .collect()
 }
 
-/// Anna, twice, and Bob in channel `c`.
+/// Two connections of Anna and one of Bob, in channel `c`.
 fn three(world: &World) -> [Line; 3] {
     let (anna, bob, other) = (
         world.connect("anna"),
@@ -38,14 +38,14 @@ fn disconnect(world: &World, line: &Line) {
     let (service, line) = (world.service.clone(), line.clone());
     world.run(async move {
         service
-            .disconnect(line.subscriber(), &line.id)
+            .disconnect(&line.subscriber().connection(line.id.clone()))
             .await
             .unwrap()
     });
 }
 
 #[test]
-fn presence_is_told_once_to_each_connection_and_only_when_it_changes() {
+fn presence_change_is_sent_once() {
     let world = world(1);
     let [anna, other, bob] = three(&world);
     let more = world.connect("bob");
@@ -57,7 +57,7 @@ fn presence_is_told_once_to_each_connection_and_only_when_it_changes() {
     assert_eq!(world.take(&bob), [] as [Value; 0]);
     world.ask(&other, announce("dnd"));
     assert_eq!(presences(&world.take(&bob)), ["dnd"]);
-    // The last one to announce is gone, the other one's holds again.
+    // The connection that announced last is gone, so the other one's announcement applies again.
     disconnect(&world, &other);
     world.settle();
     assert_eq!(presences(&world.take(&bob)), ["busy"]);
@@ -90,7 +90,7 @@ fn offline_and_invisible_look_alike() {
 }
 
 #[test]
-fn a_reconnect_within_the_time_of_grace_is_told_to_nobody() {
+fn reconnect_within_grace_is_silent() {
     let world = world(3);
     let [anna, _, bob] = three(&world);
     world.ask(&anna, announce("busy"));
@@ -104,7 +104,7 @@ fn a_reconnect_within_the_time_of_grace_is_told_to_nobody() {
 }
 
 #[test]
-fn a_lost_answer_to_forgetting_hides_no_change_of_presence() {
+fn lost_forget_answer_keeps_presence_change() {
     let world = world(4);
     let [anna, _, bob] = three(&world);
     world.ask(&anna, announce("busy"));
@@ -116,13 +116,17 @@ fn a_lost_answer_to_forgetting_hides_no_change_of_presence() {
         .next("forget", Failure::UnknownApplied);
     world.sockets().close(&anna.id);
     let (service, line) = (world.service.clone(), anna.clone());
-    let _ = world.run(async move { service.disconnect(line.subscriber(), &line.id).await });
+    let _ = world.run(async move {
+        service
+            .disconnect(&line.subscriber().connection(line.id.clone()))
+            .await
+    });
     world.settle();
     assert_eq!(presences(&world.take(&bob)), ["invisible"]);
 }
 
 #[test]
-fn invalidation_drops_with_last_words_and_nothing_is_accepted_afterwards() {
+fn invalidation_disconnects_and_rejects_messages() {
     let world = world(5);
     let [anna, other, bob] = three(&world);
     let (service, token) = (world.service.clone(), anna.identity.token.clone());
@@ -133,8 +137,8 @@ fn invalidation_drops_with_last_words_and_nothing_is_accepted_afterwards() {
         (vec!["disconnect"], &json!("token-invalidated"))
     );
     assert!(!world.sockets().is_open(&anna.id));
-    assert!(world.sockets().is_open(&other.id), "another token's");
-    // The close crossed a message on the wire.
+    assert!(world.sockets().is_open(&other.id), "it has another token");
+    // The close and a message crossed on the wire.
     let handler = world.send(
         &anna,
         &json!({"type": "channel-message", "channel-id": "c", "content": 1}),
@@ -152,9 +156,9 @@ fn invalidation_drops_with_last_words_and_nothing_is_accepted_afterwards() {
     assert!(world.run(async move { service.connect(&incoming(&again)).await.is_err() }));
 }
 
-/// Whichever is first: the connection is refused, or it is dropped.
+/// In any order, the connection is refused or it is dropped.
 #[test]
-fn invalidation_races_connecting_and_leaves_nothing_open() {
+fn invalidation_racing_connect_leaves_nothing_open() {
     for seed in 0..300 {
         let world = world(seed);
         let anna = crate::world::subscriber("d", "anna");
@@ -184,7 +188,7 @@ fn invalidation_races_connecting_and_leaves_nothing_open() {
 }
 
 #[test]
-fn an_invalidation_that_died_half_way_is_finished_by_its_repeat() {
+fn retry_finishes_dead_invalidation() {
     for step in 0..60 {
         let world = world(6);
         let anna = world.connect("anna");
@@ -214,7 +218,7 @@ fn an_invalidation_that_died_half_way_is_finished_by_its_repeat() {
 }
 
 #[test]
-fn the_twenty_first_connection_replaces_the_oldest() {
+fn connection_over_limit_replaces_oldest() {
     let world = world(7);
     let lines: Vec<Line> = (0..=limits::CONNECTIONS_PER_SUBSCRIBER)
         .map(|_| {
@@ -235,7 +239,7 @@ fn the_twenty_first_connection_replaces_the_oldest() {
 }
 
 #[test]
-fn a_connection_that_never_comes_up_is_forgotten() {
+fn never_activated_connection_is_forgotten() {
     let world = world(8);
     let anna = world.connect("anna");
     coming_up(&world, &anna);
@@ -248,7 +252,7 @@ fn a_connection_that_never_comes_up_is_forgotten() {
 }
 
 #[test]
-fn a_stale_disconnect_of_an_old_connection_touches_no_other() {
+fn stale_disconnect_spares_other_connections() {
     let world = world(9);
     let [anna, other, bob] = three(&world);
     world.ask(&other, announce("busy"));
@@ -260,9 +264,9 @@ fn a_stale_disconnect_of_an_old_connection_touches_no_other() {
     assert_eq!(world.take(&bob), [] as [Value; 0]);
 }
 
-/// The worker that tells a presence may die, and others change it meanwhile: in the end others know.
+/// The worker that publishes a presence may die while others change it. In the end the latest presence is published.
 #[test]
-fn a_presence_whose_teller_died_is_told_by_the_jobs_repeat() {
+fn worker_publishes_presence_after_failure() {
     let world = World::new(&testkit::sim::Sim::new(10));
     world.work(0, 0);
     let [anna, _, bob] = three(&world);

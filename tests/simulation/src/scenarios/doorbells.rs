@@ -1,4 +1,4 @@
-//! Who may hang a doorbell: only the receiver of an open session, with the token with which it began.
+//! A doorbell is accepted only from the receiver of an open session, with the token with which the session began.
 
 use core::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::world::subscriber;
 const LASTS: Duration = Duration::from_secs(20);
 
 #[test]
-fn only_its_receiver_with_the_token_it_began_with_and_while_it_is_open() {
+fn doorbell_requires_receiver_and_session_token() {
     let world = world(1);
     let of = world.clone();
     world.run(async move {
         let (service, ada) = (&of.service, subscriber("d", "ada"));
         let lasting = Duration::from_secs(60);
-        let token = service.mint(&ada, lasting).await.unwrap().token;
-        let other = service.mint(&ada, lasting).await.unwrap().token;
+        let token = service.issue_token(&ada, lasting).await.unwrap().token;
+        let other = service.issue_token(&ada, lasting).await.unwrap().token;
         let framing = service::ports::Framing::Session;
         let identity = service.authenticate(&token, framing).await.unwrap();
         let identity = identity.unwrap();
@@ -48,13 +48,13 @@ fn only_its_receiver_with_the_token_it_began_with_and_while_it_is_open() {
         let begins = async |at: Timestamp| service.store.begin_session(&id.key, &session, at).await;
         assert!(begins(now).await.unwrap());
         assert!(lets_in(&token, "one").await);
-        assert!(!lets_in(&other, "one").await, "hers, but not the session's");
         assert!(
-            !lets_in(&token, "two").await,
-            "nobody by that name receives"
+            !lets_in(&other, "one").await,
+            "a token of the subscriber, but not the session's"
         );
+        assert!(!lets_in(&token, "two").await, "`two` is not the receiver");
         assert!(!lets_in("nonsense", "one").await);
-        // By `authorize` the session has another, which is what it ends with.
+        // After `authorize` the session has another token, and ends when that one does.
         service.invalidate_bearer(&token).await.unwrap();
         assert!(lets_in(&token, "one").await);
 
@@ -64,6 +64,6 @@ fn only_its_receiver_with_the_token_it_began_with_and_while_it_is_open() {
         };
         let store = &service.store;
         store.close_session(&id, &closing, now).await.unwrap();
-        assert!(!lets_in(&token, "one").await, "it ends");
+        assert!(!lets_in(&token, "one").await, "the session is closing");
     });
 }

@@ -24,7 +24,7 @@ fn two(world: &World) -> (Line, Line) {
     (anna, bob)
 }
 
-/// Neither a reference nor a gate.
+/// Fails if the connection has a parked reference or a gate.
 fn nothing_waits(world: &World, line: &Line) {
     let (service, of) = (world.service.clone(), line.clone());
     let connections =
@@ -33,27 +33,32 @@ fn nothing_waits(world: &World, line: &Line) {
     assert!(left.parked.is_empty() && left.gates.is_empty(), "{left:?}");
 }
 
-/// Leaves gates of nobody, each for so many seconds, and parks a `resync` so many times behind the last of them.
+/// Raises gates without an owner, each for so many seconds, and parks `parked` resyncs behind the last of them.
 fn leave(world: &World, line: &Line, gates: &'static [(&str, u64)], parked: usize) {
     let (service, line) = (world.service.clone(), line.clone());
     let left = world.run(async move {
         let (store, now) = (&service.store, service.environment.now());
         for (gate, seconds) in gates {
             let ends = now.plus(Duration::from_secs(*seconds));
-            let raised = store.raise_gate(line.subscriber(), &line.id, gate, ends);
+            let key = line.subscriber().connection(line.id.clone());
+            let raised = store.raise_gate(&key, gate, ends);
             assert!(raised.await?.is_ok());
         }
         let log = channel("d", "c");
         let references = vec![Reference::Resync { log }; parked];
         let saw = gates.last().map(|(gate, _)| *gate);
         store
-            .park(line.subscriber(), &line.id, saw, &references)
+            .park(
+                &line.subscriber().connection(line.id.clone()),
+                saw,
+                &references,
+            )
             .await
     });
     left.unwrap();
 }
 
-/// A handler that has posted its response and not yet its `ack`.
+/// A handler that has posted its response but not yet its `ack`.
 fn between_response_and_ack(
     world: &World,
     line: &Line,
@@ -66,7 +71,7 @@ fn between_response_and_ack(
 }
 
 #[test]
-fn what_others_send_waits_until_the_response_and_its_ack_are_out() {
+fn pushes_wait_for_response_and_ack() {
     let world = world(1);
     let (anna, bob) = two(&world);
     let handler = between_response_and_ack(&world, &bob, &list());
@@ -83,7 +88,7 @@ fn what_others_send_waits_until_the_response_and_its_ack_are_out() {
 }
 
 #[test]
-fn a_handler_that_dies_behind_its_gate_is_taken_over_with_a_resync() {
+fn dead_gate_owner_yields_resync() {
     let world = world(2);
     let (anna, bob) = two(&world);
     let handler = between_response_and_ack(&world, &bob, &list());
@@ -99,9 +104,9 @@ fn a_handler_that_dies_behind_its_gate_is_taken_over_with_a_resync() {
     assert_eq!(sequences(&world.take(&bob)), [4]);
 }
 
-/// Whoever parked it died before it had the worker see to it, and nobody pushes to this connection any more.
+/// The sender that parked the event died before scheduling a release, and no other push goes to this connection.
 #[test]
-fn what_waits_behind_nobody_is_let_go_with_the_next_message_of_its_client() {
+fn next_message_releases_orphaned_events() {
     let world = world(15);
     let (_anna, bob) = two(&world);
     leave(&world, &bob, &[("dead", 1)], 1);
@@ -118,11 +123,11 @@ fn what_waits_behind_nobody_is_let_go_with_the_next_message_of_its_client() {
 }
 
 #[test]
-fn who_comes_upon_a_dead_gate_first_tells_what_waited_there() {
+fn next_sender_releases_dead_gate() {
     let world = world(3);
     let (anna, bob) = two(&world);
     let handler = between_response_and_ack(&world, &bob, &list());
-    // Nobody works: what is parked is met by the next sender only.
+    // Without faults no worker runs here, so the next sender is the first to find what is parked.
     world
         .service
         .workers
@@ -139,9 +144,10 @@ fn who_comes_upon_a_dead_gate_first_tells_what_waited_there() {
     assert!(sequences(&frames).is_sorted());
 }
 
-/// Who takes over brings something along; what others park meanwhile is neither lost nor is that told twice.
+/// The sender that takes over the gate brings an event of its own. What others park meanwhile is not lost, and no event
+/// is pushed twice.
 #[test]
-fn what_is_parked_while_a_dead_gate_is_taken_over_is_told_once() {
+fn push_parked_during_takeover_arrives_once() {
     let world = world(12);
     let (anna, bob) = two(&world);
     world.channel_of("d", &[&anna, &bob]);
@@ -170,7 +176,7 @@ fn what_is_parked_while_a_dead_gate_is_taken_over_is_told_once() {
 }
 
 #[test]
-fn two_handlers_of_one_connection_release_what_waited_once_after_both() {
+fn last_handler_releases_parked_pushes_once() {
     let world = world(4);
     let (anna, bob) = two(&world);
     let first = between_response_and_ack(&world, &bob, &list());
@@ -188,10 +194,10 @@ fn two_handlers_of_one_connection_release_what_waited_once_after_both() {
     assert_eq!(sequences(&rest), [3, 4]);
 }
 
-/// A handler reads what is parked when it begins. When it ends, that may be long gone, and another may stand behind a
-/// gate of its own.
+/// A handler reads the parked references when it begins. When it ends they may be long released, and other references
+/// may be parked behind another gate.
 #[test]
-fn what_was_parked_when_a_handler_began_is_looked_at_again_before_it_is_posted() {
+fn handler_rereads_parked_before_release() {
     let world = world(5);
     let (anna, bob) = two(&world);
     let dead = between_response_and_ack(&world, &bob, &list());
@@ -199,7 +205,7 @@ fn what_was_parked_when_a_handler_began_is_looked_at_again_before_it_is_posted()
     world.sim.run_for(Duration::from_millis(10));
     assert!(!saying.is_running());
     drop(dead);
-    // The first gate ends while the second one stands.
+    // The first gate ends while the second one is up.
     world.sim.clock().advance(Duration::from_secs(4));
     let second = between_response_and_ack(&world, &bob, &list());
     world.sim.clock().advance(Duration::from_secs(2));
@@ -217,8 +223,8 @@ fn what_was_parked_when_a_handler_began_is_looked_at_again_before_it_is_posted()
 }
 
 #[test]
-fn nothing_is_posted_before_a_connection_is_up_and_nothing_is_lost_then() {
-    // What waits longer than its lease stands is not known to be in order.
+fn pushes_wait_for_activation() {
+    // References parked for longer than their lease lasts are not known to be in order.
     for (wait, told) in [(3, "channel-message"), (20, "resync")] {
         let world = world(6);
         let (anna, bob) = two(&world);
@@ -235,9 +241,9 @@ fn nothing_is_posted_before_a_connection_is_up_and_nothing_is_lost_then() {
     }
 }
 
-/// A handler that posted one by one for as long as something waits would not end while others write all the time.
+/// A handler that posted one by one while something is parked would never end while others keep writing.
 #[test]
-fn what_takes_too_long_to_let_go_becomes_a_resync_and_keeps_nobody() {
+fn slow_release_collapses_to_resync() {
     let world = world(11);
     let (anna, bob) = two(&world);
     let young = coming_up(&world, &bob);
@@ -265,16 +271,16 @@ fn what_takes_too_long_to_let_go_becomes_a_resync_and_keeps_nobody() {
     );
     let frames = world.take(&young);
     let told = of_type(&frames, "channel-message").len();
-    assert!((1..30).contains(&told), "{told} one by one");
+    assert!((1..30).contains(&told), "{told} events were posted singly");
     assert_eq!(frames[told]["type"], "resync");
     assert_eq!(frames[told]["last-sequence"], 32);
     assert_eq!(frames.len(), told + 1);
     world.settle();
 }
 
-/// The job that waits for a connection is carried out at least once: twice at once must not lose what was parked.
+/// The job that activates a connection runs at least once. Two concurrent runs must not lose what was parked.
 #[test]
-fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
+fn concurrent_activations_lose_and_repeat_nothing() {
     for seed in 0..200 {
         let world = world(seed);
         let (anna, bob) = two(&world);
@@ -300,7 +306,7 @@ fn two_workers_that_let_one_connection_go_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
+fn slow_reader_gets_resync_in_order() {
     let world = world(7);
     let (anna, bob) = two(&world);
     world.sockets().force(&bob.id, Some(Forced::Throttled));
@@ -318,9 +324,10 @@ fn a_client_that_reads_too_slowly_is_told_to_look_and_nothing_overtakes() {
     nothing_waits(&world, &bob);
 }
 
-/// Two died: one behind its gate, and the one who was to see to what it had parked there. A third is about to.
+/// Two functions died: the owner of a gate, and the one that should have released what it parked there. A third is
+/// about to die.
 #[test]
-fn who_leaves_what_is_parked_to_another_beside_a_dead_gate_has_it_seen_to() {
+fn handler_beside_dead_gate_schedules_release() {
     let world = world(10);
     let (_, bob) = two(&world);
     leave(&world, &bob, &[("dead", 0), ("dies", 4)], 1);
@@ -329,9 +336,10 @@ fn who_leaves_what_is_parked_to_another_beside_a_dead_gate_has_it_seen_to() {
     assert_eq!(types(&world.take(&bob)), ["resync"]);
 }
 
-/// As long as others get through it is the account's rate, and nobody has to look; who is throttled for longer reads too slowly.
+/// While other posts succeed a throttled one has met the account's rate, and is retried. A connection that is throttled
+/// for longer reads too slowly.
 #[test]
-fn who_is_throttled_is_tried_again_while_others_get_through() {
+fn throttled_posts_retry_while_others_succeed() {
     let world = world(9);
     let anna = world.connect("anna");
     let others: Vec<Line> = (0..10)
@@ -342,7 +350,7 @@ fn who_is_throttled_is_tried_again_while_others_get_through() {
     let (slow, others) = others.split_first().unwrap();
     world.sockets().force(&slow.id, Some(Forced::Throttled));
     for (n, other) in others.iter().enumerate() {
-        // The last one more often than it would be if it were the only one.
+        // The last one more often than if it were the only connection.
         for _ in 0..n {
             world.sockets().force_next(&other.id, Forced::Throttled);
         }
@@ -367,17 +375,17 @@ fn who_is_throttled_is_tried_again_while_others_get_through() {
 }
 
 #[test]
-fn a_connection_that_never_takes_anything_is_dropped_and_keeps_no_worker() {
+fn stalled_connection_is_dropped() {
     let world = world(8);
     let (anna, bob) = two(&world);
     world.sockets().force(&bob.id, Some(Forced::Throttled));
     let saying = world.send(&anna, &say("one"));
-    // The shortest life of a worker.
+    // The shortest time limit of a worker.
     world.sim.run_for(Duration::from_secs(45));
     assert!(!saying.is_running());
     assert!(
         !world.sockets().is_open(&bob.id),
-        "it is more than 30 s behind"
+        "the client is more than 30 s behind"
     );
     assert!(
         world.jobs_done().len() < 20,
@@ -387,9 +395,9 @@ fn a_connection_that_never_takes_anything_is_dropped_and_keeps_no_worker() {
     world.settle();
 }
 
-/// Nobody posts to it while it takes nothing, and its item has an end.
+/// No sender posts to the connection while it accepts nothing, and the size of its item is limited.
 #[test]
-fn what_waits_for_a_connection_is_bounded_and_a_backlog_is_let_go() {
+fn oversized_parked_backlog_drops_connection() {
     for (waiting, stays) in [(350, true), (450, false)] {
         let world = world(8);
         let (anna, bob) = two(&world);
@@ -404,9 +412,10 @@ fn what_waits_for_a_connection_is_bounded_and_a_backlog_is_let_go() {
     }
 }
 
-/// Its entry goes first. Whoever dies before the second step leaves a connection that nobody finds among its subscriber's.
+/// A drop first removes the connection's entry. A function that dies after that leaves a connection that is not listed
+/// under its subscriber.
 #[test]
-fn a_drop_that_died_half_way_is_finished_by_the_jobs_repeat() {
+fn retried_job_finishes_dead_drop() {
     let world = world(8);
     let (_, bob) = two(&world);
     world
@@ -414,7 +423,10 @@ fn a_drop_that_died_half_way_is_finished_by_the_jobs_repeat() {
             let (service, bob) = (world.service.clone(), bob.clone());
             async move {
                 let (subscriber, connection) = (bob.subscriber().clone(), bob.id.clone());
-                service.store.forget(&subscriber, &connection).await?;
+                service
+                    .store
+                    .forget(&subscriber.connection(connection.clone()))
+                    .await?;
                 let job = Job::Release {
                     subscriber,
                     connection,
@@ -427,7 +439,7 @@ fn a_drop_that_died_half_way_is_finished_by_the_jobs_repeat() {
 }
 
 #[test]
-fn a_post_that_nobody_knows_about_is_followed_by_a_resync_and_not_repeated() {
+fn unknown_post_yields_one_resync() {
     for forced in [
         Forced::UnknownLost,
         Forced::UnknownDelivered,
@@ -446,7 +458,7 @@ fn a_post_that_nobody_knows_about_is_followed_by_a_resync_and_not_repeated() {
 }
 
 #[test]
-fn a_connection_that_is_gone_is_forgotten_and_it_alone() {
+fn only_gone_connection_is_forgotten() {
     let world = world(10);
     let (anna, bob) = two(&world);
     let other = world.line(bob.subscriber());

@@ -20,7 +20,7 @@ fn two(world: &World) -> (Line, Line) {
 }
 
 #[test]
-fn who_holds_the_lease_pushes_what_others_write_meanwhile() {
+fn lease_holder_pushes_concurrent_events() {
     let world = world(1);
     let (anna, bob) = two(&world);
     let before = world.calls("put_entry");
@@ -37,7 +37,7 @@ fn who_holds_the_lease_pushes_what_others_write_meanwhile() {
 }
 
 #[test]
-fn an_event_put_while_the_lease_is_given_back_is_pushed() {
+fn event_during_lease_release_is_pushed() {
     for seed in 0..200 {
         let world = world(seed);
         let (anna, bob) = two(&world);
@@ -68,7 +68,7 @@ fn an_event_put_while_the_lease_is_given_back_is_pushed() {
 }
 
 #[test]
-fn a_holder_that_died_is_followed_by_a_resync() {
+fn dead_lease_holder_yields_resync() {
     let world = world(2);
     let (anna, bob) = two(&world);
     let mut holder = world.hold(&anna, &say("one"));
@@ -91,7 +91,7 @@ fn a_holder_that_died_is_followed_by_a_resync() {
 }
 
 #[test]
-fn what_lies_because_everybody_died_is_pushed_by_the_sweep() {
+fn sweep_pushes_abandoned_events() {
     let world = world(3);
     let (anna, bob) = two(&world);
     let before = world.calls("put_entry");
@@ -106,9 +106,9 @@ fn what_lies_because_everybody_died_is_pushed_by_the_sweep() {
     assert_eq!(world.take(&bob), [] as [Value; 0]);
 }
 
-/// The handler comes to the end of its patience while it pushes.
+/// The handler reaches its deadline while it pushes.
 #[test]
-fn a_handler_hands_on_what_it_cannot_finish_and_the_worker_goes_on_in_order() {
+fn handler_hands_lease_to_worker() {
     let world = world(4);
     let (anna, bob) = two(&world);
     let mut holder = world.hold(&anna, &say("one"));
@@ -135,9 +135,9 @@ fn a_handler_hands_on_what_it_cannot_finish_and_the_worker_goes_on_in_order() {
     assert_eq!(world.head(&channel("d", "c")).lease, None);
 }
 
-/// The same between two members, and each worker is started twice: who was served is not served again, who is left once.
+/// The same in the middle of the members, with each worker started twice. No member is served twice or left out.
 #[test]
-fn a_batch_that_was_begun_is_ended_for_those_who_are_left() {
+fn worker_resumes_partial_batch() {
     for seed in 0..50 {
         let world = World::new(&Sim::new(seed));
         world.work(0, 1_000);
@@ -167,9 +167,9 @@ fn a_batch_that_was_begun_is_ended_for_those_who_are_left() {
     }
 }
 
-/// A job is carried out at least once: two workers that were handed the same lease push nothing twice at once.
+/// A job runs at least once. Two workers that were handed the same lease must not push twice.
 #[test]
-fn a_lease_that_was_handed_on_is_taken_up_by_one_worker_only() {
+fn handed_lease_has_one_worker() {
     for seed in 0..200 {
         let world = world(seed);
         let (anna, bob) = two(&world);
@@ -206,9 +206,9 @@ fn a_lease_that_was_handed_on_is_taken_up_by_one_worker_only() {
     }
 }
 
-/// Between a worker's reading the head and its taking the lease, others may push everything and give the lease back.
+/// After a worker has read the head and before it takes the lease, others may push everything and release the lease.
 #[test]
-fn a_worker_that_read_the_head_long_ago_pushes_nothing_again() {
+fn stale_head_pushes_nothing_again() {
     let world = world(11);
     let (anna, bob) = (world.connect("anna"), world.connect("bob"));
     let log = channel("d", "c");
@@ -242,9 +242,10 @@ fn a_worker_that_read_the_head_long_ago_pushes_nothing_again() {
     assert_eq!((head.sent, head.lease), (3, None));
 }
 
-/// A holder that is slow where it parks finds the gate as it saw it, and the lease with another, who parked later events there.
+/// A holder is slow to park. Meanwhile the gate is unchanged, but another holder has the lease and parked later events
+/// there.
 #[test]
-fn what_is_parked_after_the_lease_has_ended_is_not_told_after_later_events() {
+fn late_park_keeps_event_order() {
     let world = world(12);
     let (anna, bob) = two(&world);
     let young = coming_up(&world, &bob);
@@ -252,7 +253,7 @@ fn what_is_parked_after_the_lease_has_ended_is_not_told_after_later_events() {
     let mut slow = world.hold(&anna, &say("one"));
     slow.until(|| world.calls("connections_of") > read);
     assert!(slow.step());
-    assert_eq!(world.calls("park"), parked, "it is about to");
+    assert_eq!(world.calls("park"), parked, "the holder has not parked yet");
     world.sim.clock().advance(Duration::from_secs(12));
     for text in ["two", "three"] {
         world.ask_briefly(&anna, say(text));
@@ -273,7 +274,7 @@ fn what_is_parked_after_the_lease_has_ended_is_not_told_after_later_events() {
 }
 
 #[test]
-fn a_reader_that_finds_an_expired_lease_has_the_rest_pushed() {
+fn reader_schedules_drain_after_expired_lease() {
     let world = world(5);
     let (anna, bob) = two(&world);
     let before = world.calls("put_entry");
@@ -287,7 +288,7 @@ fn a_reader_that_finds_an_expired_lease_has_the_rest_pushed() {
 }
 
 #[test]
-fn members_are_read_once_while_a_message_is_stored_and_again_if_that_failed() {
+fn failed_member_read_is_repeated() {
     let world = world(9);
     let (anna, bob) = two(&world);
     for (reads, fails) in [(1, false), (2, true)] {
@@ -303,7 +304,7 @@ fn members_are_read_once_while_a_message_is_stored_and_again_if_that_failed() {
 }
 
 #[test]
-fn who_joins_while_a_message_comes_after_it_gets_the_message() {
+fn joining_member_gets_later_message() {
     let world = world(10);
     let (anna, _bob) = two(&world);
     let carl = world.connect("carl");
@@ -311,7 +312,8 @@ fn who_joins_while_a_message_comes_after_it_gets_the_message() {
     let join = json!({"type": "join-channel", "channel-id": "c", "invite-token": "t"});
     let mut joining = world.hold(&carl, &join);
     joining.until(|| world.calls("allocate") > before);
-    // The place before the message's is taken, and the row is not there yet: its receivers must not be read now.
+    // The slot before the message's is allocated, but the row does not exist yet. The message's receivers must not be
+    // read now.
     let before = world.calls("receivers");
     world.ask(&anna, say("one"));
     assert_eq!(world.calls("receivers"), before);
@@ -322,14 +324,14 @@ fn who_joins_while_a_message_comes_after_it_gets_the_message() {
 }
 
 #[test]
-fn a_member_whose_store_row_cannot_be_read_hears_of_it_in_the_end() {
+fn refused_store_calls_lose_no_event() {
     let world = world(6);
     let (anna, bob) = two(&world);
     for operation in ["receivers", "connections_of", "release", "renew"] {
         let faults = world.service.store.faults();
         faults.next(operation, testkit::memory::Failure::Refused);
         if operation == "receivers" {
-            // Who reads them while the message is stored leaves it at that.
+            // If the read while the message is stored is refused, it is not retried there.
             faults.next(operation, testkit::memory::Failure::Refused);
         }
         let handler = world.send(&anna, &say(operation));
@@ -344,9 +346,9 @@ fn a_member_whose_store_row_cannot_be_read_hears_of_it_in_the_end() {
             "{operation}"
         );
         let frames = world.take(&bob);
-        let told = frames.iter().any(|it| {
-            it["sequence"].as_u64() == Some(head.sequence)
-                || it["last-sequence"].as_u64() == Some(head.sequence)
+        let told = frames.iter().any(|frame| {
+            frame["sequence"].as_u64() == Some(head.sequence)
+                || frame["last-sequence"].as_u64() == Some(head.sequence)
         });
         assert!(told, "{operation}: {frames:?}");
     }

@@ -1,4 +1,4 @@
-//! Who is a member, when many change that at once.
+//! Membership, when many change it at once.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ fn join() -> Value {
     json!({"type": "join-channel", "channel-id": "c", "invite-token": "t", "id": "x"})
 }
 
-/// Who is a member and whether it administers, by rows; checked against roster and log.
+/// The members and whether each is an administrator, by rows. Fails if roster or log disagree.
 fn members(world: &World) -> BTreeMap<String, bool> {
     let service = world.service.clone();
     let log = channel("d", "c");
@@ -45,13 +45,13 @@ fn members(world: &World) -> BTreeMap<String, bool> {
     );
     assert!(
         rows.is_empty() || administrators > 0,
-        "nobody administers it: {rows:?}"
+        "no administrator is left: {rows:?}"
     );
-    assert_eq!(rows, replayed(&entries), "the log tells another story");
+    assert_eq!(rows, replayed(&entries), "the log and the rows disagree");
     rows
 }
 
-/// Who is a member by the log.
+/// The members according to the log.
 fn replayed(entries: &[protocol::change::LogEntry]) -> BTreeMap<String, bool> {
     use protocol::EventBody::{AdministratorChanged, SubscriberJoined, SubscriberLeft};
     let mut members = BTreeMap::new();
@@ -83,7 +83,7 @@ fn three(world: &World) -> [Line; 3] {
 }
 
 #[test]
-fn whoever_leaves_at_once_somebody_administers_what_is_left() {
+fn concurrent_leaves_keep_an_administrator() {
     for seed in 0..200 {
         let world = world(seed);
         let [anna, bob, carl] = three(&world);
@@ -112,7 +112,7 @@ fn whoever_leaves_at_once_somebody_administers_what_is_left() {
 }
 
 #[test]
-fn the_last_two_leave_at_once_and_the_channel_closes() {
+fn channel_closes_when_last_two_leave() {
     for seed in 0..100 {
         let world = world(seed);
         let (anna, bob) = (world.connect("anna"), world.connect("bob"));
@@ -132,9 +132,9 @@ fn the_last_two_leave_at_once_and_the_channel_closes() {
     }
 }
 
-/// Two connections of one subscriber join and leave at once: the log tells the same story as the rows.
+/// Two connections of one subscriber join and leave at once. The log and the rows must agree.
 #[test]
-fn joining_leaving_and_joining_again_at_once_leaves_log_and_rows_agreed() {
+fn racing_rejoins_keep_log_consistent() {
     for seed in 0..300 {
         let world = world(seed);
         let [_, bob, _] = three(&world);
@@ -157,9 +157,9 @@ fn joining_leaving_and_joining_again_at_once_leaves_log_and_rows_agreed() {
     }
 }
 
-/// A join took its place and is slow; the same subscriber joins and leaves past it.
+/// A slow join has allocated its slot. Meanwhile the same subscriber joins and leaves on another connection.
 #[test]
-fn a_change_that_was_overtaken_does_not_stand_before_what_overtook_it() {
+fn overtaken_join_takes_later_slot() {
     let world = world(1);
     let [anna, _, _] = three(&world);
     let (dora, other) = (world.connect("dora"), world.connect("dora"));
@@ -175,7 +175,7 @@ fn a_change_that_was_overtaken_does_not_stand_before_what_overtook_it() {
 }
 
 #[test]
-fn a_transaction_whose_answer_was_lost_took_place_once() {
+fn lost_transaction_answer_applies_once() {
     for failure in [
         Failure::UnknownApplied,
         Failure::UnknownNotApplied,
@@ -202,7 +202,7 @@ fn a_transaction_whose_answer_was_lost_took_place_once() {
 }
 
 #[test]
-fn a_change_that_dies_after_any_write_is_mended_by_its_repeat() {
+fn retry_repairs_dead_change() {
     for after in ["allocate", "change", "release"] {
         let world = world(3);
         let [anna, ..] = three(&world);
@@ -223,8 +223,8 @@ fn a_change_that_dies_after_any_write_is_mended_by_its_repeat() {
         world.settle();
         let end = world.head(&channel("d", "c")).sequence;
         let frames = world.take(&anna);
-        let told = frames.iter().any(|it| {
-            it["sequence"].as_u64() == Some(end) || it["last-sequence"].as_u64() == Some(end)
+        let told = frames.iter().any(|frame| {
+            frame["sequence"].as_u64() == Some(end) || frame["last-sequence"].as_u64() == Some(end)
         });
         assert!(told, "{after}: {frames:?}");
         assert_eq!(members(&world).len(), 4, "{after}");
@@ -232,7 +232,7 @@ fn a_change_that_dies_after_any_write_is_mended_by_its_repeat() {
 }
 
 #[test]
-fn who_left_gets_its_own_leaving_on_other_connections_and_then_nothing() {
+fn leaving_member_gets_nothing_afterwards() {
     let world = world(4);
     let [anna, bob, _] = three(&world);
     let other = world.connect("bob");
@@ -248,7 +248,7 @@ fn who_left_gets_its_own_leaving_on_other_connections_and_then_nothing() {
 }
 
 #[test]
-fn equal_names_in_two_domains_never_meet() {
+fn domains_with_equal_names_never_mix() {
     let world = world(5);
     let lines = ["d", "e"].map(|domain| {
         ["anna", "bob"].map(|id| {
@@ -280,9 +280,9 @@ fn equal_names_in_two_domains_never_meet() {
     );
 }
 
-/// The row of who was a member is what lets it read, and counts towards its channels.
+/// The row of a former member lets it read, and counts towards its channels.
 #[test]
-fn a_channel_whose_deleter_dies_right_after_it_keeps_nobody_s_row() {
+fn worker_removes_rows_of_deleted_channel() {
     let world = world(12);
     let (anna, bob) = (world.connect("anna"), world.connect("bob"));
     world.channel_of("c", &[&anna, &bob]);
@@ -301,9 +301,9 @@ fn a_channel_whose_deleter_dies_right_after_it_keeps_nobody_s_row() {
     assert_eq!(of_type(&listed, "channels")[0]["channels"], json!([]));
 }
 
-/// Its log takes nothing any more, so that nobody could even leave it.
+/// Its log accepts nothing any more, so members could not even leave.
 #[test]
-fn a_channel_whose_deleter_dies_before_its_end_ends_all_the_same() {
+fn half_deleted_channel_still_ends() {
     let world = world(12);
     let (anna, bob) = (world.connect("anna"), world.connect("bob"));
     world.channel_of("c", &[&anna, &bob]);
@@ -321,27 +321,27 @@ fn a_channel_whose_deleter_dies_before_its_end_ends_all_the_same() {
     assert!(is_end, "{end:?}");
 }
 
-/// Two administrators: one deletes the channel, the other takes its right, whose place in the log is before the end's.
+/// Two administrators: one deletes the channel, the other demotes it. The demotion's slot precedes the slot of the end.
 #[test]
-fn a_deletion_that_has_begun_goes_on_although_the_right_to_it_is_lost() {
+fn deletion_survives_demoted_administrator() {
     let world = world(13);
     let (anna, bob) = (world.connect("anna"), world.connect("bob"));
     world.channel_of("c", &[&anna, &bob]);
     let right = |who: &str, administrator: bool| json!({"type": "set-administrator", "channel-id": "c", "subscriber-id": who, "administrator": administrator});
     world.ask(&anna, right("bob", true));
-    let (places, looks) = (|| world.calls("allocate"), || world.calls("head"));
-    let before = (places(), looks());
+    let (allocations, looks) = (|| world.calls("allocate"), || world.calls("head"));
+    let before = (allocations(), looks());
     let mut deleting = world.hold(&anna, &json!({"type": "delete-channel", "channel-id": "c"}));
     deleting.until(|| looks() > before.1);
     let mut demoting = world.hold(&bob, &right("anna", false));
-    demoting.until(|| places() > before.0);
-    deleting.until(|| places() > before.0 + 1);
+    demoting.until(|| allocations() > before.0);
+    deleting.until(|| allocations() > before.0 + 1);
     demoting.finish().unwrap();
     deleting.finish().unwrap();
     world.settle();
     let frames = world.take(&anna);
     assert_eq!(of_type(&frames, "channel-deleted").len(), 1, "{frames:?}");
-    // The place of the end may have been closed as a hole meanwhile.
+    // The slot of the end may have been voided meanwhile.
     let frames = world.take(&bob);
     let last = frames.last().unwrap();
     assert!(
@@ -353,12 +353,15 @@ fn a_deletion_that_has_begun_goes_on_although_the_right_to_it_is_lost() {
     let protocol::LogId::Channel(key) = log else {
         return;
     };
-    assert!(world.service.store.rows(&key).is_none(), "it is open");
+    assert!(
+        world.service.store.rows(&key).is_none(),
+        "the channel is still open"
+    );
 }
 
-/// The worker removes the members' rows when it comes to it: until then nobody may take the channel for one that is there.
+/// The worker removes the members' rows later. Until then no client may see the channel as existing.
 #[test]
-fn a_channel_that_ended_is_gone_at_once_for_everybody() {
+fn deleted_channel_disappears_at_once() {
     let list = || json!({"type": "list-channels", "id": "x"});
     let create = || json!({"type": "create-channel", "channel-id": "c", "name": "c", "invite-token": "t", "id": "x"});
     for (anna_asks, bob_asks) in [(list(), list()), (create(), leave()), (join(), join())] {
@@ -378,7 +381,7 @@ fn a_channel_that_ended_is_gone_at_once_for_everybody() {
         let dismantled = |it: &Job| matches!(it, Job::Dismantle { .. });
         assert!(
             !world.jobs_done().iter().any(dismantled),
-            "the worker was first"
+            "the worker removed the rows too early for this test"
         );
         for (line, asks) in [(&anna, &anna_asks), (&bob, &bob_asks)] {
             let frames = world.take(line);
@@ -393,9 +396,9 @@ fn a_channel_that_ended_is_gone_at_once_for_everybody() {
     }
 }
 
-/// Nobody is told of it any more, and so nobody could decline it.
+/// No client is told of it any more, so the invited subscriber could not decline it.
 #[test]
-fn an_invitation_to_a_channel_that_ended_goes_with_the_next_connection() {
+fn connecting_removes_dead_invitation() {
     let world = world(8);
     let anna = world.connect("anna");
     world.channel_of("c", &[&anna]);
@@ -413,9 +416,9 @@ fn an_invitation_to_a_channel_that_ended_goes_with_the_next_connection() {
     assert_eq!(left.unwrap().items, []);
 }
 
-/// Places that were taken in vain are told of once, however many stand side by side.
+/// Adjacent voided slots cause one resync, however many there are.
 #[test]
-fn who_looks_on_while_many_join_is_told_to_look_once_for_each_stretch_of_voids() {
+fn adjacent_voids_make_one_resync() {
     let world = world(8);
     let anna = world.connect("anna");
     world.channel_of("c", &[&anna]);
@@ -429,16 +432,16 @@ fn who_looks_on_while_many_join_is_told_to_look_once_for_each_stretch_of_voids()
     }
     assert_eq!(members(&world).len(), 13);
     let frames = world.take(&anna);
-    assert!(!of_type(&frames, "resync").is_empty(), "none was in vain");
+    assert!(!of_type(&frames, "resync").is_empty(), "no slot was voided");
     for pair in frames.windows(2) {
         let is_same = pair[0]["type"] == "resync" && pair[0] == pair[1];
         assert!(!is_same, "{pair:?}");
     }
 }
 
-/// The log ends first: between that and the roster's end a leave must not be told that there is no such channel.
+/// The log ends first. Between that and the roster's end a leave must not fail with `not-found`.
 #[test]
-fn who_leaves_while_the_channel_ends_has_left() {
+fn leaving_during_deletion_succeeds() {
     let world = world(8);
     let (anna, bob) = (world.connect("anna"), world.connect("bob"));
     world.channel_of("c", &[&anna, &bob]);
@@ -446,7 +449,11 @@ fn who_leaves_while_the_channel_ends_has_left() {
     let before = world.calls("change");
     let mut deleting = world.hold(&anna, &delete);
     deleting.until(|| !world.head(&channel("d", "c")).active);
-    assert_eq!(world.calls("change"), before, "the roster is open");
+    assert_eq!(
+        world.calls("change"),
+        before,
+        "the roster must still be open"
+    );
     let leaving = world.send(&bob, &leave());
     world.sim.run_for(Duration::from_millis(100));
     assert!(leaving.is_running());

@@ -1,4 +1,4 @@
-//! One flow each, held at one await.
+//! One flow per test, held at one await.
 
 mod answers;
 mod append;
@@ -15,14 +15,14 @@ use testkit::sim::Sim;
 
 use super::world::{Line, World, incoming};
 
-/// A world of this seed whose workers are at work and where nothing fails by chance.
+/// A world of this seed with running workers and without random faults.
 fn world(seed: u64) -> World {
     let world = World::new(&Sim::new(seed));
     world.work(0, 0);
     world
 }
 
-/// Another device of the same subscriber, which is registered and yet to come up.
+/// Another device of the same subscriber that is registered but not yet active.
 fn coming_up(world: &World, other: &Line) -> Line {
     let line = Line {
         id: world.connection_id(),

@@ -1,12 +1,12 @@
-//! A client that comes back.
+//! A client that reconnects.
 
 use serde_json::{Value, json};
 
 use super::world;
 
-/// What does not fit the answer is said to be incomplete and not read.
+/// Pages that do not fit the answer are marked as incomplete and are not read.
 #[test]
-fn a_hundred_full_pages_are_not_read_for_one_answer() {
+fn resume_stops_reading_at_size_limit() {
     let world = world(1);
     let anna = world.connect("anna");
     world.channel_of("c", &[&anna]);
@@ -26,10 +26,10 @@ fn a_hundred_full_pages_are_not_read_for_one_answer() {
     let answer = world.ask(&anna, json!({"type": "resume", "positions": positions}));
     let destinations = answer[0]["destinations"].as_array().unwrap();
     assert_eq!(destinations.len(), 100);
-    for (place, it) in destinations.iter().enumerate() {
+    for (index, it) in destinations.iter().enumerate() {
         assert_eq!(it["last-sequence"], 9);
-        assert_eq!(it["complete"], place == 99, "{place}");
-        assert_eq!(it["events"] != json!([]), place == 0, "{place}");
+        assert_eq!(it["complete"], index == 99, "{index}");
+        assert_eq!(it["events"] != json!([]), index == 0, "{index}");
     }
     let read = world.calls("entries_after") - before;
     assert!(read <= 16, "{read} pages");

@@ -1,4 +1,4 @@
-//! Framed connections: `o` once and first, several messages in a frame, and what ends them.
+//! SockJS-framed connections: `o` once and first, several messages in a frame, and their ends.
 
 use core::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::world::{Line, World, incoming, of_type, subscriber, types};
 
 const SHUTDOWN: &str = r#"c[3001,"shutdown"]"#;
 
-/// A framed connection of Ada that was registered; its job is still to be done.
+/// A SockJS-framed connection of Ada that is registered, with its job still queued.
 fn registered(world: &World) -> Line {
     let of = world.clone();
     world.run(async move {
@@ -26,14 +26,14 @@ fn registered(world: &World) -> Line {
     })
 }
 
-/// The same, up.
+/// As [`registered`], but open at the gateway.
 fn up(world: &World) -> Line {
     let line = registered(world);
     world.sockets().open(&line.id);
     line
 }
 
-/// The same, and its client knows.
+/// As [`up`], and the client has received `o`.
 fn open(world: &World) -> Line {
     let line = up(world);
     world.settle();
@@ -70,7 +70,7 @@ fn hello() -> Value {
 }
 
 #[test]
-fn o_comes_once_and_first_though_two_workers_open_and_the_connection_is_slow() {
+fn open_frame_comes_once_and_first() {
     for seed in 0..100 {
         let world = world(seed);
         let bob = world.connect("bob");
@@ -98,7 +98,7 @@ fn o_comes_once_and_first_though_two_workers_open_and_the_connection_is_slow() {
 }
 
 #[test]
-fn a_client_is_told_o_or_dropped_wherever_its_worker_dies() {
+fn dying_worker_opens_or_drops_session() {
     let (mut told, mut dropped) = (0, 0);
     for seed in 0..300 {
         let world = World::new(&Sim::new(seed));
@@ -109,18 +109,21 @@ fn a_client_is_told_o_or_dropped_wherever_its_worker_dies() {
         assert_eq!(sockets.broken_framing(&line.id), None, "seed {seed}");
         assert_eq!(sockets.is_open(&line.id), is_registered(&world, &line));
         if sockets.is_open(&line.id) {
-            assert!(sockets.is_told(&line.id), "seed {seed}: it waits for ever");
+            assert!(
+                sockets.is_told(&line.id),
+                "seed {seed}: the client waits for ever"
+            );
             told += 1;
         } else {
             assert_eq!(wire(&world, &line).last().unwrap(), SHUTDOWN);
             dropped += 1;
         }
     }
-    assert!(told > 50 && dropped > 5, "{told} told, {dropped} dropped");
+    assert!(told > 50 && dropped > 5, "{told} opened, {dropped} dropped");
 }
 
 #[test]
-fn an_o_of_unknown_outcome_is_not_repeated_but_its_connection_dropped() {
+fn unknown_open_frame_drops_connection() {
     for (outcome, told) in [
         (Forced::UnknownDelivered, true),
         (Forced::UnknownLost, false),
@@ -137,7 +140,7 @@ fn an_o_of_unknown_outcome_is_not_repeated_but_its_connection_dropped() {
 }
 
 #[test]
-fn an_o_that_was_certainly_not_taken_is_told_again() {
+fn rejected_open_frame_is_retried() {
     let world = world(1);
     let line = up(&world);
     for outcome in [Forced::Throttled, Forced::Gone] {
@@ -148,7 +151,7 @@ fn an_o_that_was_certainly_not_taken_is_told_again() {
 }
 
 #[test]
-fn a_client_that_is_faster_than_o_is_answered_after_it() {
+fn early_message_is_answered_after_open() {
     let world = World::new(&Sim::new(1));
     let line = up(&world);
     let handler = world.send(&line, &hello());
@@ -163,7 +166,7 @@ fn a_client_that_is_faster_than_o_is_answered_after_it() {
 }
 
 #[test]
-fn a_session_that_nobody_opens_is_dropped_with_its_first_message() {
+fn first_message_drops_unopened_session() {
     let world = World::new(&Sim::new(1));
     let line = up(&world);
     let handler = world.send(&line, &hello());
@@ -174,7 +177,7 @@ fn a_session_that_nobody_opens_is_dropped_with_its_first_message() {
 }
 
 #[test]
-fn the_messages_of_one_frame_are_handled_in_order_and_each_answer_is_one_frame() {
+fn frame_messages_are_handled_in_order() {
     let world = world(1);
     let line = open(&world);
     let messages: Vec<String> = (0..5)
@@ -191,7 +194,8 @@ fn the_messages_of_one_frame_are_handled_in_order_and_each_answer_is_one_frame()
         .map(|it| it["id"].as_str().unwrap())
         .collect();
     assert_eq!(acks, ["0", "1", "2", "3", "4"]);
-    // A single value is a message too; nothing is none, and what is no string stands for its text.
+    // A single value is also a message. `null` and empty frames are none. A value that is not a string stands for its
+    // JSON text.
     receive(&world, &line, &json!(messages[1]).to_string());
     receive(&world, &line, r#"[{"type": "ping"}]"#);
     for nothing in ["", "[]", "[1, null]"] {
@@ -201,14 +205,14 @@ fn the_messages_of_one_frame_are_handled_in_order_and_each_answer_is_one_frame()
 }
 
 #[test]
-fn a_broken_frame_ends_the_connection() {
+fn broken_frame_ends_connection() {
     let world = world(1);
     let line = open(&world);
     receive(&world, &line, r#"["{}"#);
     assert_eq!(wire(&world, &line), [r#"c[3000,"Broken framing."]"#]);
     assert!(!world.sockets().is_open(&line.id));
     assert!(!is_registered(&world, &line));
-    // The close crossed a message on the wire.
+    // The close and a message crossed on the wire.
     let handler = world.send(&line, &json!({"type": "ping"}));
     world.settle();
     handler.take().unwrap().unwrap();
@@ -216,7 +220,7 @@ fn a_broken_frame_ends_the_connection() {
 }
 
 #[test]
-fn what_waited_goes_together() {
+fn parked_pushes_share_one_frame() {
     let world = world(1);
     let bob = world.connect("bob");
     let line = registered(&world);
@@ -230,7 +234,7 @@ fn what_waited_goes_together() {
 }
 
 #[test]
-fn what_goes_together_and_is_not_taken_becomes_one_resync() {
+fn failed_batch_becomes_one_resync() {
     for outcome in [Forced::Throttled, Forced::UnknownLost, Forced::TooLarge] {
         let world = world(3);
         let (bob, line) = (world.connect("bob"), open(&world));
@@ -252,7 +256,7 @@ fn what_goes_together_and_is_not_taken_becomes_one_resync() {
 }
 
 #[test]
-fn an_invalidated_token_reads_4401() {
+fn invalidated_token_closes_with_4401() {
     let world = world(1);
     let line = open(&world);
     let (service, token) = (world.service.clone(), line.identity.token.clone());

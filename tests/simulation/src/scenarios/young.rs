@@ -1,4 +1,4 @@
-//! Connections that end before anybody saw them up.
+//! Connections that end before they become active.
 
 use core::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::world::{Line, World, incoming, subscriber};
 
 const FRAMINGS: [Framing; 2] = [Framing::Raw, Framing::Sockjs];
 
-/// A connection of Ada that was registered and whose worker has begun to wait for it.
+/// A registered connection of Ada whose worker has begun to wait for it.
 fn young(world: &World, framing: Framing) -> Line {
     let of = world.clone();
     let line = world.run(async move {
@@ -26,7 +26,7 @@ fn young(world: &World, framing: Framing) -> Line {
     line
 }
 
-/// Whether an entry, or a row under its token, is left of it.
+/// Returns true if an entry, or a row under its token, is left of the connection.
 fn is_known(world: &World, line: &Line) -> bool {
     let (service, line) = (world.service.clone(), line.clone());
     world.run(async move {
@@ -47,12 +47,17 @@ fn invalidate(world: &World, line: &Line) {
 }
 
 #[test]
-fn nobody_waits_for_a_client_that_left_at_once() {
+fn worker_stops_waiting_after_disconnect() {
     for framing in FRAMINGS {
         let world = world(1);
         let line = young(&world, framing);
         let (service, of) = (world.service.clone(), line.clone());
-        world.run(async move { service.disconnect(of.subscriber(), &of.id).await.unwrap() });
+        world.run(async move {
+            service
+                .disconnect(&of.subscriber().connection(of.id.clone()))
+                .await
+                .unwrap()
+        });
         let left = world.sim.clock().now();
         world.settle();
         let waited = left.until(world.sim.clock().now());
@@ -61,9 +66,9 @@ fn nobody_waits_for_a_client_that_left_at_once() {
     }
 }
 
-/// Twice: the second time finds what the first one left.
+/// The second drop finds what the first one left.
 #[test]
-fn what_was_dropped_before_it_was_up_is_closed_once_it_is() {
+fn dropped_connection_closes_on_activation() {
     for framing in FRAMINGS {
         for drops in [1, 2] {
             let world = world(2);
@@ -81,7 +86,7 @@ fn what_was_dropped_before_it_was_up_is_closed_once_it_is() {
 }
 
 #[test]
-fn what_was_dropped_and_never_came_up_leaves_nothing() {
+fn dropped_inactive_connection_leaves_nothing() {
     for framing in FRAMINGS {
         let world = world(3);
         let line = young(&world, framing);
@@ -91,9 +96,9 @@ fn what_was_dropped_and_never_came_up_leaves_nothing() {
     }
 }
 
-/// A client whose token holds must not be told that it does not.
+/// A client whose token is valid must not be told that it is invalid.
 #[test]
-fn what_a_back_end_drops_before_it_was_up_is_told_to_come_again() {
+fn back_end_drop_allows_reconnect() {
     let world = world(4);
     let line = young(&world, Framing::Raw);
     let (service, of) = (world.service.clone(), line.subscriber().clone());
