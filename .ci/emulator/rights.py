@@ -1,4 +1,4 @@
-"""What takes a right and is not in the tests' scenario for deployments: SockJS by polling, and the run of each minute."""
+"""Scenarios that need rights beyond the tests' scenario for deployments: SockJS over HTTP, and the run of each minute."""
 
 import json
 import time
@@ -12,26 +12,26 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from websockets.sync.client import connect
 
-# Only so that it fails rather than hangs.
+# Seconds after which a wait fails instead of hanging.
 DEADLINE = 20
 
-# Seconds that a token lasts which is to end: long enough for what comes before.
+# Lifetime in seconds of the token that expires in a scenario. The steps before its end take less.
 LIFE = 12
 
 
 class Missing(Exception):
-    """Something did not come."""
+    """An expected frame or answer is missing."""
 
 
 class Deployment:
-    """A domain of its own on a deployment."""
+    """A deployment, with a new domain of its own."""
 
     def __init__(self, urls):
         self.urls = urls
         self.domain = f"rights-{uuid.uuid4()}"
 
     def api(self, method, path, body):
-        """Asks the HTTP API for something about the domain, as a back end does."""
+        """Sends a signed request to the HTTP API, as a back end does. Returns the JSON of the answer."""
         signed = AWSRequest(method, f"{self.urls['api']}/{path}", {"content-type": "application/json"}, json.dumps(body))
         SigV4Auth(Credentials("test", "test"), "execute-api", "us-east-1").add_auth(signed)
         status, answer = ask(method, signed.url, json.dumps(body), dict(signed.headers.items()))
@@ -40,12 +40,12 @@ class Deployment:
         return json.loads(answer or "null")
 
     def token(self, subscriber, seconds=600):
-        """A token of a subscriber."""
+        """Issues a token for a subscriber."""
         path = f"domains/{self.domain}/subscribers/{subscriber}/tokens"
         return self.api("POST", path, {"expires-in": seconds})["token"]
 
     def connect(self, token):
-        """A WebSocket of a token's subscriber."""
+        """Opens a WebSocket with a token."""
         return connect(f"{self.urls['websocket']}?access_token={token}", open_timeout=DEADLINE)
 
 
@@ -56,24 +56,24 @@ class Polling:
         self.base = f"{deployment.urls['sockjs']}/000/{uuid.uuid4()}"
         self.token = token
         if self.poll() != "o":
-            raise Missing("the session does not open")
+            raise Missing("no opening frame of the session")
 
     def poll(self):
-        """A frame."""
+        """Polls once and returns the frame."""
         status, answer = ask("POST", f"{self.base}/xhr?access_token={self.token}", "")
         if status != 200:
-            raise Missing(f"a poll is answered {status} {answer}")
+            raise Missing(f"a poll is answered with {status} {answer}")
         return answer.strip()
 
     def send(self, message):
-        """Says something."""
+        """Sends a client message."""
         body = json.dumps([json.dumps(message)])
         status, answer = ask("POST", f"{self.base}/xhr_send?access_token={self.token}", body)
         if status != 204:
-            raise Missing(f"sending is answered {status} {answer}")
+            raise Missing(f"xhr_send is answered with {status} {answer}")
 
     def until(self, kind):
-        """Polls until there is a message of a type, or the frame that ends the session."""
+        """Polls until a frame contains `kind`, such as a message type or the code of the closing frame."""
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             frame = self.poll()
@@ -83,7 +83,7 @@ class Polling:
 
 
 def heard(socket, kind):
-    """Reads until there is a message of a type."""
+    """Reads until a frame contains `kind`."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         try:
@@ -95,7 +95,7 @@ def heard(socket, kind):
 
 
 def ask(method, url, body, headers=None):
-    """Status and body of an answer."""
+    """Sends a request and returns the status and body of its answer."""
     request = urllib.request.Request(url, body.encode(), headers or {}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=DEADLINE + 30) as response:
@@ -105,7 +105,7 @@ def ask(method, url, body, headers=None):
 
 
 def polls(urls):
-    """One who polls is pushed to by each function that pushes, and talks to one with a WebSocket."""
+    """A polling client receives pushes of each function that pushes, and talks to a client with a WebSocket."""
     site = Deployment(urls)
     with site.connect(site.token("carol")) as carol:
         channel = {"channel-id": "c"}
@@ -115,7 +115,7 @@ def polls(urls):
         heard(carol, '"ack"')
         token = site.token("una")
         una = Polling(site, token)
-        # By the worker, once the session is up.
+        # The worker pushes it once the session is active.
         una.until("invitation")
         una.send({"type": "join-channel", **channel})
         una.until("channel-joined")
@@ -131,12 +131,12 @@ def polls(urls):
 
 
 def doorbell(urls, hung):
-    """One who streams has a doorbell: without it, it hears the same, later and at the price of looking for it."""
+    """A streaming client's session has a doorbell. Without one, pushes arrive later, because the function polls the outbox."""
     site = Deployment(urls)
     token = site.token("una")
     url = f"{site.urls['sockjs']}/000/{uuid.uuid4()}/xhr_streaming?access_token={token}"
     with ThreadPoolExecutor(1) as beside:
-        # The emulator answers when the stream has ended.
+        # The emulator returns the response only after the stream has ended.
         stream = beside.submit(ask, "POST", url, "")
         try:
             deadline = time.monotonic() + DEADLINE
@@ -147,11 +147,11 @@ def doorbell(urls, hung):
         finally:
             site.api("POST", "tokens/invalidate", {"token": token})
         if "token-invalidated" not in stream.result()[1]:
-            raise Missing("the stream is not ended")
+            raise Missing("no token-invalidated on the stream")
 
 
 def minute(urls, run, touch):
-    """A token that ends takes its connection with it, what nobody drains is drained, and the dead are looked for."""
+    """An expiring token closes its connection, an abandoned log is drained, and dead sessions are checked."""
     site = Deployment(urls)
     ends = time.monotonic() + LIFE
     with site.connect(site.token("judy", seconds=LIFE)) as judy:

@@ -1,26 +1,27 @@
 #!/usr/bin/env python3
-"""Deploys template.yaml through CloudFormation on an emulator of AWS, updates and deletes the stack, and asks it for the
-rights of its functions.
+"""Deploys template.yaml through CloudFormation on an emulator of AWS, updates and deletes the stack, and checks that its
+functions need each of their rights.
 
-    stack.py create ZIPS READY   the stack from the zips of a folder; its URLs go to the file READY
+    stack.py create ZIPS READY   creates the stack from the zips of a folder, and writes its URLs to the file READY
     stack.py statements READY COMMAND…
-                                 takes each statement of each function's policy away in turn and runs the command, or what
-                                 rights.py has for that function, which has to fail; and once with all of them, when it
-                                 has to succeed
-    stack.py update ZIPS         another memory size, in place, and with it the edge, a stack within; the ids stay
-    stack.py delete              nothing is left of it but what is kept on purpose
+                                 removes each statement of each function's policy in turn and runs the command, or the
+                                 function's scenario in rights.py, which has to fail. Before that, it runs them with all
+                                 statements, when they have to succeed
+    stack.py update ZIPS         updates the stack in place with another memory size and the edge, a nested stack. The ids
+                                 of its resources must not change
+    stack.py delete              deletes the stack. Only its tables remain
 
-AWS_ENDPOINT_URL names the emulator. What differs from an account, each because the emulator lacks it:
+AWS_ENDPOINT_URL names the emulator. Differences to an account, because the emulator lacks a feature:
 
-- alarms by metric math are left out
-- the HTTP API, which SAM writes as an OpenAPI document, is written as a route and its integration
-- an authorizer that names no identity source names none, rather than the Authorization header
-- @connections is at the emulator's own path, so CONNECTIONS_ENDPOINT is that; and so is the stage, so DOORBELL_URL is that
-- its CloudFront knows no WebSockets and answers by host only, so the tests run with Edge off and ask for SockJS at its
-  function's own URL; the edge comes with the update
-- a reference to a secret is its name there and not its ARN, so the edge is given its ARN; and it does not resolve what a
-  stack within resolves, so the distribution gets the secret's text by a call
-- the times to live, which it ignores in a template, are switched on by a call
+- alarms with metric math are left out
+- SAM writes the HTTP API as an OpenAPI document. It is replaced by a route and its integration
+- an authorizer without an identity source gets an empty list, instead of the Authorization header
+- @connections and the stage are at the emulator's own paths, so CONNECTIONS_ENDPOINT and DOORBELL_URL are those paths
+- its CloudFront supports no WebSockets and routes by host only. The tests therefore run with Edge off and use the URL of
+  the SockJS function. The update adds the edge
+- a reference to a secret returns its name instead of its ARN, so the edge is given the ARN. The emulator does not
+  resolve secrets in nested stacks either, so an API call gives the distribution the secret's text
+- it ignores the times to live in a template, so an API call enables them
 """
 
 import copy
@@ -39,11 +40,11 @@ from websockets.exceptions import WebSocketException
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import expanded  # noqa: E402  pylint: disable=wrong-import-position
 
-# What its absence does not change for a client, with the reason: tests/tests/rights.rs sees that it is used.
+# Statements whose absence no client notices, each with the reason. tests/tests/rights.rs checks that they are used.
 NOT_HERE = {
-    ("DisconnectFunctionRole", "Tokens"): "the row that would be left goes when the token ends",
-    ("FanoutFunctionRole", "Tokens"): "it clears up after connections that left at once",
-    ("SockjsFunctionRole", "Connections"): "what it cannot post the worker posts",
+    ("DisconnectFunctionRole", "Tokens"): "the remaining row is deleted when the token ends",
+    ("WorkerFunctionRole", "Tokens"): "it only cleans up after connections that closed at once",
+    ("SockjsFunctionRole", "Connections"): "the worker posts what the function cannot",
 }
 
 STACK = "messaging"
@@ -56,7 +57,7 @@ PARAMETERS = {"Architecture": "x86_64", "DeletionProtection": "false", "Edge": "
 
 
 def client(service):
-    """A client of the emulator, which takes any key that is no function's for an administrator's."""
+    """Returns a client of the emulator. Keys that belong to no function have an administrator's rights there."""
     return boto3.client(
         service,
         endpoint_url=ENDPOINT,
@@ -67,7 +68,10 @@ def client(service):
 
 
 def document(more):
-    """Where the template is: expanded, fitted to the emulator, and like the code in a bucket, since it is too long for a request."""
+    """Expands the template, adapts it to the emulator and puts it into the bucket, because it is too long for a request.
+
+    Returns its URL.
+    """
     template = expanded.read(TEMPLATE)
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -82,7 +86,7 @@ def document(more):
     resources = result["Resources"]
     for name, it in list(resources.items()):
         if it["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in it["Properties"]:
-            print(f"left out: {name}, an alarm by metric math")
+            print(f"left out: {name}, an alarm with metric math")
             del resources[name]
         if it["Type"] == "AWS::ApiGatewayV2::Api" and "Body" in it["Properties"]:
             routes(resources, name, it["Properties"])
@@ -96,13 +100,13 @@ def document(more):
 
 
 def put_template(key, body):
-    """Puts a template into the bucket, and says where it is."""
+    """Puts a template into the bucket and returns its URL."""
     client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
     return f"{ENDPOINT}/{BUCKET}/{key}"
 
 
 def routes(resources, name, api):
-    """Writes an OpenAPI document as the resources that stand for it."""
+    """Replaces an API's OpenAPI document by the equivalent resources."""
     body = api.pop("Body")
     api.update({"Name": {"Ref": "AWS::StackName"}, "ProtocolType": "HTTP"})
     for number, (path, methods) in enumerate(body["paths"].items()):
@@ -128,7 +132,7 @@ def routes(resources, name, api):
 
 
 def upload(zips):
-    """The functions' code, where the template says it is."""
+    """Uploads the functions' code to the bucket that the template names."""
     s3 = client("s3")
     s3.create_bucket(Bucket=BUCKET)
     for name in os.listdir(zips):
@@ -137,7 +141,10 @@ def upload(zips):
 
 
 def settled(cloudformation, wanted):
-    """Waits until the stack is done with what it does, and says why if that is not what was wanted."""
+    """Waits until the stack's operation ends. Exits with the failed events unless its status is `wanted`.
+
+    Returns the stack's outputs.
+    """
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
@@ -148,30 +155,30 @@ def settled(cloudformation, wanted):
         for event in cloudformation.describe_stack_events(StackName=STACK)["StackEvents"]:
             if "FAILED" in event["ResourceStatus"]:
                 print(event["LogicalResourceId"], event.get("ResourceStatusReason"))
-        sys.exit(f"the stack is {stack['StackStatus']} and not {wanted}")
+        sys.exit(f"the stack is {stack['StackStatus']} instead of {wanted}")
     return {it["OutputKey"]: it["OutputValue"] for it in stack["Outputs"]}
 
 
 def resources_of(kind):
-    """Physical ids by logical ids."""
+    """Returns the physical ids of a resource type by their logical ids."""
     listed = client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
     return {it["LogicalResourceId"]: it["PhysicalResourceId"] for it in listed if it["ResourceType"] == kind}
 
 
 def function_url_id():
-    """The first label of the host that the function's URL has on AWS."""
+    """Returns the first label of the host of the function's URL."""
     function = resources_of("AWS::Lambda::Function")["SockjsFunction"]
     url = client("lambda").get_function_url_config(FunctionName=function)["FunctionUrl"]
     return url.split("//")[1].split(".")[0]
 
 
 def parameters(more):
-    """As CloudFormation takes them."""
+    """Returns the parameters in CloudFormation's format."""
     return [{"ParameterKey": key, "ParameterValue": value} for key, value in {**PARAMETERS, **more}.items()]
 
 
 def create(zips, ready):
-    """Deploys the stack."""
+    """Creates the stack, enables the times to live and writes the URLs to the ready file."""
     upload(zips)
     cloudformation = client("cloudformation")
     begun = time.monotonic()
@@ -198,7 +205,7 @@ def create(zips, ready):
 
 
 def update(zips):
-    """Changes the stack in place: another memory size reaches the functions, and no id changes."""
+    """Updates the stack in place. Checks that the functions get the new memory size and that no id changes."""
     upload(zips)
     cloudformation = client("cloudformation")
     before = {kind: resources_of(kind) for kind in ("AWS::ApiGatewayV2::Api", "AWS::DynamoDB::Table")}
@@ -217,22 +224,22 @@ def update(zips):
 
 
 def through_the_edge(url):
-    """The distribution's function answers, or passes on to the function, which takes nothing from anybody else."""
+    """Checks that the distribution answers or forwards requests, and that the function refuses requests that bypass it."""
     resolve_secret()
     edge, path = url.removeprefix("https://").split("/", 1)
     around = f"{ENDPOINT}/_aws/lambda-url/{function_url_id()}"
-    for wanted, place, through in (
+    for wanted, requested, through in (
         ((200, "Welcome to SockJS!\n"), f"{ENDPOINT}/{path}", edge),
         ((404, "There is nothing here.\n"), f"{ENDPOINT}/elsewhere", edge),
         ((401, "Unauthorized"), f"{ENDPOINT}/{path}/info", edge),
         ((403, "Forbidden\n"), f"{around}/{path}/info", None),
     ):
-        found = answer(place, through)
-        assert found == wanted, f"{place} through {through}: {found}"
+        found = answer(requested, through)
+        assert found == wanted, f"{requested} through {through}: {found}"
 
 
 def resolve_secret():
-    """What CloudFormation does with `{{resolve:secretsmanager:…}}`."""
+    """Resolves `{{resolve:secretsmanager:…}}` in the distribution's headers, as CloudFormation does on AWS."""
     cloudfront = client("cloudfront")
     (listed,) = cloudfront.list_distributions()["DistributionList"]["Items"]
     found = cloudfront.get_distribution_config(Id=listed["Id"])
@@ -247,7 +254,7 @@ def resolve_secret():
 
 
 def answer(url, edge=None):
-    """Status and body of an answer, through a distribution as CloudFront's viewers ask."""
+    """Returns the status and body of an answer. With `edge`, the request goes through that distribution."""
     headers = {"Host": edge, "X-Forwarded-Proto": "https"} if edge else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as response:
@@ -257,7 +264,7 @@ def answer(url, edge=None):
 
 
 def delete():
-    """Deletes the stack. The tables are kept, as the template says."""
+    """Deletes the stack. Checks that its tables remain, as the template says, and its functions do not."""
     tables = resources_of("AWS::DynamoDB::Table").values()
     functions = resources_of("AWS::Lambda::Function").values()
     cloudformation = client("cloudformation")
@@ -273,14 +280,14 @@ def delete():
         assert not stack["StackStatus"].endswith("FAILED"), stack
         time.sleep(0.3)
     kept = client("dynamodb").list_tables()["TableNames"]
-    assert all(table in kept for table in tables), "a table went with the stack"
+    assert all(table in kept for table in tables), "a table was deleted with the stack"
     left = {it["FunctionName"] for it in client("lambda").list_functions()["Functions"]}
     assert not left.intersection(functions), "a function outlived the stack"
-    print("deleted, with the tables kept")
+    print("deleted, tables retained")
 
 
 def works(name, sid, command, urls):
-    """Whether everything that a role is for works."""
+    """Returns true if the scenario of a role's function succeeds."""
     try:
         if name.startswith("ExpireFunction"):
             rights.minute(urls, expire, leave_undone)
@@ -297,7 +304,7 @@ def works(name, sid, command, urls):
 
 
 def expire():
-    """Runs the function of each minute."""
+    """Invokes the function `expire`. Fails if the run fails."""
     function = resources_of("AWS::Lambda::Function")["ExpireFunction"]
     answer = client("lambda").invoke(FunctionName=function)
     if "FunctionError" in answer:
@@ -305,7 +312,7 @@ def expire():
 
 
 def leave_undone(domain):
-    """What functions that died leave: an event that nobody pushed, and a session that is due to be looked at."""
+    """Leaves the state of crashed functions: an event without a push, and sessions that are due for a check."""
     dynamodb = client("dynamodb")
     dynamodb.update_item(
         TableName=resources_of("AWS::DynamoDB::Table")["Channels"],
@@ -326,19 +333,19 @@ def leave_undone(domain):
 
 
 def hung(domain):
-    """Whether a session of the domain has a doorbell."""
+    """Returns true if a session of the domain has a doorbell."""
     return any("doorbell" in session for session in sessions_of(domain)[1])
 
 
 def sessions_of(domain):
-    """The table of sessions, and those of a domain."""
+    """Returns the name of the table of sessions, and the sessions of a domain."""
     table = resources_of("AWS::DynamoDB::Table")["Sessions"]
     items = client("dynamodb").scan(TableName=table)["Items"]
     return table, [it for it in items if it["domain"]["S"] == domain]
 
 
 def statements(ready, command):
-    """Takes each statement away in turn, and has what the function is for find that out."""
+    """Removes each statement in turn and checks that the function's scenario fails without it."""
     iam = client("iam")
     with open(ready, encoding="utf-8") as file:
         urls = json.load(file)
@@ -349,7 +356,7 @@ def statements(ready, command):
         ("ExpireFunctionRole", ""),
     ):
         if not works(name, sid, command, urls):
-            sys.exit(f"it fails with every statement in place ({name})")
+            sys.exit(f"the scenario of {name} fails with all statements")
     begun, unnoticed, tried = time.monotonic(), [], 0
     for name, role in sorted(resources_of("AWS::IAM::Role").items()):
         for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
@@ -368,12 +375,12 @@ def statements(ready, command):
                 if not noticed:
                     unnoticed.append(f"{name} without {sid}")
     if unnoticed:
-        sys.exit(f"nobody noticed {unnoticed}")
+        sys.exit(f"no scenario fails {unnoticed}")
     print(f"each of {tried} statements is needed ({time.monotonic() - begun:.0f} s)")
 
 
 def put(iam, role, policy, statements_left):
-    """Sets a policy; one without statements is none."""
+    """Sets a policy. Deletes it if it has no statements."""
     if statements_left["Statement"]:
         iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(statements_left))
     else:

@@ -1,4 +1,4 @@
-"""What JSON Schema cannot say of a request: requests that break such a rule are not sent as good ones."""
+"""Rules for requests that JSON Schema cannot express. Requests that break one are not sent as valid requests."""
 
 import schemathesis
 
@@ -9,8 +9,8 @@ def filter_case(context, case):
     if "after" in query and "before" in query:
         return False
     body = case.body if isinstance(case.body, dict) else {}
-    # A conversation is with somebody else.
+    # A subscriber has no conversation with itself.
     if "from" in body and body["from"] == (case.path_parameters or {}).get("subscriber"):
         return False
-    # Of the issuers there may be, one is accepted, and it need not be named.
+    # The service accepts one issuer only. Requests that name another one fail, and naming it is optional.
     return "issuer" not in body

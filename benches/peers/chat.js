@@ -1,4 +1,4 @@
-// The chat of AWS's own samples: connections in a table, a Scan and a PostToConnection each for every message.
+// The chat of AWS's own samples. It keeps connections in a table. For each message it scans the table and posts to each connection.
 "use strict";
 
 const { DynamoDBClient } = require("@aws-sdk/client-dynamodb");

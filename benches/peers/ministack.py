@@ -1,4 +1,4 @@
-"""Sets the chat up in a running ministack: its table, its functions, its WebSocket API. Says the API's URL."""
+"""Sets up the chat in a running ministack: its table, its functions and its WebSocket API. Prints the API's URL."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-// PostToConnection by the SDK, 16 in flight: says how many, in how many seconds, with how much CPU.
+// Calls PostToConnection through the SDK with 16 posts in flight. Prints the number of posts, the seconds and the CPU seconds.
 "use strict";
 
 const { ApiGatewayManagementApiClient, PostToConnectionCommand } = require("@aws-sdk/client-apigatewaymanagementapi");

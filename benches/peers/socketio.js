@@ -1,4 +1,4 @@
-// One process that keeps everything in memory: every message goes to everybody else.
+// One process that keeps everything in memory and sends every message to all other connections.
 "use strict";
 
 const { createServer } = require("node:http");

@@ -1,4 +1,4 @@
-// sockjs-node, raw WebSocket endpoint included: every message goes to everybody.
+// sockjs-node with its raw WebSocket endpoint. It sends every message to all connections.
 "use strict";
 
 const { createServer } = require("node:http");

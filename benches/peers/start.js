@@ -1,4 +1,4 @@
-// The smallest Node function: SDK clients made, then the Runtime API's `next`.
+// A minimal Node function: it creates the SDK clients, then calls the Runtime API's `next`.
 "use strict";
 
 require("./chat.js");

@@ -1,5 +1,5 @@
-//! The floors: what the same work costs when nothing is done but the transport. They run as processes of their own, of
-//! this same executable, and say where they listen on standard output.
+//! The floors: what the same work costs with the transport alone. Each runs as a process of this executable and prints
+//! its address on standard output.
 
 mod echo;
 mod function;
@@ -19,24 +19,24 @@ use tokio::net::TcpListener;
 
 use crate::process::Process;
 
-/// What precedes the address on standard output.
+/// The text before the address on standard output.
 const READY: &str = "listening on ";
 
-/// Which floor.
+/// The floors.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Floor {
-    /// WebSocket messages go back as they come, over tokio-tungstenite and nothing else.
+    /// Echoes WebSocket messages with tokio-tungstenite alone.
     Echo,
-    /// The thinnest gateway: each WebSocket message is an invocation over the Runtime API.
+    /// A minimal gateway: each WebSocket message is an invocation over the Runtime API.
     Gateway,
-    /// The thinnest function: it keeps the connections in memory and posts to each.
+    /// A minimal function: it keeps the connections in memory and posts to each.
     Function,
-    /// An HTTP server that takes every request.
+    /// An HTTP server that accepts every request.
     Sink,
 }
 
 impl Floor {
-    /// Runs it in this process until it is killed.
+    /// Runs the floor in this process until the process is killed.
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::Function => return function::run().await,
@@ -54,7 +54,7 @@ impl Floor {
         }
     }
 
-    /// Starts it as a process; gives its host and port.
+    /// Starts the floor as a process. Returns the process and its host and port.
     pub(crate) fn start(self) -> Result<(Process, String)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["floor", self.name()]);

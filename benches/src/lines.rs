@@ -1,4 +1,4 @@
-//! The lines of the table, each measured in turns: a round of every subject, then the next round.
+//! The lines of the table. Each is measured in turns: one round of every subject, then the next round.
 
 mod fan_out;
 mod functions;
@@ -17,18 +17,18 @@ use crate::proc::{self, Machine};
 use crate::report::Measured;
 use crate::stack::{Peers, Stack};
 
-/// How the run is to be.
+/// The settings of a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Rounds of each subject.
     pub(crate) rounds: usize,
-    /// The peers, unless they are to be left out.
+    /// The peers. `None` leaves them out.
     pub(crate) peers: Option<Peers>,
-    /// Connections of the line about memory.
+    /// Connections that the line about memory opens.
     pub(crate) connections: usize,
 }
 
-/// A line.
+/// One line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Line {
     /// One message to 100 and to 1,000 receivers
@@ -56,7 +56,7 @@ pub(crate) enum Line {
 }
 
 impl Line {
-    /// Measures it.
+    /// Measures the line.
     pub(crate) async fn measure(self, plan: &Plan) -> Result<Measured> {
         let (machine, ours) = (Machine::now()?, own_cpu());
         let measured = match self {
@@ -72,7 +72,7 @@ impl Line {
             Self::Units => units::units(plan).await,
             Self::Functions => functions::functions(plan).await,
         }?;
-        // Everything that was started has ended and was waited for, so it counts as this process's.
+        // All started processes have ended and were waited for, so their CPU time counts as this process's.
         Ok(measured.with_load(machine.since(own_cpu() - ours)?))
     }
 }
@@ -81,7 +81,7 @@ fn own_cpu() -> f64 {
     proc::cpu(&[std::process::id()].into())
 }
 
-/// All that passes messages on and is not left out.
+/// Starts every stack that forwards messages, with the peers unless the plan leaves them out.
 async fn everything(plan: &Plan) -> Result<Vec<Arc<Stack>>> {
     let mut stacks = vec![Arc::new(Stack::ours().await?), Arc::new(Stack::thin()?)];
     if let Some(peers) = &plan.peers {
@@ -92,7 +92,7 @@ async fn everything(plan: &Plan) -> Result<Vec<Arc<Stack>>> {
     Ok(stacks)
 }
 
-/// Whether it takes milliseconds for what others do in microseconds: it gets fewer turns.
+/// Returns true if the stack takes milliseconds where others take microseconds. Slow stacks get fewer messages.
 fn is_slow(stack: &Stack) -> bool {
     matches!(stack.name, "serverless-offline" | "ministack")
 }

@@ -1,4 +1,4 @@
-//! Many talk at once for a long time: is anything lost or out of order, how late does it come, and does memory grow?
+//! Many subscribers talk for a long time. Measures losses, order, latency and memory growth.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,50 +18,50 @@ use crate::report::quantile;
 use crate::socket::Socket;
 use crate::stack::{Ours, after, number};
 
-/// What is asked for at once while everything is set up.
+/// Concurrent requests during the setup.
 const AT_ONCE: usize = 16;
-/// Messages of a channel that may be under way; beyond that its next one is left out.
+/// Most messages of a channel in flight. Beyond this the channel skips its next message.
 const UNDER_WAY: u64 = 4;
-/// How long what is under way at the end may take.
+/// How long the messages in flight at the end may take.
 const REST: Duration = Duration::from_secs(60);
 
-/// Keeps many connections talking and shows what came of it
+/// Keep many connections talking and show the results
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Load {
-    /// Connections in all, each of its own subscriber; those that are in no channel are idle
+    /// Connections in total, one per subscriber. Those in no channel are idle
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
 
-    /// Channels; in each the first member talks and all listen
+    /// Channels. In each, the first member talks and the others listen
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     channels: u32,
 
-    /// Members of a channel, connected all
+    /// Members of a channel, all of them connected
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..))]
     members: u32,
 
-    /// Messages a second, of all channels together
+    /// Messages per second, over all channels
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
 
-    /// Minutes of talk
+    /// Duration in minutes
     #[arg(long, default_value_t = 10)]
     minutes: u64,
 
-    /// Seconds between two lines
+    /// Seconds between two lines of output
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
 
-    /// Invocations that a process of a function has at once
+    /// Invocations that a function's process runs concurrently
     #[arg(long, value_name = "N", default_value_t = 1)]
     concurrency: usize,
 
-    /// The folder for the tables, instead of memory, in which they grow
+    /// Folder for the tables. Without it they grow in memory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// What all connections saw.
+/// Counts over all connections.
 #[derive(Debug, Default)]
 struct Tally {
     sent: AtomicU64,
@@ -71,20 +71,20 @@ struct Tally {
     delivered: AtomicU64,
     disorder: AtomicU64,
     resyncs: AtomicU64,
-    /// Milliseconds from sending to a receiver, since they were last looked at.
+    /// Milliseconds from sending to a receiver, since the last line of output.
     latencies: Mutex<Vec<f64>>,
 }
 
-/// Where a channel's talk ended.
+/// The end of a channel's talk.
 #[derive(Clone, Copy, Debug)]
 struct End {
-    /// Messages that were stored.
+    /// Stored messages.
     messages: u64,
-    /// The last one's sequence.
+    /// Sequence of the last stored message.
     sequence: u64,
 }
 
-/// What is the same for everybody.
+/// Settings and counts that all tasks share.
 #[derive(Clone, Debug)]
 struct Talk {
     begun: Instant,
@@ -142,8 +142,8 @@ impl Load {
         let mut sockets = sockets.into_iter();
         for channel in 0..channels {
             let (ends, end) = watch::channel(None);
-            let socket = sockets.next().context("a first member")?;
-            // Not all in the same moment.
+            let socket = sockets.next().context("the channel has no first member")?;
+            // The channels do not start at the same moment.
             let offset = talk.pause.mul_f64(channel as f64 / channels as f64);
             let speaking = speak(socket, format!("c{channel}"), offset, talk.clone(), ends);
             tasks.spawn(async move { speaking.await.map(|()| 0) });
@@ -160,7 +160,7 @@ impl Load {
         verdict(&talk.tally, missing)
     }
 
-    /// Says how it goes until it is over.
+    /// Prints a line of figures at each interval until the talk ends.
     async fn show(&self, process: &Process, talk: &Talk) {
         println!(
             "{:>6} {:>9} {:>9} {:>12} {:>8} {:>8} {:>11} {:>12}",
@@ -212,11 +212,11 @@ impl Load {
     }
 }
 
-/// Prints the sums; an error if a promise was broken.
+/// Prints the totals. Fails if something arrived out of order or was lost.
 fn verdict(tally: &Tally, missing: u64) -> Result<()> {
     let of = |it: &AtomicU64| it.load(Ordering::Relaxed);
     println!(
-        "{} sent, {} stored, {} refused, {} left out as the ones before were under way",
+        "{} sent, {} stored, {} refused, {} skipped because earlier ones were in flight",
         of(&tally.sent),
         of(&tally.stored),
         of(&tally.refused),
@@ -228,13 +228,16 @@ fn verdict(tally: &Tally, missing: u64) -> Result<()> {
         of(&tally.disorder),
         of(&tally.resyncs)
     );
-    ensure!(of(&tally.disorder) == 0, "something came out of order");
-    // A `resync` tells that something is missing; then it is not lost.
-    ensure!(missing == 0 || of(&tally.resyncs) > 0, "something was lost");
+    ensure!(of(&tally.disorder) == 0, "deliveries arrived out of order");
+    // A `resync` tells the client that events are missing, so the client can fetch them and nothing is lost.
+    ensure!(
+        missing == 0 || of(&tally.resyncs) > 0,
+        "deliveries were lost"
+    );
     Ok(())
 }
 
-/// One who talks, at its pace whatever the answers do.
+/// Sends a channel's messages at a fixed pace that does not depend on the answers.
 async fn speak(
     mut socket: Socket,
     channel: String,
@@ -266,15 +269,15 @@ async fn speak(
                 });
                 socket.send(message.to_string()).await?;
             }
-            told = socket.next() => {
-                let told = told?;
-                if told.contains(r#""type":"delivery""#) {
+            answer = socket.next() => {
+                let answer = answer?;
+                if answer.contains(r#""type":"delivery""#) {
                     tally.stored.fetch_add(1, Ordering::Relaxed);
                     end.messages += 1;
-                    end.sequence = end.sequence.max(after(&told, r#""sequence":"#).unwrap_or(0));
-                } else if told.contains(r#""type":"ack""#) {
+                    end.sequence = end.sequence.max(after(&answer, r#""sequence":"#).unwrap_or(0));
+                } else if answer.contains(r#""type":"ack""#) {
                     answered += 1;
-                    if told.contains(r#""status":false"#) {
+                    if answer.contains(r#""status":false"#) {
                         tally.refused.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -286,7 +289,7 @@ async fn speak(
     Ok(())
 }
 
-/// One who listens until it has had the last message; how many it missed.
+/// Listens until the channel's last message has arrived. Returns the number of missed messages.
 async fn listen(mut socket: Socket, talk: Talk, mut end: watch::Receiver<Option<End>>) -> u64 {
     let tally = &talk.tally;
     let (mut heard, mut newest) = (0, 0);
@@ -303,11 +306,11 @@ async fn listen(mut socket: Socket, talk: Talk, mut end: watch::Receiver<Option<
                     tally.resyncs.fetch_add(1, Ordering::Relaxed);
                 }
                 let Some(at) = number(&push) else { continue };
-                let place = after(&push, r#""sequence":"#).unwrap_or(0);
-                if place <= newest {
+                let sequence = after(&push, r#""sequence":"#).unwrap_or(0);
+                if sequence <= newest {
                     tally.disorder.fetch_add(1, Ordering::Relaxed);
                 }
-                newest = newest.max(place);
+                newest = newest.max(sequence);
                 heard += 1;
                 tally.delivered.fetch_add(1, Ordering::Relaxed);
                 let late = talk.begun.elapsed().saturating_sub(Duration::from_micros(at));

@@ -1,4 +1,4 @@
-//! Measures Messaging against floors and peers, in the same run: see docs/performance.md.
+//! Measures Messaging against floors and peers in the same run. See docs/performance.md.
 
 #![allow(
     clippy::as_conversions,
@@ -32,7 +32,7 @@ use crate::stack::{Peers, binaries};
 /// Measures Messaging on its local gateway against floors and peers, and prints each line with its ratios.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Only these lines; all without
+    /// Measure only these lines instead of all
     #[arg(long, value_delimiter = ',')]
     only: Vec<Line>,
 
@@ -40,19 +40,19 @@ struct Options {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
 
-    /// Connections of the line about memory
+    /// Connections that the line about memory opens
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
 
-    /// Leave the peers from npm out
+    /// Leave out the peers from npm and PyPI
     #[arg(long)]
     no_peers: bool,
 
-    /// Take the functions as they are built
+    /// Use the functions that are already built
     #[arg(long)]
     no_build: bool,
 
-    /// Where the JSON goes
+    /// File for the results as JSON
     #[arg(
         long,
         value_name = "FILE",
@@ -67,7 +67,7 @@ struct Options {
 #[derive(Clone, Debug, Subcommand)]
 enum What {
     Load(Load),
-    /// Runs a floor; for the benchmarks themselves
+    /// Run a floor. Only the benchmarks themselves use this
     #[command(hide = true)]
     Floor {
         floor: Floor,
@@ -80,14 +80,14 @@ async fn main() -> Result<()> {
     if let Some(What::Floor { floor }) = options.command {
         return floor.run().await;
     }
-    // What is dropped unfinished ends the processes that it started.
+    // Dropping an unfinished run ends the processes that it started.
     tokio::select! {
         done = run(&options) => done,
-        () = told_to_stop() => anyhow::bail!("stopped"),
+        () = stop_signal() => anyhow::bail!("stopped"),
     }
 }
 
-async fn told_to_stop() {
+async fn stop_signal() {
     let mut terminate = signal(SignalKind::terminate()).ok();
     let terminated = async {
         match &mut terminate {
@@ -135,7 +135,7 @@ async fn measure(options: &Options) -> Result<()> {
             .with_context(|| format!("{line:?}"))?;
         print!("{}", measured.text());
         results.push(measured.json());
-        // After each line, so that what was measured is not lost with a later one.
+        // Written after each line, so that a failing later line does not lose the results.
         if let Some(folder) = options.json.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -148,7 +148,7 @@ async fn measure(options: &Options) -> Result<()> {
 fn build() -> Result<()> {
     let folder = binaries()?;
     let name = folder.file_name().and_then(|it| it.to_str());
-    let profile = match name.context("an executable is in a profile's folder")? {
+    let profile = match name.context("the executable is not in a profile's folder")? {
         "debug" => "dev",
         other => other,
     };
@@ -157,7 +157,7 @@ fn build() -> Result<()> {
         .args(["build", "--quiet", "--workspace", "--bins", "--locked"])
         .args(["--profile", profile])
         .status()
-        .context("cargo cannot be run")?;
+        .context("cannot run cargo")?;
     ensure!(status.success(), "the functions do not build");
     Ok(())
 }

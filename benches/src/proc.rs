@@ -1,4 +1,4 @@
-//! What the system says of processes and of the machine: CPU, memory, and how busy others keep it.
+//! What the system reports about processes and the machine: CPU, memory, and the load of other processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,14 +11,14 @@ const TICKS: f64 = 100.0;
 /// CPU seconds of the whole machine since it started.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Machine {
-    /// Not idle, steal excluded.
+    /// Neither idle nor steal.
     busy: f64,
     /// Taken by the hypervisor.
     steal: f64,
     all: f64,
 }
 
-/// How busy the machine was between two looks.
+/// How busy the machine was between two samples.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     /// The load average of the last minute.
@@ -50,7 +50,7 @@ impl Machine {
         })
     }
 
-    /// How busy it was since `self`, when `ours` CPU seconds were our own.
+    /// Returns the machine's load since `self`. `ours` is the benchmark's own CPU time in seconds.
     pub(crate) fn since(self, ours: f64) -> Result<Load> {
         let now = Self::now()?;
         let all = (now.all - self.all).max(f64::EPSILON);
@@ -64,7 +64,7 @@ impl Machine {
     }
 }
 
-/// A process and everything that it started.
+/// Returns a process and all its descendants.
 pub(crate) fn tree(root: u32) -> BTreeSet<u32> {
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
@@ -86,7 +86,7 @@ pub(crate) fn tree(root: u32) -> BTreeSet<u32> {
     }
 }
 
-/// CPU seconds of processes, with those of children that ended and were waited for.
+/// Returns the CPU seconds of processes, including children that ended and were waited for.
 pub(crate) fn cpu(pids: &BTreeSet<u32>) -> f64 {
     pids.iter()
         .filter_map(|pid| stat(*pid))
@@ -94,7 +94,7 @@ pub(crate) fn cpu(pids: &BTreeSet<u32>) -> f64 {
         .sum()
 }
 
-/// CPU nanoseconds of one process, to the nanosecond: all its threads that live.
+/// Returns the CPU nanoseconds of a process: the sum over its live threads.
 pub(crate) fn cpu_nanos(pid: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     threads
@@ -107,13 +107,13 @@ pub(crate) fn cpu_nanos(pid: u32) -> f64 {
         .sum()
 }
 
-/// What a process is called: its executable, up to fifteen letters.
+/// Returns a process's name: its executable, cut to fifteen characters.
 pub(crate) fn name(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
 }
 
-/// Resident memory in KiB.
+/// Returns a process's resident memory in KiB.
 pub(crate) fn resident(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

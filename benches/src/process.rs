@@ -1,4 +1,4 @@
-//! Processes that a benchmark starts. Each leads a group, so that all of it ends with the benchmark.
+//! Processes that a benchmark starts. Each leads a process group, so that its children end with it.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::proc;
 
-/// How long a process has to end by itself.
+/// How long a process has to exit after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A started process.
@@ -24,15 +24,19 @@ impl Process {
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
-            .with_context(|| format!("{command:?} does not start"))?;
+            .with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self { child })
     }
 
-    /// Starts it and reads its standard output up to a line that begins with `mark`, which is given without it. The rest
-    /// of what it says is thrown away.
+    /// Starts a process and reads its standard output up to a line with `mark`. Returns the text after the mark and
+    /// discards the remaining output.
     pub(crate) fn start_until(command: &mut Command, mark: &str) -> Result<(Self, String)> {
         let mut process = Self::start(command.stdout(Stdio::piped()))?;
-        let output = process.child.stdout.take().context("it was piped")?;
+        let output = process
+            .child
+            .stdout
+            .take()
+            .context("standard output is not piped")?;
         let mut lines = BufReader::new(output).lines();
         let found = loop {
             match lines.next() {
@@ -52,18 +56,18 @@ impl Process {
         self.child.id()
     }
 
-    /// CPU microseconds of it and of all it started that still runs.
+    /// CPU microseconds of the process and its running descendants.
     pub(crate) fn cpu(&self) -> f64 {
         let nanos = proc::tree(self.id()).into_iter().map(proc::cpu_nanos);
         nanos.sum::<f64>() / 1e3
     }
 
-    /// Resident KiB of it alone.
+    /// Resident KiB of the process alone.
     pub(crate) fn resident(&self) -> f64 {
         proc::resident(self.id())
     }
 
-    /// Resident KiB of it and all it started.
+    /// Resident KiB of the process and its descendants.
     pub(crate) fn resident_with_all(&self) -> f64 {
         proc::tree(self.id()).into_iter().map(proc::resident).sum()
     }
@@ -88,22 +92,22 @@ impl Drop for Process {
         while begun.elapsed() < GRACE && !self.has_ended() {
             std::thread::sleep(Duration::from_millis(10));
         }
-        // Also what the leader left behind.
+        // The group also contains children that outlived their leader.
         self.signal("-KILL", &format!("-{id}"));
         let _ = self.child.wait();
     }
 }
 
-/// Confines a process and all it started to some cores, in `taskset`'s words.
+/// Confines a process and its descendants to some cores. `cores` is a list in the format of `taskset`.
 pub(crate) fn confine(root: u32, cores: &str) -> Result<()> {
     for pid in proc::tree(root) {
         let status = Command::new("taskset")
             .args(["-a", "-c", "-p", cores, &pid.to_string()])
             .stdout(Stdio::null())
             .status()
-            .context("taskset cannot be run")?;
+            .context("cannot run taskset")?;
         if !status.success() {
-            bail!("process {pid} cannot be confined to core {cores}");
+            bail!("cannot confine process {pid} to cores {cores}");
         }
     }
     Ok(())

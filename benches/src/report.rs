@@ -1,4 +1,4 @@
-//! What was measured, the ratios that are asked for, and how both are shown.
+//! Samples, the goals that they have to meet, and the output of both.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ struct Series {
     rounds: Vec<f64>,
 }
 
-/// What is asked for: a ratio of two series, or a figure as it is.
+/// A goal: a bound on the ratio of two series or on a single series.
 #[derive(Clone, Copy, Debug)]
 struct Goal {
     series: (&'static str, &'static str),
@@ -31,7 +31,7 @@ struct Goal {
     bound: Bound,
 }
 
-/// How a figure has to be.
+/// The bound of a goal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
     AtMost(f64),
@@ -57,7 +57,7 @@ impl Measured {
         }
     }
 
-    /// Adds the sample of a round.
+    /// Adds a round's sample.
     pub(crate) fn add(&mut self, subject: &'static str, metric: &'static str, value: f64) {
         let found = self
             .samples
@@ -73,7 +73,7 @@ impl Measured {
         }
     }
 
-    /// Asks for a ratio of two series, round by round.
+    /// Adds a goal for the ratio of two series, round by round.
     pub(crate) fn ratio(
         &mut self,
         series: (&'static str, &'static str),
@@ -87,7 +87,7 @@ impl Measured {
         });
     }
 
-    /// Asks for a figure as it is.
+    /// Adds a goal for a single series.
     pub(crate) fn figure(&mut self, series: (&'static str, &'static str), bound: Bound) {
         self.goals.push(Goal {
             series,
@@ -109,7 +109,7 @@ impl Measured {
         found.map(|it| it.rounds.as_slice())
     }
 
-    /// The rounds of a goal; none if what it compares was not measured.
+    /// Returns a goal's values, one for each round. Returns `None` if one of its series was not measured.
     fn of(&self, goal: &Goal) -> Option<Vec<f64>> {
         let rounds = self.rounds(goal.series)?;
         let Some(against) = goal.against else {
@@ -120,7 +120,7 @@ impl Measured {
         Some(rounds.iter().zip(against).map(ratio).collect())
     }
 
-    /// As a table for people.
+    /// Formats the results as a text table.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("\n## {}: {}\n", self.name, self.what);
         text.push_str(&format!(
@@ -154,7 +154,7 @@ impl Measured {
         text
     }
 
-    /// As JSON for programs.
+    /// Formats the results as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         let samples: Vec<_> = self
             .samples
@@ -234,7 +234,7 @@ impl Spread {
     }
 }
 
-/// A quantile of some values; 0 of none.
+/// Returns a quantile of the values. Returns 0 if there are none.
 pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -243,7 +243,7 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     sorted.get(at).copied().unwrap_or(0.0)
 }
 
-/// Three digits that say something.
+/// Formats a number with about three significant digits.
 fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 100.0 || value.fract() == 0.0 {

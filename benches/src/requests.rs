@@ -1,4 +1,4 @@
-//! Requests over one pooled client.
+//! HTTP requests over a pooled client.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::socket::DEADLINE;
 
-/// A pooled client.
+/// A pooled HTTP client.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests(Client<HttpConnector, Full<Bytes>>);
 
@@ -35,7 +35,7 @@ impl Requests {
         self.carry(request).await
     }
 
-    /// Carries a request out.
+    /// Executes a request and reads its answer. Fails after [`DEADLINE`].
     pub(crate) async fn carry(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
         let url = request.uri().clone();
         let exchange = async {
@@ -48,7 +48,7 @@ impl Requests {
             .with_context(|| format!("{url} does not answer"))?
     }
 
-    /// Sends JSON and reads JSON; anything but a success is an error.
+    /// Sends JSON and reads JSON. Fails unless the status is a success.
     pub(crate) async fn json(&self, method: Method, url: &str, body: &Value) -> Result<Value> {
         let request = Request::builder()
             .method(method)

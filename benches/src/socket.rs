@@ -11,10 +11,10 @@ use tokio_tungstenite::tungstenite::{
 };
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-/// Nothing here takes longer; a benchmark fails rather than hang.
+/// A benchmark fails instead of waiting longer than this.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Small: ten thousand of them are opened.
+/// Bytes of the read buffer. It is small because a benchmark opens ten thousand connections.
 const BUFFER: usize = 2048;
 
 /// An open connection.
@@ -26,7 +26,7 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) async fn open(url: &str, headers: &[(&'static str, String)]) -> Result<Self> {
         let uri: Uri = url.parse()?;
-        let host = uri.host().context("a URL has a host")?;
+        let host = uri.host().context("the URL has no host")?;
         let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
         stream.set_nodelay(true)?;
         let mut request = url.into_client_request()?;
@@ -42,7 +42,7 @@ impl Socket {
         let opened = client_async_with_config(request, stream, Some(config));
         let (stream, _) = tokio::time::timeout(DEADLINE, opened)
             .await
-            .context("the handshake does not end")??;
+            .context("the handshake timed out")??;
         Ok(Self { stream })
     }
 
@@ -51,7 +51,7 @@ impl Socket {
         Ok(())
     }
 
-    /// The next text.
+    /// Receives the next text.
     pub(crate) async fn next(&mut self) -> Result<Utf8Bytes> {
         loop {
             match self.stream.next().await {
@@ -64,7 +64,7 @@ impl Socket {
         }
     }
 
-    /// The next text that contains `mark`.
+    /// Receives texts until one contains `mark`. Fails after [`DEADLINE`].
     pub(crate) async fn next_with(&mut self, mark: &str) -> Result<Utf8Bytes> {
         let wanted = async {
             loop {
@@ -76,6 +76,6 @@ impl Socket {
         };
         tokio::time::timeout(DEADLINE, wanted)
             .await
-            .with_context(|| format!("no {mark} comes"))?
+            .with_context(|| format!("received no text with {mark}"))?
     }
 }

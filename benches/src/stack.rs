@@ -1,4 +1,4 @@
-//! What is compared: each a running thing that clients connect to and that passes on what one says to the others.
+//! The stacks under comparison. Clients connect to a stack, and it forwards each client's messages to the others.
 
 mod node;
 mod ours;
@@ -15,18 +15,18 @@ use crate::socket::Socket;
 pub(crate) use node::Peers;
 pub(crate) use ours::{Ours, binaries};
 
-/// Handshakes at once when a room fills.
+/// Concurrent handshakes while a room fills.
 const JOINING: usize = 8;
-/// What a message carries beside its number.
+/// The text of a message after its number.
 const FILLING: &str =
     "What is said here is about as long as what people say in a chat, a hundred characters or so.";
 
-/// Something that runs.
+/// A running stack.
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) name: &'static str,
     pub(crate) process: Process,
-    /// What it needs beside it.
+    /// Processes that it depends on, such as its database.
     beside: Vec<Process>,
     dialect: Dialect,
 }
@@ -34,11 +34,11 @@ pub(crate) struct Stack {
 #[derive(Debug)]
 enum Dialect {
     Messaging(Box<Ours>),
-    /// Texts as they are.
+    /// Messages are plain texts.
     Plain {
         url: String,
     },
-    /// A local gateway before a function that texts come back from.
+    /// An emulator of API Gateway with the sample chat behind it.
     Chat {
         url: String,
     },
@@ -47,7 +47,7 @@ enum Dialect {
     },
 }
 
-/// Connections that hear each other.
+/// Connections that receive each other's messages.
 #[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) senders: Vec<Socket>,
@@ -62,7 +62,7 @@ impl Stack {
         Self::ours_with("messaging", &[]).await
     }
 
-    /// The same with processes that have many invocations at once.
+    /// The same, with function processes that run 16 invocations concurrently.
     pub(crate) async fn ours_at_once() -> Result<Self> {
         Self::ours_with("messaging, 16 at once", &["--concurrency", "16"]).await
     }
@@ -96,12 +96,12 @@ impl Stack {
         }
     }
 
-    /// CPU microseconds of all of it.
+    /// CPU microseconds of all its processes.
     pub(crate) fn cpu(&self) -> f64 {
         self.process.cpu() + self.beside.iter().map(Process::cpu).sum::<f64>()
     }
 
-    /// A fresh room. Whoever is in another room of this stack has to be gone before: only ours has several.
+    /// Opens a new room. Only Messaging has several rooms: on other stacks the connections of an earlier room must be closed first.
     pub(crate) async fn room(&self, senders: usize, receivers: usize) -> Result<Room> {
         let mut room = Room {
             senders: Vec::new(),
@@ -125,7 +125,7 @@ impl Stack {
         Ok(room)
     }
 
-    /// Connections that talk to nobody, ten of each subscriber where there are subscribers.
+    /// Opens idle connections. On Messaging each subscriber has ten of them.
     pub(crate) async fn strangers(&self, count: usize) -> Result<Vec<Socket>> {
         let mut tokens = vec![String::new(); count];
         if let Dialect::Messaging(ours) = &self.dialect {
@@ -145,12 +145,12 @@ impl Stack {
             .await
     }
 
-    /// One connection that is up.
+    /// Opens a connection and waits until it is active.
     pub(crate) async fn connect(&self, domain: &str, who: usize) -> Result<Socket> {
         match &self.dialect {
             Dialect::Messaging(ours) => {
                 let mut socket = ours.connect(domain, &format!("s{who}")).await?;
-                // What is pushed before it is seen to be up would wait.
+                // Pushes to a connection that is not active yet would be parked.
                 socket.send(r#"{"type":"ping","id":"up"}"#).await?;
                 socket.next_with(r#""reply-to":"up""#).await?;
                 Ok(socket)
@@ -167,7 +167,7 @@ impl Stack {
         }
     }
 
-    /// The text that says message `number` to the room.
+    /// Returns the text that sends message `number` to the room.
     pub(crate) fn message(&self, room: &Room, number: u64) -> String {
         let text = format!("@{number}@ {FILLING}");
         match &self.dialect {
@@ -181,7 +181,7 @@ impl Stack {
         }
     }
 
-    /// The text that is answered with `mark`.
+    /// Returns a text and the mark that its answer contains.
     pub(crate) fn ping(&self) -> (String, &'static str) {
         let text = match &self.dialect {
             Dialect::Messaging(_) => {
@@ -194,7 +194,7 @@ impl Stack {
         (text, "@0@")
     }
 
-    /// Ours, if it is.
+    /// Returns Messaging's local gateway. Returns `None` for other stacks.
     pub(crate) fn as_ours(&self) -> Option<&Ours> {
         match &self.dialect {
             Dialect::Messaging(ours) => Some(ours),
@@ -202,8 +202,8 @@ impl Stack {
         }
     }
 
-    /// In which order a push belongs: the log's own number, if there is one, or the sender's.
-    pub(crate) fn place(&self, push: &Utf8Bytes, number: u64) -> u64 {
+    /// Returns a push's position in the order: the log's sequence if there is a log, else the sender's number.
+    pub(crate) fn order(&self, push: &Utf8Bytes, number: u64) -> u64 {
         match &self.dialect {
             Dialect::Messaging(_) => after(push, r#""sequence":"#).unwrap_or(0),
             _ => number,
@@ -211,19 +211,19 @@ impl Stack {
     }
 }
 
-/// The number of the message that a push carries.
+/// Returns the number of the message that a push carries.
 pub(crate) fn number(push: &str) -> Option<u64> {
     after(push, "@")
 }
 
-/// The number after `mark`.
+/// Returns the number that follows `mark`.
 pub(crate) fn after(text: &str, mark: &str) -> Option<u64> {
     let (_, rest) = text.split_once(mark)?;
     let end = rest.find(|it: char| !it.is_ascii_digit());
     rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
 }
 
-/// A text field of a JSON value.
+/// Returns a text field of a JSON value. Fails if it is missing.
 fn text_of(value: &Value, name: &str) -> Result<String> {
     let text = value.get(name).and_then(Value::as_str);
     let text = text.ok_or_else(|| anyhow::anyhow!("no {name} in {value}"))?;

@@ -1,4 +1,4 @@
-//! One says something, all hear it: how fast, in which order, and whether all of it.
+//! One sender publishes to all receivers. Measures the rate, the order and the losses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,12 @@ use crate::report::quantile;
 use crate::socket::Socket;
 use crate::stack::{Room, Stack, number};
 
-/// Without any delivery for so long, what is missing is lost.
+/// If no delivery arrives for this long, the missing ones count as lost.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Messages that may be under way.
+/// Most messages that may be in flight.
 const RING: usize = 4096;
 
-/// A room in which everybody listens.
+/// A room in which one sender publishes and all others listen.
 #[derive(Debug)]
 pub(crate) struct Talk {
     sender: Socket,
@@ -36,26 +36,26 @@ struct Tally {
     deliveries: AtomicU64,
 }
 
-/// What came of some messages.
+/// The result of some messages.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
-    /// Deliveries a second.
+    /// Deliveries per second.
     pub(crate) rate: f64,
-    /// Milliseconds from sending to the last receiver, the median.
+    /// Median of the milliseconds from sending to the last receiver.
     pub(crate) p50: f64,
-    /// The same, 99th percentile.
+    /// 99th percentile of the same.
     pub(crate) p99: f64,
-    /// Deliveries that came after a later one.
+    /// Deliveries that arrived after a later one.
     pub(crate) disorder: f64,
-    /// Deliveries that never came.
+    /// Deliveries that never arrived.
     pub(crate) lost: f64,
 }
 
 impl Talk {
-    /// `receivers` who listen to one who speaks.
+    /// Opens a room with one sender and `receivers` listeners.
     pub(crate) async fn begin(stack: &Arc<Stack>, receivers: usize) -> Result<Self> {
         let mut room = stack.room(1, receivers).await?;
-        let sender = room.senders.pop().context("one speaks")?;
+        let sender = room.senders.pop().context("the room has no sender")?;
         let tally = Arc::new(Tally {
             counts: (0..RING).map(|_| AtomicU64::new(0)).collect(),
             disorder: AtomicU64::new(0),
@@ -85,9 +85,9 @@ impl Talk {
         })
     }
 
-    /// Says `messages`, of which `window` may be under way at a time.
+    /// Sends `messages` messages, of which at most `window` are in flight at a time.
     pub(crate) async fn say(&mut self, stack: &Stack, messages: u64, window: u64) -> Result<Heard> {
-        ensure!(window <= RING as u64 / 2, "so many do not fit");
+        ensure!(window <= RING as u64 / 2, "the window exceeds {}", RING / 2);
         let first = self.next;
         let end = first + messages;
         let deliveries = self.tally.deliveries.load(Ordering::Relaxed);
@@ -107,11 +107,11 @@ impl Talk {
                 self.next += 1;
             }
             tokio::select! {
-                // What the sender is told is read, or it would fill its buffer.
-                told = self.sender.next() => drop(told?),
+                // The sender reads its answers. Otherwise they would fill its buffer.
+                answer = self.sender.next() => drop(answer?),
                 heard = tokio::time::timeout(SILENCE, self.heard.recv()) => {
                     let Ok(Some(number)) = heard else {
-                        // What came of a message that did not reach everybody came before the silence.
+                        // The last deliveries arrived before the silence began.
                         last = last.max(Instant::now().checked_sub(SILENCE).unwrap_or(begun));
                         break;
                     };
@@ -147,11 +147,11 @@ async fn listen(
         let Some(number) = number(&push) else {
             continue;
         };
-        let place = stack.place(&push, number);
-        if place < newest {
+        let order = stack.order(&push, number);
+        if order < newest {
             tally.disorder.fetch_add(1, Ordering::Relaxed);
         }
-        newest = newest.max(place);
+        newest = newest.max(order);
         tally.deliveries.fetch_add(1, Ordering::Relaxed);
         let Some(count) = tally.counts.get(number as usize % RING) else {
             continue;

@@ -1,5 +1,5 @@
-//! What does not depend on how busy the machine is, held on every change: the CPU of a post against the floor's in the
-//! same run. Unoptimised builds are measured, so the bounds are not those of docs/performance.md.
+//! A bound that does not depend on the machine's load: the CPU of a post relative to the floor's in the same run.
+//! The test measures an unoptimised build, so its bounds differ from those in docs/performance.md.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const METRIC: &str = "µs of the client's CPU a post";
 
-/// One line of the benchmarks, measured.
+/// The result of one line of the benchmarks.
 struct Line(Value);
 
 impl Line {
@@ -29,10 +29,12 @@ impl Line {
 
     fn read(json: &Path) -> Result<Self> {
         let lines: Value = serde_json::from_slice(&std::fs::read(json)?)?;
-        Ok(Self(lines.get(0).context("one line")?.clone()))
+        Ok(Self(
+            lines.get(0).context("the result has no line")?.clone(),
+        ))
     }
 
-    /// The median of a subject's ratios to another, each of one round: what slows a round down slows both.
+    /// Returns the median of the ratios of two subjects over the rounds. Load on the machine slows both subjects of a round.
     fn ratio(&self, subject: &str, other: &str) -> Result<f64> {
         let what = format!("{subject} / {other}, {METRIC}");
         let goals = self.0.get("goals").and_then(Value::as_array);
@@ -45,19 +47,19 @@ impl Line {
     }
 }
 
-/// Fails where `value` is more than `most`.
+/// Fails if `value` is more than `most`.
 fn at_most(what: &str, value: f64, most: f64) -> Result<()> {
     ensure!(value <= most, "{what}: {value:.2} is more than {most:.2}");
     Ok(())
 }
 
 #[test]
-fn a_post_costs_a_bounded_multiple_of_a_bare_one() -> Result<()> {
+fn post_cpu_is_bounded() -> Result<()> {
     let line = Line::measure("posts", &["--rounds", "5"])?;
     let bare = line.ratio("messaging", "bare")?;
     at_most("against bare hyper", bare, 4.0)?;
     let sdk = line.ratio("messaging", "Rust SDK")?;
     at_most("against the SDK", sdk, 0.5)?;
     let framed = line.ratio("messaging, as SockJS", "messaging")?;
-    at_most("framed as SockJS against raw", framed, 1.3)
+    at_most("SockJS-framed against raw", framed, 1.3)
 }

@@ -8,7 +8,7 @@ use fuzz::{Frame, administrator, invited};
 use libfuzzer_sys::fuzz_target;
 use protocol::{
     ConnectionId, Context, Decoded, Domain, Known, ServerMessage, Subscriber, SubscriberId,
-    Timestamp, decide, decide::Commit, decode, limits,
+    Timestamp, decision::Commit, decode, limits,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000);
@@ -45,7 +45,7 @@ fuzz_target!(|text: &str| {
             fresh_id: "fresh".to_owned(),
         };
         for known in KNOWN.iter() {
-            match decide(&message, &context, known) {
+            match message.decide(&context, known) {
                 Err(rejection) => assert_ack(id.clone(), Some(rejection)),
                 Ok(decision) => {
                     let mut response = decision.response;

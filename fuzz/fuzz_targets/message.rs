@@ -81,10 +81,12 @@ impl World {
         }
     }
 
-    fn mint(&self, id: &str) -> String {
+    fn issue_token(&self, id: &str) -> String {
         let subscriber = subscriber(id);
-        let minted = self.service.issue_token(&subscriber, Duration::from_secs(3_600));
-        block_on(minted)
+        let issued = self
+            .service
+            .issue_token(&subscriber, Duration::from_secs(3_600));
+        block_on(issued)
             .expect("the memory store does not fail")
             .token
     }

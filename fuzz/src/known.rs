@@ -4,11 +4,11 @@ use protocol::{
     Availability, ChannelId, ChannelSubscriber, Conversation, Destination, Event, EventBody, Json,
     Known, Membership, MessageId, SubscriberId, Timestamp,
     change::{Invitation, Member, Profile, Roster},
-    decide::{History, Listed},
+    decision::{History, Listed},
     digest::sha256_hex,
-    frame::WireEvent,
     limits,
     model::Presence,
+    wire_event::WireEvent,
 };
 
 /// More than fits one server message at the size that the items have here, and not many more, because every text visits

@@ -4,7 +4,7 @@ mod known;
 
 use std::collections::BTreeMap;
 
-use protocol::{frame::framed_bytes, limits};
+use protocol::{limits, page_size::sockjs_bytes};
 use serde_json::value::RawValue;
 
 pub use known::{administrator, invited};
@@ -36,9 +36,9 @@ impl Frame {
         let commas = fields.len().saturating_sub(1);
         assert_eq!(keys + commas + 2, text.len(), "a key is repeated: {text}");
         assert!(
-            framed_bytes(text) <= limits::SERVER_MESSAGE_BYTES,
+            sockjs_bytes(text) <= limits::SERVER_MESSAGE_BYTES,
             "{} bytes when SockJS-framed",
-            framed_bytes(text)
+            sockjs_bytes(text)
         );
         Self {
             message_type: string("type").unwrap_or_else(|| panic!("no `type`: {text}")),

@@ -1,4 +1,4 @@
-"""The script of bills: by hand what it computes, and that docs/costs.md and docs/scale.md say what it says."""
+"""Checks the script of bills against figures computed by hand, and docs/costs.md and docs/scale.md against the script."""
 
 import importlib.machinery
 import importlib.util
@@ -17,37 +17,37 @@ loader.exec_module(bill)
 
 
 def document(name):
-    """The text of a document."""
+    """Returns the text of a document."""
     with open(os.path.join(HERE, "..", "..", "docs", name), encoding="utf-8") as file:
         return file.read()
 
 
 def example():
-    """The month that docs/costs.md has as an example."""
+    """Returns the bill of the example month in docs/costs.md."""
     with open(os.path.join(HERE, "example.json"), encoding="utf-8") as file:
         return bill.month(json.load(file))
 
 
 class Bills(unittest.TestCase):
-    """Each figure was computed by hand."""
+    """The script computes figures that were computed by hand."""
 
-    def test_a_message_is_billed_once_for_each_who_sends_or_receives_it(self):
+    def test_message_is_billed_per_connection(self):
         items = bill.channel_message(10).items
         self.assertEqual(items["gateway message"], 3 + 9)
         self.assertEqual(items["invocation"], 1)
         each = bill.UNITS["channel-message, each receiver"]["read"]
         self.assertEqual(items["read unit"], bill.UNITS["channel-message"]["read"] + 9 * each)
 
-    def test_larger_content_takes_more_write_units(self):
+    def test_larger_content_costs_write_units(self):
         small, large = bill.channel_message(10), bill.channel_message(10, kibibytes=4)
         self.assertEqual(large.items["write unit"] - small.items["write unit"], 3)
 
-    def test_who_is_a_member_and_not_here_costs_a_read_and_no_post(self):
+    def test_offline_member_costs_read_only(self):
         here, away = bill.channel_message(100), bill.channel_message(100, connections=0)
         self.assertEqual(here.items["read unit"], away.items["read unit"])
         self.assertEqual(here.items["gateway message"] - away.items["gateway message"], 99)
 
-    def test_prices_are_the_list_s(self):
+    def test_prices_match_list(self):
         one = bill.Bill()
         one.add("gateway message", 2_000_000_000)
         one.add("connection minute", 1_000_000)
@@ -58,11 +58,11 @@ class Bills(unittest.TestCase):
         self.assertAlmostEqual(priced["GB-second"], 13.3334)
         self.assertAlmostEqual(one.dollars("x86_64")["GB-second"], 16.6667)
 
-    def test_a_silent_connection_costs_a_cent_a_month(self):
+    def test_silent_connection_costs_monthly_cent(self):
         month = bill.connection_hour(pings=0).total() * 24 * 30
         self.assertAlmostEqual(month, 0.0108)
 
-    def test_a_month_is_the_sum_of_what_happens_in_it(self):
+    def test_month_sums_its_workload(self):
         nothing = bill.month({}).total()
         connected = bill.month({"connection-hours": 1000}).total()
         self.assertAlmostEqual(connected - nothing, 1000 * bill.connection_hour().total())
@@ -71,32 +71,32 @@ class Bills(unittest.TestCase):
         storage = 1000 * 1024 * 1.3 / 1e9 * (0.25 + 0.20)
         self.assertAlmostEqual(said, 1000 * bill.channel_message(10).total() + storage)
 
-    def test_the_example_runs(self):
+    def test_example_runs(self):
         command = [os.path.join(HERE, "bill"), os.path.join(HERE, "example.json")]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         self.assertIn(f"{example().total():,.2f} $", printed)
 
 
 class Documents(unittest.TestCase):
-    """What they quote is what the script computes now."""
+    """The documents quote what the script computes."""
 
     def assert_rows(self, text, rows):
-        """Each row is a line of the text."""
+        """Asserts that each row is a line of the text."""
         lines = text.splitlines()
         for name, dollars in rows:
             self.assertIn(f"| {name} | {dollars} |", lines)
 
-    def test_costs_has_the_script_s_tables(self):
+    def test_costs_document_has_tables(self):
         text = document("costs.md")
         for table in bill.tables().split("\n\n"):
             self.assertIn(table, text, "run infra/costs/bill --table")
 
-    def test_costs_has_the_example_s_month(self):
+    def test_costs_document_has_example(self):
         month = example()
         rows = [(what, f"{dollars:,.2f}") for what, dollars in month.dollars().items()]
         self.assert_rows(document("costs.md"), rows + [("a month", f"{month.total():,.2f}")])
 
-    def test_scale_has_the_totals_of_the_workloads_that_it_quotes(self):
+    def test_scale_document_has_totals(self):
         text = document("scale.md")
         quoted = re.findall(r"`infra/costs/bill`[^`]*`(\{[^`]*\})`", text)
         self.assertEqual(len(quoted), 2)
@@ -104,7 +104,7 @@ class Documents(unittest.TestCase):
             total = bill.month(json.loads(workload)).total()
             self.assertRegex(text, rf"(?<![\d,.]){total:,.0f}(?![\d,]|\.\d)", workload)
 
-    def test_scale_has_the_month_of_a_million_connections(self):
+    def test_scale_document_has_month(self):
         text = document("scale.md")
         (workload,) = re.findall(r"`(\{\"connects\"[^`]*\})`", text)
         workload = json.loads(workload)
@@ -125,7 +125,7 @@ class Documents(unittest.TestCase):
             ],
         )
 
-    def test_scale_has_the_units_of_a_connect(self):
+    def test_scale_document_has_units(self):
         text = document("scale.md")
         connect, end = bill.UNITS["connect"]["write"], bill.UNITS["disconnect"]["write"]
         for said in (

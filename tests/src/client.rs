@@ -1,4 +1,4 @@
-//! A client that holds the service to the protocol: whatever breaks its rules of answers is an error, in every test.
+//! A WebSocket client that checks the protocol in every test: an answer that breaks the rules is an error.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Index;
@@ -26,26 +26,26 @@ pub struct Client {
 /// A server message.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// As it came.
+    /// The text as it was received.
     pub text: String,
-    /// What it says.
+    /// The parsed JSON.
     pub json: Value,
 }
 
-/// What a client message was answered with.
+/// The answer to a client message.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The response, if there was one.
+    /// The response, if the message has one.
     pub response: Option<Frame>,
-    /// The `ack` after it.
+    /// The `ack` that follows the response.
     pub ack: Frame,
 }
 
 impl Client {
-    /// Opens a connection; gives the headers of the answer too.
+    /// Opens a connection. Also returns the headers of the handshake response.
     ///
     /// # Errors
-    /// When it is refused; by an HTTP answer, as [`Refused`].
+    /// Fails if the connection is refused. Returns [`Refused`] if the server answers with an HTTP status.
     pub async fn open(url: &str, headers: &[(&'static str, &str)]) -> Result<(Self, HeaderMap)> {
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
@@ -67,10 +67,10 @@ impl Client {
         }
     }
 
-    /// Sends a message and reads on to its `ack`. It gets an `id` if it has none.
+    /// Sends a message and reads until its `ack`. Adds an `id` if the message has none.
     ///
     /// # Errors
-    /// When it is not answered as the protocol says, or the connection ends.
+    /// Fails if the answer breaks the protocol or the connection ends.
     pub async fn ask(&mut self, mut message: Value) -> Result<Answer> {
         let fresh = self.fresh_id();
         let object = message.as_object_mut().context("a message is an object")?;
@@ -79,19 +79,19 @@ impl Client {
         self.ask_text(&message.to_string(), &id).await
     }
 
-    /// Sends a text, which has this `id`, and reads on to its `ack`.
+    /// Sends a text that contains this `id` and reads until its `ack`.
     ///
     /// # Errors
-    /// When it is not answered as the protocol says, or the connection ends.
+    /// Fails if the answer breaks the protocol or the connection ends.
     pub async fn ask_text(&mut self, text: &str, id: &str) -> Result<Answer> {
         self.send_text(text).await?;
         self.answer(id).await
     }
 
-    /// Reads on to the `ack` of the message with this `id`. What is pushed meanwhile is kept.
+    /// Reads until the `ack` of the message with this `id`. Keeps the pushes that arrive meanwhile.
     ///
     /// # Errors
-    /// When another answer comes, or the connection ends.
+    /// Fails if another answer arrives or the connection ends.
     pub async fn answer(&mut self, id: &str) -> Result<Answer> {
         let mut response = None;
         loop {
@@ -99,15 +99,23 @@ impl Client {
             let Some(reply_to) = frame.json.get("reply-to") else {
                 ensure!(
                     frame["type"] != "ack",
-                    "an `ack` for nothing: {}",
+                    "an `ack` without `reply-to`: {}",
                     frame.text
                 );
                 self.pushes.push_back(frame);
                 continue;
             };
-            ensure!(*reply_to == id, "asked {id:?} and not {}", frame.text);
+            ensure!(
+                *reply_to == id,
+                "expected an answer to {id:?}, got {}",
+                frame.text
+            );
             if frame["type"] == "ack" {
-                ensure!(frame["id"] == id, "an `ack` for another: {}", frame.text);
+                ensure!(
+                    frame["id"] == id,
+                    "an `ack` for another message: {}",
+                    frame.text
+                );
                 let refused = frame["status"] == false;
                 ensure!(!(refused && response.is_some()), "refused after a response");
                 return Ok(Answer {
@@ -120,50 +128,50 @@ impl Client {
         }
     }
 
-    /// Asks, and gives the response to what was honoured; the `ack` if it has none.
+    /// Sends a message and returns its response, or its `ack` if the message has no response.
     ///
     /// # Errors
-    /// When it is not honoured.
+    /// Fails if the message is rejected.
     pub async fn request(&mut self, message: Value) -> Result<Frame> {
         let what = message.to_string();
         self.ask(message).await?.honoured().context(what)
     }
 
-    /// Asks, and gives the code that it is refused with.
+    /// Sends a message that must be rejected and returns the error code.
     ///
     /// # Errors
-    /// When it is honoured.
+    /// Fails if the message succeeds.
     pub async fn refused(&mut self, message: Value) -> Result<String> {
         let what = message.to_string();
         self.ask(message).await?.refused().context(what)
     }
 
-    /// An id that this client has not used.
+    /// Returns an id that this client has not used.
     pub fn fresh_id(&mut self) -> String {
         self.asked += 1;
         self.asked.to_string()
     }
 
-    /// Sends a text, whatever it is.
+    /// Sends any text.
     ///
     /// # Errors
-    /// When the connection has ended.
+    /// Fails if the connection has ended.
     pub async fn send_text(&mut self, text: &str) -> Result<()> {
         self.send_message(Message::text(text)).await
     }
 
-    /// Sends a frame, whatever it is.
+    /// Sends any WebSocket frame.
     ///
     /// # Errors
-    /// When the connection has ended.
+    /// Fails if the connection has ended.
     pub async fn send_message(&mut self, message: Message) -> Result<()> {
         Ok(timely("sending", self.socket.send(message)).await??)
     }
 
-    /// The next push.
+    /// Returns the next push.
     ///
     /// # Errors
-    /// When none comes, or something else.
+    /// Fails if nothing arrives, or if another frame arrives.
     pub async fn push(&mut self) -> Result<Frame> {
         match self.pushes.pop_front() {
             Some(push) => Ok(push),
@@ -171,10 +179,10 @@ impl Client {
         }
     }
 
-    /// The next push of a type; those before it are kept.
+    /// Returns the next push of a type. Keeps the pushes before it.
     ///
     /// # Errors
-    /// When none comes, or something else.
+    /// Fails if nothing arrives, or if an answer arrives.
     pub async fn push_of(&mut self, message_type: &str) -> Result<Frame> {
         let is_wanted = |frame: &Frame| frame["type"] == message_type;
         if let Some(kept) = self.pushes.iter().position(is_wanted) {
@@ -189,7 +197,7 @@ impl Client {
         }
     }
 
-    /// The pushes that have come and that nobody took.
+    /// Returns the pushes that were received but not yet returned.
     pub fn kept(&mut self) -> Vec<Frame> {
         self.pushes.drain(..).collect()
     }
@@ -198,16 +206,16 @@ impl Client {
         let frame = self.frame().await?;
         ensure!(
             frame.json.get("reply-to").is_none() && frame["type"] != "ack",
-            "an answer to nothing: {}",
+            "an answer without a question: {}",
             frame.text
         );
         Ok(frame)
     }
 
-    /// The next server message, whatever it is.
+    /// Returns the next server message of any type.
     ///
     /// # Errors
-    /// When none comes.
+    /// Fails if nothing arrives.
     pub async fn frame(&mut self) -> Result<Frame> {
         match self.message(DEADLINE).await? {
             Ok(frame) => Ok(frame),
@@ -215,10 +223,10 @@ impl Client {
         }
     }
 
-    /// Reads until the service closes the connection: what came before, and how it closed.
+    /// Reads until the service closes the connection. Returns the frames before that and the close frame.
     ///
     /// # Errors
-    /// When it stays open so long.
+    /// Fails if the connection is still open after `limit`.
     pub async fn closed_within(
         &mut self,
         limit: Duration,
@@ -238,10 +246,10 @@ impl Client {
         Ok((frames, close))
     }
 
-    /// Closes the connection and waits until that is done.
+    /// Closes the connection and waits for the end of the close handshake.
     ///
     /// # Errors
-    /// When it stays open.
+    /// Fails if the connection stays open.
     pub async fn close(mut self) -> Result<()> {
         self.socket.close(None).await?;
         self.closed_within(DEADLINE).await?;
@@ -251,14 +259,14 @@ impl Client {
     async fn message(&mut self, limit: Duration) -> Result<Result<Frame, Option<CloseFrame>>> {
         loop {
             let next = tokio::time::timeout(limit, self.socket.next()).await;
-            match next.context("nothing comes")? {
+            match next.context("nothing arrives")? {
                 Some(Ok(Message::Text(text))) => {
                     return Ok(Ok(Frame::read(&text)?));
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Binary(_))) => bail!("a binary frame"),
                 Some(Ok(Message::Close(frame))) => {
-                    // The other side waits for the answer, which is sent by reading on.
+                    // The other side waits for our close frame, which the library sends during further reads.
                     while self.socket.next().await.is_some_and(|it| it.is_ok()) {}
                     return Ok(Err(frame));
                 }
@@ -269,22 +277,26 @@ impl Client {
 }
 
 impl Answer {
-    /// The response to what was honoured; the `ack` if it has none.
+    /// Returns the response, or the `ack` if the message has no response.
     ///
     /// # Errors
-    /// When it was refused.
+    /// Fails if the message was rejected.
     pub fn honoured(self) -> Result<Frame> {
         ensure!(self.ack["status"] == true, "refused: {}", self.ack.text);
         ensure!(self.ack.json.get("error").is_none(), "{}", self.ack.text);
         Ok(self.response.unwrap_or(self.ack))
     }
 
-    /// The code of what was refused.
+    /// Returns the error code of a rejected message.
     ///
     /// # Errors
-    /// When it was honoured.
+    /// Fails if the message succeeded.
     pub fn refused(self) -> Result<String> {
-        ensure!(self.ack["status"] == false, "honoured: {}", self.ack.text);
+        ensure!(
+            self.ack["status"] == false,
+            "not rejected: {}",
+            self.ack.text
+        );
         let error = &self.ack["error"];
         let reason = error.get("reason").and_then(Value::as_str);
         ensure!(reason.is_some_and(|it| !it.is_empty()), "{}", self.ack.text);
@@ -296,7 +308,7 @@ impl Answer {
 impl Frame {
     fn read(text: &str) -> Result<Self> {
         let json = serde_json::from_str(text).or_else(|_| {
-            // Content may have numbers that no Rust type holds; such a field is read as null, and its text is there.
+            // Content may have numbers that no Rust type holds. Such a field is read as null; `text` still has it.
             let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
             let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Value::Null);
             anyhow::Ok(
@@ -312,47 +324,47 @@ impl Frame {
         })
     }
 
-    /// A number of it.
+    /// Returns a field that must be a number.
     ///
     /// # Errors
-    /// When it is none.
+    /// Fails if the field is absent or has another type.
     pub fn number(&self, name: &str) -> Result<u64> {
         let number = self.json.get(name).and_then(Value::as_u64);
         number.with_context(|| format!("no number `{name}` in {}", self.text))
     }
 
-    /// A text of it.
+    /// Returns a field that must be a string.
     ///
     /// # Errors
-    /// When it is none.
+    /// Fails if the field is absent or has another type.
     pub fn text_of(&self, name: &str) -> Result<String> {
         let text = self.json.get(name).and_then(Value::as_str);
         Ok(text
-            .with_context(|| format!("no text `{name}` in {}", self.text))?
+            .with_context(|| format!("no string `{name}` in {}", self.text))?
             .to_owned())
     }
 
-    /// A list of it.
+    /// Returns a field that must be an array.
     ///
     /// # Errors
-    /// When it is none.
+    /// Fails if the field is absent or has another type.
     pub fn list(&self, name: &str) -> Result<&[Value]> {
         let list = self.json.get(name).and_then(Value::as_array);
-        Ok(list.with_context(|| format!("no list `{name}` in {}", self.text))?)
+        Ok(list.with_context(|| format!("no array `{name}` in {}", self.text))?)
     }
 }
 
 impl Index<&str> for Frame {
     type Output = Value;
 
-    /// A field, null if it is absent.
+    /// Returns a field, or null if it is absent.
     fn index(&self, name: &str) -> &Value {
         self.json.get(name).unwrap_or(&Value::Null)
     }
 }
 
-async fn timely<T>(what: &str, it: impl Future<Output = T>) -> Result<T> {
-    tokio::time::timeout(DEADLINE, it)
+async fn timely<T>(what: &str, work: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(DEADLINE, work)
         .await
-        .with_context(|| format!("{what} does not end"))
+        .with_context(|| format!("{what} does not end in time"))
 }

@@ -1,4 +1,4 @@
-//! A local gateway on free ports, with functions that are built already; it ends with its test, however that ends.
+//! A local gateway on free ports that runs prebuilt functions. It stops when its test ends, also if the test fails.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{DEADLINE, Urls};
 
-/// Names the folder of the built binaries, if somebody has built them for all tests; else each process makes sure.
+/// The environment variable with the folder of prebuilt binaries. Without it each test process builds them.
 const BINARIES: &str = "MESSAGING_BINARIES";
 
 /// A running local gateway.
@@ -24,18 +24,18 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one with these arguments and waits until it can serve.
+    /// Starts a gateway with these arguments and waits until it is ready.
     ///
     /// # Errors
-    /// When the binaries do not build, or it does not become ready.
+    /// Fails if the binaries do not build or the gateway does not become ready.
     pub fn start<A: AsRef<OsStr>>(arguments: &[A]) -> Result<Self> {
         Self::start_with(arguments, Stdio::inherit())
     }
 
-    /// The same, and everything that it and its functions say goes to a file.
+    /// Starts a gateway that writes its own log and that of its functions to a file.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// Fails under the conditions of [`Self::start`].
     pub fn start_logging<A: AsRef<OsStr>>(arguments: &[A], log: &Path) -> Result<Self> {
         Self::start_with(arguments, File::create(log)?.into())
     }
@@ -65,10 +65,10 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Starts one that runs nothing by itself each minute, so that what is counted is what the test does.
+    /// Starts a gateway without schedules, so that requests are counted that the test causes and no others.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// Fails under the conditions of [`Self::start`].
     pub fn without_schedules() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let template = folder.path().join("template.yaml");
@@ -79,7 +79,7 @@ impl Gateway {
     fn until_ready(&mut self, ready: &Path) -> Result<Urls> {
         let begun = Instant::now();
         while begun.elapsed() < DEADLINE {
-            // It appears whole or not at all.
+            // The gateway creates the file atomically.
             if ready.exists() {
                 return Urls::read(ready);
             }
@@ -91,16 +91,16 @@ impl Gateway {
         bail!("the gateway was not ready within {DEADLINE:?}")
     }
 
-    /// Where it serves.
+    /// Returns the URLs of the gateway.
     #[must_use]
     pub const fn urls(&self) -> &Urls {
         &self.urls
     }
 
-    /// Kills it without warning, as a crash would.
+    /// Kills the gateway without warning, like a crash.
     ///
     /// # Errors
-    /// When it cannot be killed.
+    /// Fails if the process cannot be killed.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
@@ -109,7 +109,7 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
-    /// By SIGTERM, so that it stops its functions too.
+    /// Sends SIGTERM, so that the gateway stops its functions too.
     fn drop(&mut self) {
         if !self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
             return;
@@ -128,7 +128,7 @@ impl Drop for Gateway {
     }
 }
 
-/// The template with its schedules off, at home in any folder.
+/// Returns the template with its schedules disabled and with absolute paths, so that any folder can hold it.
 fn quiet() -> Result<String> {
     let mut quiet = String::new();
     for line in std::fs::read_to_string(root().join("template.yaml"))?.lines() {
@@ -156,7 +156,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The folder of the gateway and the functions, built once in each process unless that was done before.
+/// Returns the folder of the gateway and the functions. Builds them once per process, unless they are prebuilt.
 fn binaries() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     if let Some(folder) = std::env::var_os(BINARIES) {

@@ -1,4 +1,4 @@
-//! What the end-to-end tests stand on: a deployment, clients of it, and a local gateway of their own where they need one.
+//! The basis of the end-to-end tests: a deployment, its clients, and a separate local gateway for tests that need one.
 
 mod client;
 mod gateway;
@@ -16,14 +16,14 @@ pub use site::{Refused, Site, Urls};
 
 use std::time::Duration;
 
-/// After this long a test fails instead of hanging: longer than the minute after which the service itself finds what a
-/// function left undone when it died.
+/// A test that waits this long fails instead of hanging. It exceeds the minute after which the service finds the work that
+/// a dead function left undone.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Waits until `check` finds something.
+/// Calls `check` until it returns a value, and returns that value.
 ///
 /// # Errors
-/// When it finds nothing before the deadline, or fails.
+/// Fails if `check` fails or returns no value before the deadline.
 pub async fn eventually<T>(
     what: &str,
     mut check: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
@@ -38,5 +38,5 @@ pub async fn eventually<T>(
     };
     tokio::time::timeout(DEADLINE, found)
         .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("it never happened that {what}")))
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("this did not happen in time: {what}")))
 }

@@ -1,27 +1,27 @@
-//! What many tests do with a client.
+//! Client actions that many tests share.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{Client, Frame};
 
-/// The invite token of every channel that [`Client::create`] makes.
+/// The invite token of the channels that [`Client::create`] creates.
 const INVITE: &str = "s3cret";
 
 impl Client {
-    /// Creates a channel that [`Client::join`] can join; its id.
+    /// Creates a channel that [`Client::join`] can join. Returns its id.
     ///
     /// # Errors
-    /// When that is refused.
+    /// Fails if the request is rejected.
     pub async fn create(&mut self) -> Result<String> {
         let message = json!({ "type": "create-channel", "name": "Team", "invite-token": INVITE });
         self.request(message).await?.text_of("channel-id")
     }
 
-    /// Joins a channel; the sequence that it counts on from.
+    /// Joins a channel. Returns the sequence of the client's first position.
     ///
     /// # Errors
-    /// When that is refused.
+    /// Fails if the request is rejected.
     pub async fn join(&mut self, channel: &str) -> Result<u64> {
         let message =
             json!({ "type": "join-channel", "channel-id": channel, "invite-token": INVITE });
@@ -31,16 +31,16 @@ impl Client {
     /// Leaves a channel.
     ///
     /// # Errors
-    /// When that is refused.
+    /// Fails if the request is rejected.
     pub async fn leave(&mut self, channel: &str) -> Result<Frame> {
         self.request(json!({ "type": "leave-channel", "channel-id": channel }))
             .await
     }
 
-    /// Says something in a channel; its `delivery`.
+    /// Sends a channel message. Returns its `delivery`.
     ///
     /// # Errors
-    /// When that is refused.
+    /// Fails if the request is rejected.
     pub async fn say(&mut self, channel: &str, content: &Value) -> Result<Frame> {
         let message =
             json!({ "type": "channel-message", "channel-id": channel, "content": content });
@@ -49,10 +49,10 @@ impl Client {
         Ok(delivery)
     }
 
-    /// Tells another subscriber something; its `delivery`.
+    /// Sends a direct message. Returns its `delivery`.
     ///
     /// # Errors
-    /// When that is refused.
+    /// Fails if the request is rejected.
     pub async fn tell(&mut self, peer: &str, content: &Value) -> Result<Frame> {
         let message =
             json!({ "type": "direct-message", "subscriber-id": peer, "content": content });
@@ -61,10 +61,10 @@ impl Client {
         Ok(delivery)
     }
 
-    /// All events of a destination, such as `{"channel-id": "c"}`, page by page.
+    /// Returns all events of a destination, such as `{"channel-id": "c"}`. Reads page by page.
     ///
     /// # Errors
-    /// When a page is refused, or the pages do not fit together.
+    /// Fails if a page is rejected, or if the pages have gaps or overlap.
     pub async fn whole_history(&mut self, destination: &Value) -> Result<Vec<Value>> {
         let mut events: Vec<Value> = Vec::new();
         loop {
@@ -78,30 +78,34 @@ impl Client {
             let more = page["more"] == true;
             ensure!(
                 !more || !page.list("events")?.is_empty(),
-                "an empty page, and more"
+                "an empty page with `more`"
             );
             for event in page.list("events")? {
                 events.push(event.clone());
-                let place = event.get("sequence").and_then(Value::as_u64);
+                let sequence = event.get("sequence").and_then(Value::as_u64);
                 ensure!(
-                    place == u64::try_from(events.len()).ok(),
+                    sequence == u64::try_from(events.len()).ok(),
                     "a gap: {}",
                     page.text
                 );
             }
             if !more {
                 let last = usize::try_from(page.number("last-sequence")?)?;
-                ensure!(last == events.len(), "it ends early: {}", page.text);
+                ensure!(
+                    last == events.len(),
+                    "the history ends early: {}",
+                    page.text
+                );
                 return Ok(events);
             }
         }
     }
 
-    /// Waits for the next push of a destination and applies the protocol's rule for clients to it: the events after
-    /// `position` that are then known. What is missing is read from the history.
+    /// Waits for the next push of a destination and applies the protocol's rule for clients to it. Returns the events after
+    /// `position` that are then known. Reads missing events from the history.
     ///
     /// # Errors
-    /// When nothing is pushed, or the history cannot be read.
+    /// Fails if no push arrives or the history cannot be read.
     pub async fn follow(&mut self, destination: &Value, position: u64) -> Result<Vec<Value>> {
         let push = self.push().await?;
         let fields = destination.as_object().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! Requests to the service's own HTTP API, and to the local gateway's.
+//! Requests to the service's HTTP API and to the local gateway's DynamoDB.
 
 use anyhow::{Context, Result, ensure};
 use aws_credential_types::Credentials;
@@ -12,26 +12,26 @@ use trust::Trust;
 
 use crate::{DEADLINE, Site, Urls};
 
-/// Sends a request; gives the answer's status and its JSON, null if it has none.
+/// Sends a request. Returns the status and the JSON body, or null if the body is not JSON.
 ///
 /// # Errors
-/// When there is no answer.
+/// Fails if there is no answer.
 pub async fn send(method: Method, url: &str, body: &str) -> Result<(StatusCode, Value)> {
     let (status, body) = ask(method, url, body).await?;
     Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
 }
 
-/// The text at `url`.
+/// Returns the text at `url`.
 ///
 /// # Errors
-/// When that cannot be had.
+/// Fails if there is no answer or its status is not 2xx.
 pub async fn text(url: &str) -> Result<String> {
     let (status, body) = ask(Method::GET, url, "").await?;
     ensure!(status.is_success(), "GET {url}: {status}");
     Ok(String::from_utf8(body.into())?)
 }
 
-/// Sends a request, signed if it is to a deployment; gives the answer's status and its body.
+/// Sends a request, and signs it if it goes to a deployment. Returns the status and the body.
 async fn ask(method: Method, url: &str, body: &str) -> Result<(StatusCode, Bytes)> {
     if let Some(client) = signer(url)? {
         let call = Call {
@@ -64,16 +64,19 @@ async fn exchange(url: &str, request: Request<Full<Bytes>>) -> Result<(StatusCod
         .with_context(|| format!("{url} does not answer"))?
 }
 
-/// Asks a local gateway's DynamoDB for something, such as `PutItem`, past the service: for what would take a day to bring
-/// about by it.
+/// Calls an operation, such as `PutItem`, of a local gateway's DynamoDB. It bypasses the service to create states that would
+/// take a day to reach through the service.
 ///
 /// # Errors
-/// When that is refused.
+/// Fails if there is no DynamoDB or the operation fails.
 pub async fn dynamodb(urls: &Urls, operation: &str, body: &Value) -> Result<Value> {
-    let url = urls.dynamodb.as_deref().context("it has no DynamoDB")?;
+    let url = urls
+        .dynamodb
+        .as_deref()
+        .context("the deployment has no DynamoDB URL")?;
     let request = Request::post(url)
         .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
-        // The engine asks who it is and checks nothing.
+        // The engine requires the header but checks no signature.
         .header(
             "authorization",
             "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request",
@@ -85,28 +88,28 @@ pub async fn dynamodb(urls: &Urls, operation: &str, body: &Value) -> Result<Valu
     Ok(answer)
 }
 
-/// What is at `url`.
+/// Returns the JSON at `url`.
 ///
 /// # Errors
-/// When that cannot be had.
+/// Fails if there is no answer or its status is not 2xx.
 pub async fn get(url: &str) -> Result<Value> {
     let (status, body) = send(Method::GET, url, "").await?;
     ensure!(status.is_success(), "GET {url}: {status} {body}");
     Ok(body)
 }
 
-/// Posts `body` and gives the answer.
+/// Posts `body` and returns the answer.
 ///
 /// # Errors
-/// When it is refused.
+/// Fails if there is no answer or its status is not 2xx.
 pub async fn post(url: &str, body: &Value) -> Result<Value> {
     let (status, answer) = send(Method::POST, url, &body.to_string()).await?;
     ensure!(status.is_success(), "POST {url}: {status} {answer}");
     Ok(answer)
 }
 
-/// Signs requests to a deployment that somebody named with that one's credentials, if the environment has some, as the
-/// AWS CLI reads them. A local gateway asks for no signature.
+/// Returns a client that signs requests to a named deployment. It takes the credentials from the environment variables of
+/// the AWS CLI. Returns `None` without credentials, and for a local gateway, which needs no signature.
 fn signer(url: &str) -> Result<Option<SigningClient>> {
     let variable = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
     let keys = variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY"));

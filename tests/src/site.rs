@@ -1,4 +1,4 @@
-//! A domain of a deployment: who is in it, and how it is reached.
+//! A domain of a deployment: its tokens and connections.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,29 +12,30 @@ use serde_json::{Value, json};
 
 use crate::{Client, Gateway, requests};
 
-/// Names a file like the local gateway's ready file; without, the tests start a local gateway.
+/// The environment variable with the path of a file like the local gateway's ready file. Without it the tests start a local
+/// gateway.
 const DEPLOYMENT: &str = "MESSAGING_DEPLOYMENT";
 
-/// Where a deployment is.
+/// The URLs of a deployment.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Urls {
-    /// The public port, if it is a local gateway's.
+    /// The public port. Only a local gateway has it.
     #[serde(default)]
     pub edge: Option<String>,
-    /// The raw WebSocket.
+    /// The WebSocket without SockJS framing.
     pub websocket: String,
-    /// The base URL for SockJS clients, if they are served.
+    /// The base URL for SockJS clients, if the deployment serves them.
     #[serde(default)]
     pub sockjs: Option<String>,
     /// The HTTP API.
     pub api: String,
-    /// The WebSocket API's own URL, if it can be reached.
+    /// The WebSocket API's own URL, if clients can reach it.
     #[serde(default)]
     pub stage: Option<String>,
-    /// DynamoDB, if it is a local gateway's.
+    /// DynamoDB. Only a local gateway has it.
     #[serde(default)]
     pub dynamodb: Option<String>,
-    /// Lambda, if it is a local gateway's.
+    /// Lambda. Only a local gateway has it.
     #[serde(default)]
     pub lambda: Option<String>,
 }
@@ -43,7 +44,7 @@ impl Urls {
     /// Reads a ready file.
     ///
     /// # Errors
-    /// When it is none.
+    /// Fails if the file cannot be read or parsed.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).with_context(|| path.display().to_string())?;
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
@@ -53,11 +54,9 @@ impl Urls {
 /// A fresh domain.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// Where the deployment is.
     pub urls: Urls,
-    /// The domain's id.
     pub domain: String,
-    /// Kept alive by the tests that use it.
+    /// Keeps the gateway alive as long as a test uses it.
     gateway: Option<Arc<Gateway>>,
 }
 
@@ -67,10 +66,10 @@ pub struct Site {
 pub struct Refused(pub StatusCode);
 
 impl Site {
-    /// A fresh domain of the deployment that all tests of this process share.
+    /// Returns a fresh domain of the deployment that all tests of this process share.
     ///
     /// # Errors
-    /// When there is none and no local gateway starts.
+    /// Fails if no deployment is named and the local gateway does not start.
     pub fn new() -> Result<Self> {
         static SHARED: Mutex<Weak<Gateway>> = Mutex::new(Weak::new());
         if let Some(file) = std::env::var_os(DEPLOYMENT) {
@@ -88,13 +87,13 @@ impl Site {
         })
     }
 
-    /// Whether the tests run on a deployment that somebody named.
+    /// Returns true if the tests run against a named deployment.
     #[must_use]
     pub fn is_deployed() -> bool {
         std::env::var_os(DEPLOYMENT).is_some()
     }
 
-    /// A fresh domain of a certain deployment.
+    /// Returns a fresh domain of the deployment at `urls`.
     #[must_use]
     pub fn at(urls: Urls) -> Self {
         static DOMAINS: AtomicU64 = AtomicU64::new(0);
@@ -107,7 +106,7 @@ impl Site {
         }
     }
 
-    /// Another fresh domain beside this one.
+    /// Returns another fresh domain of the same deployment.
     #[must_use]
     pub fn neighbour(&self) -> Self {
         Self {
@@ -116,7 +115,7 @@ impl Site {
         }
     }
 
-    /// The URL of something about a subscriber in the HTTP API.
+    /// Returns the URL of a subscriber's resource in the HTTP API.
     #[must_use]
     pub fn about(&self, subscriber: &str, what: &str) -> String {
         let Self { urls, domain, .. } = self;
@@ -126,33 +125,33 @@ impl Site {
         )
     }
 
-    /// A token of a subscriber.
+    /// Issues a token for a subscriber.
     ///
     /// # Errors
-    /// When there is none to be had.
+    /// Fails if the request fails.
     pub async fn token(&self, subscriber: &str) -> Result<String> {
         self.token_with(subscriber, &json!({})).await
     }
 
-    /// A token of a subscriber that lasts so many seconds.
+    /// Issues a token for a subscriber that expires after `seconds`.
     ///
     /// # Errors
-    /// When there is none to be had.
+    /// Fails if the request fails.
     pub async fn short_token(&self, subscriber: &str, seconds: u64) -> Result<String> {
         self.token_with(subscriber, &json!({ "expires-in": seconds }))
             .await
     }
 
     async fn token_with(&self, subscriber: &str, body: &Value) -> Result<String> {
-        let minted = requests::post(&self.about(subscriber, "tokens"), body).await?;
-        let token = minted.get("token").and_then(Value::as_str);
-        Ok(token.context("no token was minted")?.to_owned())
+        let issued = requests::post(&self.about(subscriber, "tokens"), body).await?;
+        let token = issued.get("token").and_then(Value::as_str);
+        Ok(token.context("no token was issued")?.to_owned())
     }
 
     /// Invalidates a token.
     ///
     /// # Errors
-    /// When that is refused.
+    /// Fails if the request fails.
     pub async fn invalidate(&self, token: &str) -> Result<()> {
         let url = format!("{}/tokens/invalidate", self.urls.api);
         requests::post(&url, &json!({ "token": token })).await?;
@@ -162,7 +161,7 @@ impl Site {
     /// Invalidates all tokens of a subscriber.
     ///
     /// # Errors
-    /// When that is refused.
+    /// Fails if the request fails.
     pub async fn invalidate_all(&self, subscriber: &str) -> Result<()> {
         let (status, body) =
             requests::send(Method::DELETE, &self.about(subscriber, "tokens"), "").await?;
@@ -170,33 +169,37 @@ impl Site {
         Ok(())
     }
 
-    /// Invokes the function of each minute as its schedule does, and waits for it.
+    /// Invokes the function `expire` as its schedule does, and waits for its end.
     ///
     /// # Errors
-    /// When it fails, or there is no Lambda to be reached.
+    /// Fails if the function fails or the deployment has no Lambda URL.
     pub async fn expire(&self) -> Result<()> {
-        let lambda = self.urls.lambda.as_deref().context("it has no Lambda")?;
+        let lambda = self
+            .urls
+            .lambda
+            .as_deref()
+            .context("the deployment has no Lambda URL")?;
         let url = format!("{lambda}/2015-03-31/functions/ExpireFunction/invocations");
         let event = r#"{"source":"aws.events"}"#;
         let (status, answer) = requests::send(Method::POST, &url, event).await?;
         anyhow::ensure!(status == StatusCode::OK, "{status} {answer}");
-        anyhow::ensure!(answer.is_null(), "it failed: {answer}");
+        anyhow::ensure!(answer.is_null(), "the function failed: {answer}");
         Ok(())
     }
 
-    /// A connection of a subscriber, with a token of its own.
+    /// Connects a subscriber with a fresh token.
     ///
     /// # Errors
-    /// When it is refused.
+    /// Fails if the connection is refused.
     pub async fn connect(&self, subscriber: &str) -> Result<Client> {
         let token = self.token(subscriber).await?;
         self.connect_with(&token).await
     }
 
-    /// A connection by a token.
+    /// Connects with a token.
     ///
     /// # Errors
-    /// When it is refused; by an HTTP answer, as [`Refused`].
+    /// Fails if the connection is refused. Returns [`Refused`] if the server answers with an HTTP status.
     pub async fn connect_with(&self, token: &str) -> Result<Client> {
         let url = format!("{}?access_token={token}", self.urls.websocket);
         Ok(Client::open(&url, &[]).await?.0)

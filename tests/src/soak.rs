@@ -1,9 +1,10 @@
-//! Devices that write, lose their connections and resume while everything goes wrong now and then, and what must hold all
-//! the same: nothing acknowledged is lost, nothing stands twice, nobody sees anything out of order, and nothing is missing
-//! without a word.
+//! A soak test: devices write, lose their connections and resume while faults are injected. These invariants must hold: no
+//! acknowledged message is lost or stored twice, no device sees events out of order, and each gap is announced by a
+//! `resync`.
 //!
-//! A device applies the protocol's rule for clients and nothing more: the position after the last event, `get-history` after
-//! a gap or a `resync`, `resume` on a new connection. At the end it waits, without asking, until it was told of everything.
+//! A device applies only the protocol's rule for clients. It keeps the position after the last event, sends `get-history`
+//! after a gap or a `resync`, and sends `resume` on a new connection. At the end it waits, without asking, until it received
+//! everything.
 
 mod audit;
 mod device;
@@ -23,7 +24,7 @@ use device::Device;
 use log::Place;
 use tally::Tally;
 
-/// What goes wrong if nothing else is asked for: everything at once.
+/// The default faults: all kinds at once.
 pub const USUAL_FAULTS: [&str; 10] = [
     "kill-instance=0.0005",
     "delay-dynamodb=0.01",
@@ -36,32 +37,32 @@ pub const USUAL_FAULTS: [&str; 10] = [
     "lose-post-reply=0.002",
     "delay-upgrade=0.2",
 ];
-/// Each subscriber is in so many channels.
+/// The number of channels that each subscriber joins.
 const CHANNELS_EACH: usize = 2;
 
-/// How a soak is run.
+/// The options of a soak.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Messages that are sent in all.
+    /// The total number of messages to send.
     pub messages: u64,
-    /// Subscribers; every second one has two devices.
+    /// The number of subscribers. Every second one has two devices.
     pub subscribers: usize,
-    /// Channels; at least two.
+    /// The number of channels, at least two.
     pub channels: usize,
-    /// Of the faults and of what the devices do.
+    /// The seed of the faults and of the devices' actions.
     pub seed: u64,
     /// Faults such as `hang-post=0.01`.
     pub faults: Vec<String>,
-    /// After this no device sends anything more.
+    /// The time after which devices stop sending.
     pub limit: Duration,
-    /// How often progress is printed.
+    /// The period of progress reports, or `None` for no reports.
     pub progress: Option<Duration>,
 }
 
-/// Runs a soak on a local gateway of its own.
+/// Runs a soak on a separate local gateway. The summary contains the violations.
 ///
 /// # Errors
-/// When it cannot be run to its end. What was violated stands in the summary.
+/// Fails if the soak cannot be run to its end.
 pub async fn run(options: &Options) -> Result<Summary> {
     let mut arguments = vec!["--seed".to_owned(), options.seed.to_string()];
     for fault in &options.faults {
@@ -85,7 +86,7 @@ pub async fn run(options: &Options) -> Result<Summary> {
     Ok(tally.summary(took, &struck))
 }
 
-/// All of it; how long sending took.
+/// Runs all steps of a soak. Returns how long sending took.
 async fn soak(options: &Options, site: &Arc<Site>, tally: &Arc<Tally>) -> Result<Duration> {
     let channels: Vec<String> = (0..options.channels).map(|it| format!("c-{it}")).collect();
     let mut founder = Device::new(site, tally, "founder", "founder", options.seed);
@@ -97,6 +98,7 @@ async fn soak(options: &Options, site: &Arc<Site>, tally: &Arc<Tally>) -> Result
         founder.join(channel).await?;
     }
     founder.hang_up().await;
+    // Create the devices, then let all of them send at once.
     let mut devices = Vec::new();
     for number in 0..options.subscribers {
         for device in 0..=number % 2 {
@@ -117,6 +119,7 @@ async fn soak(options: &Options, site: &Arc<Site>, tally: &Arc<Tally>) -> Result
         devices.push(device.await??);
     }
     let took = begun.elapsed();
+    // After the last message, check the invariants.
     audit::settle(&mut devices, tally).await?;
     audit::compare(&mut founder, &mut devices, tally).await?;
     Ok(took)
@@ -134,7 +137,7 @@ async fn device_of(
     let seed = options.seed.wrapping_mul(1_000_003) + u64::try_from(number * 2 + device)?;
     let name = format!("{}.{device}", named(number));
     let mut made = Device::new(site, tally, &named(number), &name, seed);
-    // Conversations with both neighbours, from their beginning.
+    // Follow the conversations with both neighbours from their first event.
     for peer in [number + 1, number + options.subscribers - 1] {
         if named(peer) != named(number) {
             made.follow(Place::Subscriber(named(peer)), 0);

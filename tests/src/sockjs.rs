@@ -1,4 +1,4 @@
-//! A SockJS client over HTTP, as plain as can be: what is on the wire is what the tests see.
+//! A minimal SockJS client over HTTP. Tests see the bytes on the wire.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,36 +14,31 @@ use crate::DEADLINE;
 
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// A session of a client: an id, and a token in every URL.
+/// A client's session: an id, and a token in each URL.
 #[derive(Clone, Debug)]
 pub struct Session {
     base: String,
     query: String,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Clone, Debug)]
 pub struct Whole {
-    /// Its status.
     pub status: StatusCode,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: String,
 }
 
-/// An answer that goes on.
+/// A streamed answer.
 #[derive(Debug)]
 pub struct Stream {
-    /// Its status.
     pub status: StatusCode,
-    /// Its headers.
     pub headers: HeaderMap,
     body: Body,
 }
 
 impl Session {
-    /// A fresh session below a place's URL, with a token if there is one.
+    /// Returns a fresh session below a base URL, with an optional token.
     #[must_use]
     pub fn new(base: &str, token: Option<&str>) -> Self {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
@@ -54,7 +49,7 @@ impl Session {
         }
     }
 
-    /// A session of the same id, whose client has another token.
+    /// Returns a session with the same id and another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self {
@@ -63,45 +58,47 @@ impl Session {
         }
     }
 
-    /// Where something of the session is.
+    /// Returns the URL of one of the session's endpoints.
     #[must_use]
     pub fn url(&self, what: &str) -> String {
         format!("{}/{what}{}", self.base, self.query)
     }
 
-    /// Asks for one frame.
+    /// Polls once.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// Fails if there is no answer.
     pub async fn poll(&self) -> Result<Whole> {
         exchange(Method::POST, &self.url("xhr"), &[], "").await
     }
 
-    /// One frame, which has to come.
+    /// Polls once and returns the frame.
     ///
     /// # Errors
-    /// When something else does.
+    /// Fails if the answer is not a frame.
     pub async fn frame(&self) -> Result<String> {
         let answer = self.poll().await?;
         ensure!(answer.status == StatusCode::OK, "{answer:?}");
         let frame = answer.body.strip_suffix('\n');
-        Ok(frame.context("a frame ends with its line")?.to_owned())
+        Ok(frame
+            .context("the frame has no newline at its end")?
+            .to_owned())
     }
 
     /// Sends messages.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// Fails if there is no answer.
     pub async fn send(&self, messages: &[Value]) -> Result<Whole> {
         let texts: Vec<String> = messages.iter().map(Value::to_string).collect();
         let body = serde_json::to_string(&texts)?;
         exchange(Method::POST, &self.url("xhr_send"), &[], &body).await
     }
 
-    /// Begins to receive.
+    /// Opens a stream with a transport, such as `xhr_streaming`.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// Fails if there is no answer.
     pub async fn stream(&self, transport: &str) -> Result<Stream> {
         let method = match transport {
             "xhr_streaming" => Method::POST,
@@ -112,10 +109,10 @@ impl Session {
 }
 
 impl Stream {
-    /// Asks for an answer that goes on.
+    /// Sends a request and returns its streamed answer.
     ///
     /// # Errors
-    /// When there is none.
+    /// Fails if there is no answer.
     pub async fn open(method: Method, url: &str) -> Result<Self> {
         let response = request(method, url, &[], "").await?;
         let (parts, body) = response.into_parts();
@@ -126,38 +123,38 @@ impl Stream {
         })
     }
 
-    /// The next chunk as it came; none at the end.
+    /// Returns the next chunk as it was received, or `None` at the end.
     ///
     /// # Errors
-    /// When nothing comes, or the answer breaks off.
+    /// Fails if nothing arrives or the answer is cut off.
     pub async fn chunk(&mut self) -> Result<Option<String>> {
         loop {
             let frame = tokio::time::timeout(DEADLINE, self.body.frame())
                 .await
-                .context("nothing comes")?;
+                .context("nothing arrives")?;
             let Some(frame) = frame else {
                 return Ok(None);
             };
-            let frame = frame.map_err(|error| anyhow!("the answer breaks off: {error}"))?;
+            let frame = frame.map_err(|error| anyhow!("the answer is cut off: {error}"))?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(String::from_utf8(data.to_vec())?));
             }
         }
     }
 
-    /// The next chunk, which has to come.
+    /// Returns the next chunk.
     ///
     /// # Errors
-    /// As [`Self::chunk`].
+    /// Fails if the answer has ended, or under the conditions of [`Self::chunk`].
     pub async fn next(&mut self) -> Result<String> {
         self.chunk().await?.context("the answer has ended")
     }
 }
 
-/// Sends a request and reads the whole answer.
+/// Sends a request and reads the complete answer.
 ///
 /// # Errors
-/// When there is none.
+/// Fails if there is no answer.
 pub async fn exchange(
     method: Method,
     url: &str,
@@ -190,7 +187,7 @@ async fn request(
     }
     let request = request.body(Full::new(Bytes::from(body.to_owned())))?;
     let builder = Client::builder(TokioExecutor::new());
-    // A local gateway's is http, a deployment's https.
+    // A local gateway serves http, a deployment https.
     let response = if url.starts_with("https://") {
         let connector = HttpsConnectorBuilder::new()
             .with_native_roots()?

@@ -1,5 +1,5 @@
-//! docs/asyncapi.yaml against the protocol: its examples decode, its schemas say no more and no less than the decoder and
-//! the encoder do.
+//! Checks docs/asyncapi.yaml against the protocol: its examples decode, and its schemas accept exactly what the decoder
+//! accepts and the encoder produces.
 #![cfg(test)]
 
 mod documents;
@@ -15,7 +15,7 @@ use protocol::{ClientMessage, Code, Decoded, decode, limits::LIMITS};
 use serde_json::{Value, json};
 
 #[test]
-fn every_client_message_is_there_with_examples_that_decode() -> Result<()> {
+fn client_messages_have_decodable_examples() -> Result<()> {
     let document = Document::read("docs/asyncapi.yaml")?;
     let client = messages(&document, "client-")?;
     let types: BTreeSet<&str> = client.keys().map(String::as_str).collect();
@@ -33,7 +33,7 @@ fn every_client_message_is_there_with_examples_that_decode() -> Result<()> {
 }
 
 #[test]
-fn the_schemas_and_the_decoder_call_the_same_things_malformed() -> Result<()> {
+fn schemas_and_decoder_agree_on_malformed() -> Result<()> {
     let document = Document::read("docs/asyncapi.yaml")?;
     let client = messages(&document, "client-")?;
     let mut schemas = document.schemas()?;
@@ -46,7 +46,7 @@ fn the_schemas_and_the_decoder_call_the_same_things_malformed() -> Result<()> {
                 let refused = schemas.check(schema, &wrong).is_err();
                 ensure!(
                     ignored == refused,
-                    "{wrong}: ignored is {ignored}, the schema refuses it is {refused}"
+                    "{wrong}: the decoder ignores it: {ignored}, the schema refuses it: {refused}"
                 );
                 broken += usize::from(ignored);
             }
@@ -57,7 +57,7 @@ fn the_schemas_and_the_decoder_call_the_same_things_malformed() -> Result<()> {
 }
 
 #[test]
-fn the_schemas_refuse_the_values_that_the_decoder_rejects() -> Result<()> {
+fn schemas_refuse_rejected_values() -> Result<()> {
     let document = Document::read("docs/asyncapi.yaml")?;
     let mut schemas = document.schemas()?;
     let long = "x".repeat(129);
@@ -82,7 +82,7 @@ fn the_schemas_refuse_the_values_that_the_decoder_rejects() -> Result<()> {
         json!({"type": "resume", "positions": vec![json!({"channel-id": "c", "sequence": 1}); 101]}),
         json!({"type": "resume", "positions": [], "since": "yesterday"}),
     ] {
-        let name = wrong["type"].as_str().context("it has a type")?;
+        let name = wrong["type"].as_str().context("the message has no type")?;
         let schema = schemas.compile(&format!("/components/messages/client-{name}/payload"))?;
         let decoded = decode(&wrong.to_string());
         ensure!(
@@ -91,14 +91,14 @@ fn the_schemas_refuse_the_values_that_the_decoder_rejects() -> Result<()> {
         );
         ensure!(
             schemas.check(schema, &wrong).is_err(),
-            "the schema takes {wrong}"
+            "the schema accepts {wrong}"
         );
     }
     Ok(())
 }
 
 #[test]
-fn what_the_service_can_say_is_what_the_schemas_say() -> Result<()> {
+fn server_messages_match_schemas() -> Result<()> {
     let document = Document::read("docs/asyncapi.yaml")?;
     let documented = messages(&document, "server-")?;
     let replies = replies(&document)?;
@@ -125,7 +125,7 @@ fn what_the_service_can_say_is_what_the_schemas_say() -> Result<()> {
 }
 
 #[test]
-fn every_example_keeps_to_its_schema() -> Result<()> {
+fn examples_match_schemas() -> Result<()> {
     let document = Document::read("docs/asyncapi.yaml")?;
     let mut schemas = document.closed().schemas()?;
     for side in ["client", "server"] {
@@ -141,7 +141,7 @@ fn every_example_keeps_to_its_schema() -> Result<()> {
 }
 
 #[test]
-fn the_lists_are_complete() -> Result<()> {
+fn code_and_limit_lists_are_complete() -> Result<()> {
     let document = Document::read("docs/asyncapi.yaml")?;
     let schema = |name: &str, what: &str| -> Result<BTreeSet<String>> {
         let at = format!("/components/schemas/{name}/{what}");
@@ -167,7 +167,7 @@ fn the_lists_are_complete() -> Result<()> {
     let welcome = &messages(&document, "server-")?["welcome"][0];
     assert_eq!(welcome["limits"], serde_json::to_value(LIMITS)?);
 
-    // Every message is on the one channel; every client message has its operation.
+    // Every message belongs to the one channel, and every client message has an operation.
     let on_channel: BTreeSet<String> = document.keys("/channels/connection/messages")?;
     assert_eq!(on_channel, document.keys("/components/messages")?);
     let mut operations = document.keys("/operations")?;
@@ -182,7 +182,7 @@ fn the_lists_are_complete() -> Result<()> {
     Ok(())
 }
 
-/// The messages of one side, by their type.
+/// Returns the examples of one side's messages by message type.
 fn messages(document: &Document, side: &str) -> Result<BTreeMap<String, Vec<Value>>> {
     let mut messages = BTreeMap::new();
     for key in document.keys("/components/messages")? {
@@ -191,11 +191,15 @@ fn messages(document: &Document, side: &str) -> Result<BTreeMap<String, Vec<Valu
         };
         let at = format!("/components/messages/{key}");
         ensure!(
-            *document.at(&at)?.get("name").context("a name")? == *name,
+            *document
+                .at(&at)?
+                .get("name")
+                .context("the message has no name")?
+                == *name,
             "{key}"
         );
         let listed = document.at(&format!("{at}/examples"))?.as_array();
-        let listed = listed.context("examples are a list")?;
+        let listed = listed.context("the examples are no list")?;
         let examples: Vec<Value> = listed.iter().map(|it| it["payload"].clone()).collect();
         ensure!(!examples.is_empty(), "{key} has no example");
         messages.insert(name.to_owned(), examples);
@@ -203,26 +207,30 @@ fn messages(document: &Document, side: &str) -> Result<BTreeMap<String, Vec<Valu
     Ok(messages)
 }
 
-/// The types that the operations list as replies.
+/// Returns the message types that the operations list as replies.
 fn replies(document: &Document) -> Result<BTreeSet<String>> {
     let mut replies = BTreeSet::new();
     for operation in document.keys("/operations")? {
         let at = format!("/operations/{operation}/reply/messages");
         let listed = document.at(&at).ok().and_then(Value::as_array);
         for reference in listed.into_iter().flatten() {
-            let target = reference["$ref"].as_str().context("a reference")?;
+            let target = reference["$ref"]
+                .as_str()
+                .context("the reply is no reference")?;
             document.at(target.trim_start_matches('#'))?;
-            let (_, name) = target.split_once("/server-").context("of the service")?;
+            let (_, name) = target
+                .split_once("/server-")
+                .context("the reply is no server message")?;
             replies.insert(name.to_owned());
         }
     }
     Ok(replies)
 }
 
-/// `example` with each of its fields left out, and with each of another JSON type, down into arrays of objects.
+/// Returns copies of `example` with one field missing or of another JSON type. Includes the fields of objects in arrays.
 fn broken_copies(example: &Value) -> Result<Vec<Value>> {
     let mut copies = Vec::new();
-    for (key, value) in example.as_object().context("an example is an object")? {
+    for (key, value) in example.as_object().context("the example is no object")? {
         let with = |value: Option<Value>| {
             let mut copy = example.clone();
             if let Some(fields) = copy.as_object_mut() {
@@ -242,7 +250,7 @@ fn broken_copies(example: &Value) -> Result<Vec<Value>> {
             json!([]),
             json!({}),
         ] {
-            // Of the right type but maybe no value that it may have: that is for another test.
+            // Another test covers values of the right type that are not allowed.
             if kind(&wrong) != kind(value) {
                 copies.push(with(Some(wrong)));
             }

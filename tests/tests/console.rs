@@ -1,4 +1,4 @@
-//! The console page in a real browser: two subscribers, one local gateway between them.
+//! The console page in a real browser, with two subscribers on one local gateway.
 
 #[path = "console/browser.rs"]
 mod browser;
@@ -16,7 +16,7 @@ const DESK: (i64, i64) = (1200, 800);
 const PHONE: (i64, i64) = (360, 740);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
+async fn two_subscribers_exchange_messages() -> Result<()> {
     let server = Server::start()?;
     let browser = Browser::start().await?;
     let alice = sign_in(&browser, &server, "alice", DESK).await?;
@@ -24,7 +24,7 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
         .window(&invite(&alice, &server, "general").await?, PHONE)
         .await?;
 
-    // Bob follows the link: it names the domain and the channel, he says who he is.
+    // Bob follows the link. It contains the domain and the channel; he enters his name.
     ensure!(bob.value::<String>("$('#sign-in-domain').value").await? == server.site.domain);
     bob.fill("#sign-in-subscriber", "bob").await?;
     bob.click("#sign-in-button").await?;
@@ -45,7 +45,7 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
         alice.value::<Vec<String>>("texts()").await? == bob.value::<Vec<String>>("texts()").await?
     );
 
-    // Presence: bob is busy, alice sees it in the member list.
+    // Presence: Bob is busy, and Alice sees this in the member list.
     alice.click("#members-toggle").await?;
     alice
         .until("$('[data-testid=member][data-id=bob]').dataset.availability === 'available'")
@@ -58,7 +58,7 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
         .until("$('[data-testid=member][data-id=bob]').dataset.availability === 'busy'")
         .await?;
 
-    // A direct conversation, told as stored, received and read.
+    // A direct conversation with the marks `stored`, `received` and `read`.
     alice
         .click("[data-testid=member][data-id=bob] button")
         .await?;
@@ -86,7 +86,7 @@ async fn two_subscribers_talk_in_a_channel_and_directly() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invitation_by_name_opens_the_channel() -> Result<()> {
+async fn invitation_by_name_opens_channel() -> Result<()> {
     let server = Server::start()?;
     let browser = Browser::start().await?;
     let alice = sign_in(&browser, &server, "alice", DESK).await?;
@@ -108,7 +108,7 @@ async fn an_invitation_by_name_opens_the_channel() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sender_learns_what_was_read() -> Result<()> {
+async fn sender_sees_read_mark() -> Result<()> {
     let server = Server::start()?;
     let browser = Browser::start().await?;
     let alice = sign_in(&browser, &server, "alice", DESK).await?;
@@ -126,7 +126,7 @@ async fn the_sender_learns_what_was_read() -> Result<()> {
         .until("markOf('Have you seen this?') === 'read'")
         .await?;
 
-    // It stays read for bob, also in a page that begins anew.
+    // The message stays read for Bob after a reload.
     bob.reload().await?;
     bob.until("$('[data-testid=direct-entry][data-id=alice]').dataset.unread === '0'")
         .await?;
@@ -137,7 +137,7 @@ async fn the_sender_learns_what_was_read() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn history_scrolls_back_without_a_jump() -> Result<()> {
+async fn history_scrolls_without_jump() -> Result<()> {
     const MESSAGES: usize = 120;
     let server = Server::start()?;
     let browser = Browser::start().await?;
@@ -157,15 +157,15 @@ async fn history_scrolls_back_without_a_jump() -> Result<()> {
     let page = "$$('[data-testid=message]').length";
     ensure!(
         bob.value::<usize>(page).await? < MESSAGES,
-        "only the latest page is loaded at first"
+        "the page loads more than the latest messages at first"
     );
 
     while !bob
         .value::<bool>("Boolean($('[data-testid=start]'))")
         .await?
     {
-        // The topmost message stays under the eye while older ones come in above it; only its heading may go,
-        // when the one before is by the same author.
+        // The topmost message keeps its position while older ones are inserted above it. Only its heading may go, if
+        // the message before it has the same author.
         let moved: f64 = bob
             .value(
                 "(async () => {
@@ -186,7 +186,7 @@ async fn history_scrolls_back_without_a_jump() -> Result<()> {
         .collect();
     ensure!(
         texts == expected,
-        "history is whole and in order: {texts:?}"
+        "the history is incomplete or out of order: {texts:?}"
     );
 
     bob.is_sound().await?;
@@ -194,7 +194,7 @@ async fn history_scrolls_back_without_a_jump() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_connection_heals_and_nothing_is_lost_or_doubled() -> Result<()> {
+async fn reconnect_loses_and_repeats_nothing() -> Result<()> {
     const MESSAGES: usize = 40;
     let server = Server::start()?;
     let line = Line::to(&server.url).await?;
@@ -209,7 +209,7 @@ async fn a_cut_connection_heals_and_nothing_is_lost_or_doubled() -> Result<()> {
         .until("$('#open-title').textContent === 'general'")
         .await?;
 
-    // Cut in the middle of many: some are stored, some on their way, some not sent.
+    // Cut the connection while some messages are stored, some under way and some not sent.
     say_many(&alice, "Mine", MESSAGES).await?;
     bob.reads("Mine 5").await?;
     line.cut();
@@ -230,7 +230,10 @@ async fn a_cut_connection_heals_and_nothing_is_lost_or_doubled() -> Result<()> {
         .await?;
     let (hers, his): (Vec<String>, Vec<String>) =
         (alice.value("texts()").await?, bob.value("texts()").await?);
-    ensure!(hers == his, "both see the same: {hers:?} and {his:?}");
+    ensure!(
+        hers == his,
+        "they see different texts: {hers:?} and {his:?}"
+    );
     let mut mine: Vec<String> = (1..=MESSAGES)
         .map(|number| format!("Mine {number}"))
         .collect();
@@ -238,10 +241,10 @@ async fn a_cut_connection_heals_and_nothing_is_lost_or_doubled() -> Result<()> {
     let others: Vec<String> = his.into_iter().filter(|text| text != "Meanwhile").collect();
     ensure!(
         others == mine,
-        "each once and in the order of writing: {others:?}"
+        "messages are lost, repeated or out of order: {others:?}"
     );
 
-    // What waits survives a reload of the page too.
+    // Waiting messages also survive a reload of the page.
     line.cut();
     alice.online(false).await?;
     alice.say("Kept over a reload").await?;
@@ -258,7 +261,7 @@ async fn a_cut_connection_heals_and_nothing_is_lost_or_doubled() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_screen_fits_a_phone() -> Result<()> {
+async fn every_screen_fits_phone() -> Result<()> {
     let server = Server::start()?;
     let browser = Browser::start().await?;
     let phone = browser.window(&server.url, PHONE).await?;
@@ -286,7 +289,7 @@ async fn every_screen_fits_a_phone() -> Result<()> {
     phone.fits("the conversation").await?;
     ensure!(
         !phone.value::<bool>("seen($('#sidebar'))").await?,
-        "the list is a screen of its own"
+        "the list is still visible"
     );
     phone.click("#members-toggle").await?;
     phone.fits("the member list").await?;
@@ -304,7 +307,7 @@ async fn every_screen_fits_a_phone() -> Result<()> {
     browser.stop().await
 }
 
-/// A domain of the test's own, and where its page is.
+/// A fresh domain, and the URL of its page.
 struct Server {
     url: String,
     site: Site,
@@ -317,14 +320,14 @@ impl Server {
             .urls
             .api
             .strip_suffix("/v1")
-            .context("the HTTP API ends in /v1")?;
+            .context("the HTTP API's URL does not end in /v1")?;
         Ok(Self {
             url: url.to_owned(),
             site,
         })
     }
 
-    /// The address that signs a subscriber in.
+    /// Returns the address that signs a subscriber in.
     fn address(&self, subscriber: &str) -> String {
         format!("{}/#{}/{subscriber}", self.url, self.site.domain)
     }
@@ -341,7 +344,7 @@ async fn sign_in(
     Ok(window)
 }
 
-/// Creates a channel and gives the link that lets others in.
+/// Creates a channel and returns its invitation link.
 async fn invite(creator: &Window, server: &Server, name: &str) -> Result<String> {
     creator.click("#create-open").await?;
     creator.fill("#create-name", name).await?;
@@ -354,12 +357,12 @@ async fn invite(creator: &Window, server: &Server, name: &str) -> Result<String>
     creator.click("#invite-dialog [data-close]").await?;
     ensure!(
         link.starts_with(&server.url),
-        "the link leads back here: {link}"
+        "the link leads to another server: {link}"
     );
     Ok(link)
 }
 
-/// Writes and sends many messages at once, as fast as the page takes them.
+/// Sends many messages as fast as the page takes them.
 async fn say_many(window: &Window, text: &str, count: usize) -> Result<()> {
     let _: bool = window
         .value(&format!(

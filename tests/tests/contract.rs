@@ -1,20 +1,20 @@
-//! The contract of the storage ports, kept by both adapters: in memory, and over DynamoDB.
+//! The contract of the storage ports, for both adapters: in memory and over DynamoDB.
 
 mod engine;
 
 use core::{future::Future, time::Duration};
 
-/// Only so that a test fails rather than hangs.
+/// The time after which a test fails instead of hanging.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-#[expect(clippy::expect_used, reason = "a test fails where it stands")]
+#[expect(clippy::expect_used, reason = "a failed test shows the line")]
 async fn within(suite: impl Future<Output = ()>) {
     tokio::time::timeout(DEADLINE, suite)
         .await
-        .expect("the suite ends in time");
+        .expect("the suite does not end in time");
 }
 
-/// Makes a test of each suite over an engine of its own.
+/// Makes a test of each suite. Each test has its own engine.
 macro_rules! over_the_engine {
     ($faults:expr; $($suite:ident)*) => {
         $(
@@ -54,7 +54,7 @@ mod dynamodb {
     testkit::each_suite!(undisturbed);
 }
 
-/// Other transactions that are in the way now and then are the store's business, not its callers'.
+/// The store retries transaction conflicts itself, so its callers do not see them.
 mod dynamodb_with_conflicts {
     use local_gateway::fault::{Fault, Kind};
 

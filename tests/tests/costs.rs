@@ -1,8 +1,8 @@
-//! What docs/costs.md says of channels with many members, against the engine.
+//! Checks the costs of large channels in docs/costs.md against the engine.
 
 #![allow(
     clippy::indexing_slicing,
-    reason = "a test fails where it stands, and prints its figures"
+    reason = "a failed test shows the line, and prints its figures"
 )]
 
 #[path = "units/meter.rs"]
@@ -25,15 +25,15 @@ use tests::{Client, Gateway, Site};
 use meter::{Units, quiet};
 use tables::store;
 
-/// The largest of the document, too large to be made here.
+/// The document's largest channel, which is too large to create here.
 const TOO_LARGE: u64 = 10_000;
 
-/// Members that a transaction adds: each is four writes of the hundred that it takes at most.
+/// The number of members that one transaction adds. Each takes four of its at most 100 writes.
 const AT_ONCE: usize = 24;
 
-/// Whether members are connected changes what is posted and not what is read: of each its connections are.
+/// Connected members change the number of posts but not of reads, because each member's connections are read anyway.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_to_many_costs_what_the_document_says() -> Result<()> {
+async fn channel_message_costs_match_document() -> Result<()> {
     let document = document()?;
     let gateway = Gateway::without_schedules()?;
     let site = Site::at(gateway.urls().clone());
@@ -53,38 +53,43 @@ async fn a_message_to_many_costs_what_the_document_says() -> Result<()> {
     }
     println!("{measured:#?}");
     for (members, units) in &measured {
-        let (write, read) = document.get(members).context("it is in the document")?;
+        let (write, read) = document
+            .get(members)
+            .context("the document has no such row")?;
         ensure!(
             units.write == *write && (units.read - read).abs() <= slack(*members),
-            "{members} members: measured {units:?}, and the document has {write} and {read}"
+            "{members} members: measured {units:?}, the document has {write} writes and {read} reads"
         );
     }
-    // They are read by the thousand, and each thousand costs the same; what is left is what a message costs in any case. Ten
-    // members take one unit to read, and one each.
-    let any = measured[&10].read - 11.0;
-    let thousand = measured[&1_000].read - any;
-    let read = any + f64::from(u32::try_from(TOO_LARGE / 1_000)?) * thousand;
-    let told = document.get(&TOO_LARGE).context("it is in the document")?;
+    // Members are read in pages of a thousand, and each page costs the same. The rest is the fixed cost of a message. Reading
+    // ten members takes one unit, and reading the connections of each takes one more.
+    let fixed = measured[&10].read - 11.0;
+    let thousand = measured[&1_000].read - fixed;
+    let read = fixed + f64::from(u32::try_from(TOO_LARGE / 1_000)?) * thousand;
+    let listed = document
+        .get(&TOO_LARGE)
+        .context("the document has no such row")?;
     ensure!(
-        (told.1 - read).abs() <= slack(TOO_LARGE),
-        "{told:?}, and not {read}"
+        (listed.1 - read).abs() <= slack(TOO_LARGE),
+        "the document has {listed:?}, computed reads are {read}"
     );
     Ok(())
 }
 
-/// A thousand members are read by size, and the domain of a test, which stands in each row, is now and then a letter longer.
+/// Returns the tolerance in read units. Pages are billed by size, and each row contains the test's domain, whose length varies
+/// by a character.
 fn slack(members: u64) -> f64 {
     f64::from(u32::try_from(members / 1_000).unwrap_or(u32::MAX))
 }
 
-/// One message to the channel, with all that follows it.
+/// Measures one message to the channel with everything that it causes.
 async fn message(site: &Site, alice: &mut Client, channel: &str) -> Result<Units> {
     let before = quiet(site).await?;
     alice.say(channel, &"hello".into()).await?;
     Ok(quiet(site).await?.since(before))
 }
 
-/// The document's table: members, then write and read units.
+/// Parses the document's table: write and read units by number of members.
 fn document() -> Result<BTreeMap<u64, (f64, f64)>> {
     let text = std::fs::read_to_string(root().join("docs/costs.md"))?;
     let mut rows = BTreeMap::new();
@@ -102,13 +107,16 @@ fn document() -> Result<BTreeMap<u64, (f64, f64)>> {
     Ok(rows)
 }
 
-/// Lets so many more join at once, which nobody could: by the store, without the events that tell it.
+/// Adds members directly in the store, without their events. Joining one by one would take too long.
 async fn fill(site: &Site, store: &DynamoStore, channel: &str, more: u64) -> Result<()> {
     let key = ChannelKey {
         domain: Domain::parse(&site.domain).map_err(|it| anyhow!("{it:?}"))?,
         id: ChannelId::parse(channel).map_err(|it| anyhow!("{it:?}"))?,
     };
-    let mut roster = store.roster(&key).await?.context("there is a channel")?;
+    let mut roster = store
+        .roster(&key)
+        .await?
+        .context("the channel has no roster")?;
     let names: Vec<u64> = (1..=more).collect();
     for some in names.chunks(AT_ONCE) {
         let rows = some.iter().map(|index| {

@@ -1,6 +1,6 @@
-//! What administrators do: invitations, removal, rights, updates, the end of a channel.
+//! The actions of administrators: invitations, removal, rights, updates and deletion of a channel.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ async fn act(client: &mut Client, message_type: &str, fields: Value) -> Result<t
 }
 
 #[tokio::test]
-async fn an_invitation_opens_the_door_once_and_waits_for_who_is_offline() -> Result<()> {
+async fn offline_subscriber_joins_by_invitation_once() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let channel = alice.create().await?;
@@ -36,7 +36,7 @@ async fn an_invitation_opens_the_door_once_and_waits_for_who_is_offline() -> Res
     bob.leave(&channel).await?;
     ensure!(
         act(&mut bob, "join-channel", join).await?.refused()? == "not-found",
-        "it was used up"
+        "the invitation works twice"
     );
     // Inviting a member does nothing.
     let again = json!({ "channel-id": channel, "subscriber-id": "alice" });
@@ -47,7 +47,7 @@ async fn an_invitation_opens_the_door_once_and_waits_for_who_is_offline() -> Res
 }
 
 #[tokio::test]
-async fn an_invitation_can_be_declined() -> Result<()> {
+async fn invitation_can_be_declined() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -64,7 +64,7 @@ async fn an_invitation_can_be_declined() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_is_removed_hears_of_it_and_of_nothing_after() -> Result<()> {
+async fn removed_member_gets_no_later_events() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -84,15 +84,17 @@ async fn who_is_removed_hears_of_it_and_of_nothing_after() -> Result<()> {
             == "not-found"
     );
     bob.request(json!({ "type": "ping" })).await?;
-    ensure!(bob.kept().is_empty(), "nothing more of that channel");
+    ensure!(
+        bob.kept().is_empty(),
+        "bob gets a later event of the channel"
+    );
     let history = json!({ "type": "get-history", "channel-id": channel });
     ensure!(bob.refused(history).await? == "not-found");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_last_right_is_never_taken_and_members_may_not_do_what_administrators_may() -> Result<()>
-{
+async fn members_cannot_act_as_administrators() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -145,7 +147,7 @@ async fn the_last_right_is_never_taken_and_members_may_not_do_what_administrator
 }
 
 #[tokio::test]
-async fn of_two_administrators_who_step_down_at_once_one_stays() -> Result<()> {
+async fn simultaneous_demotions_leave_one_administrator() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -170,7 +172,7 @@ async fn of_two_administrators_who_step_down_at_once_one_stays() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_update_keeps_what_it_does_not_name_and_everybody_learns_of_it() -> Result<()> {
+async fn channel_update_keeps_unnamed_fields() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -198,7 +200,7 @@ async fn an_update_keeps_what_it_does_not_name_and_everybody_learns_of_it() -> R
 }
 
 #[tokio::test]
-async fn the_end_of_a_channel_is_its_last_event_and_its_id_stays_taken() -> Result<()> {
+async fn deleted_channel_id_stays_taken() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;

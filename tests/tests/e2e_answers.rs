@@ -1,6 +1,6 @@
-//! What each client message is answered with, and what is not answered at all.
+//! The answers to client messages, and the messages that get no answer.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 mod malformed;
 
 #[tokio::test]
-async fn reply_to_is_the_id_byte_for_byte() -> Result<()> {
+async fn reply_to_repeats_id_exactly() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     let long = "x".repeat(10_000);
@@ -44,7 +44,7 @@ async fn reply_to_is_the_id_byte_for_byte() -> Result<()> {
             json!({ "type": "ping", "id": id }),
             json!({ "type": "list-channels", "limit": 0, "id": id }),
         ] {
-            // The client compares.
+            // The client compares `reply-to` with the id.
             client.ask(message).await?;
         }
     }
@@ -54,7 +54,7 @@ async fn reply_to_is_the_id_byte_for_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_an_id_nothing_carries_one() -> Result<()> {
+async fn no_id_means_no_reply_to() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     client.send_text(r#"{"type":"hello"}"#).await?;
@@ -78,7 +78,7 @@ async fn without_an_id_nothing_carries_one() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_malformed_is_ignored_and_harms_nothing() -> Result<()> {
+async fn malformed_messages_are_ignored() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     let texts: BTreeSet<String> = malformed::texts().into_iter().collect();
@@ -88,7 +88,7 @@ async fn what_is_malformed_is_ignored_and_harms_nothing() -> Result<()> {
         for text in some {
             client.send_text(text).await?;
         }
-        // An answer to any of them would come instead.
+        // An answer to one of them would arrive before this one.
         client
             .request(json!({ "type": "ping" }))
             .await
@@ -110,7 +110,7 @@ async fn what_is_malformed_is_ignored_and_harms_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn unknown_fields_are_ignored_and_of_a_repeated_key_the_last_counts() -> Result<()> {
+async fn unknown_fields_are_ignored() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     let text = r#"{"future":{"deep":[1,null]},"type":"hello","id":"first","id":"1","x":1e999}"#;
@@ -122,7 +122,7 @@ async fn unknown_fields_are_ignored_and_of_a_repeated_key_the_last_counts() -> R
 }
 
 #[tokio::test]
-async fn a_binary_frame_closes_the_connection_with_1003() -> Result<()> {
+async fn binary_frame_closes_with_1003() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     client
@@ -136,7 +136,7 @@ async fn a_binary_frame_closes_the_connection_with_1003() -> Result<()> {
 }
 
 #[tokio::test]
-async fn welcome_tells_who_the_client_is_and_what_holds() -> Result<()> {
+async fn welcome_has_identity_and_limits() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     let welcome = client.request(json!({ "type": "hello" })).await?;
@@ -176,14 +176,14 @@ async fn welcome_tells_who_the_client_is_and_what_holds() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_well_formed_message_is_answered_by_one_ack() -> Result<()> {
+async fn well_formed_message_gets_one_ack() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     for message in malformed::well_formed() {
-        // The client sees to it that it is one, and what it says.
+        // The client checks that there is exactly one `ack` and checks its fields.
         client.ask(message).await?;
     }
-    // Nothing comes later.
+    // No further answer arrives.
     client.request(json!({ "type": "ping" })).await?;
     Ok(())
 }
@@ -213,7 +213,7 @@ async fn pipelined_messages_are_each_answered_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_honoured_is_refused_and_changes_nothing() -> Result<()> {
+async fn rejected_message_changes_nothing() -> Result<()> {
     let site = Site::new()?;
     let mut client = site.connect("alice").await?;
     let channel = client

@@ -1,6 +1,6 @@
 //! The HTTP API for back ends.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, ensure};
 use http::{Method, StatusCode};
@@ -17,15 +17,16 @@ async fn call(site: &Site, method: Method, path: &str, body: &str) -> Result<(u1
 }
 
 #[tokio::test]
-async fn a_back_end_runs_a_channel_that_subscribers_take_part_in() -> Result<()> {
+async fn back_end_manages_channel() -> Result<()> {
     let site = Site::new()?;
     let put =
         json!({ "name": "Support", "attributes": { "big": 12345678901234567890_u64 } }).to_string();
     ensure!(call(&site, Method::PUT, "channels/c", &put).await?.0 == 201);
     ensure!(
         call(&site, Method::PUT, "channels/c", &put).await?.0 == 200,
-        "idempotent"
+        "the repetition is not idempotent"
     );
+    // Add members.
     let mut alice = site.connect("alice").await?;
     ensure!(
         call(&site, Method::PUT, "channels/c/subscribers/alice", "")
@@ -36,7 +37,7 @@ async fn a_back_end_runs_a_channel_that_subscribers_take_part_in() -> Result<()>
     let joined = alice.push_of("subscriber-joined").await?;
     ensure!(
         joined["subscriber"]["administrator"] == true,
-        "the first one administers it"
+        "the first member is no administrator"
     );
     ensure!(
         call(&site, Method::PUT, "channels/c/subscribers/bob", "{}")
@@ -51,6 +52,7 @@ async fn a_back_end_runs_a_channel_that_subscribers_take_part_in() -> Result<()>
             == 204
     );
 
+    // Send a message twice.
     let message = json!({ "from": "bob", "content": "hello", "message-id": "m" }).to_string();
     let (status, stored) = call(&site, Method::POST, "channels/c/messages", &message).await?;
     ensure!(
@@ -65,6 +67,7 @@ async fn a_back_end_runs_a_channel_that_subscribers_take_part_in() -> Result<()>
     let pushed = alice.push_of("channel-message").await?;
     ensure!(pushed["from"] == "bob" && pushed["content"] == "hello");
 
+    // Read the channel, its events and its members.
     let (_, shown) = call(&site, Method::GET, "channels/c", "").await?;
     ensure!(shown["members"] == 2 && shown["administrators"] == 1 && shown["last-sequence"] == 3);
     let (_, events) = call(&site, Method::GET, "channels/c/events?after=1&limit=1", "").await?;
@@ -75,6 +78,7 @@ async fn a_back_end_runs_a_channel_that_subscribers_take_part_in() -> Result<()>
     let (_, members) = call(&site, Method::GET, "channels/c/subscribers?limit=1", "").await?;
     ensure!(members["subscribers"][0]["id"] == "alice" && members["next"] == "alice");
 
+    // Remove a member and delete the channel, each twice.
     ensure!(
         call(&site, Method::DELETE, "channels/c/subscribers/bob", "")
             .await?
@@ -94,13 +98,13 @@ async fn a_back_end_runs_a_channel_that_subscribers_take_part_in() -> Result<()>
     ensure!(call(&site, Method::GET, "channels/c", "").await?.0 == 404);
     ensure!(
         call(&site, Method::PUT, "channels/c", &put).await?.0 == 409,
-        "the id stays taken"
+        "the id can be used again"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn mistakes_are_answered_by_problems_that_say_what_is_wrong() -> Result<()> {
+async fn invalid_requests_get_problem_documents() -> Result<()> {
     let site = Site::new()?;
     for (method, path, body, status) in [
         (Method::GET, "channels/none", "", 404),
@@ -145,7 +149,7 @@ async fn mistakes_are_answered_by_problems_that_say_what_is_wrong() -> Result<()
 }
 
 #[tokio::test]
-async fn a_subscriber_is_shown_and_disconnected_with_its_tokens_still_good() -> Result<()> {
+async fn disconnected_subscriber_keeps_its_tokens() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let mut alice = site.connect_with(&token).await?;
@@ -172,7 +176,7 @@ async fn a_subscriber_is_shown_and_disconnected_with_its_tokens_still_good() -> 
 }
 
 #[tokio::test]
-async fn who_is_erased_leaves_the_order_of_what_others_wrote() -> Result<()> {
+async fn erasing_subscriber_keeps_event_order() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -194,14 +198,14 @@ async fn who_is_erased_leaves_the_order_of_what_others_wrote() -> Result<()> {
     bob.closed_within(DEADLINE).await?;
     ensure!(
         site.connect_with(&token).await.is_err(),
-        "no token of it is good"
+        "a token of the erased subscriber is accepted"
     );
     for destination in [
         json!({ "channel-id": here }),
         json!({ "channel-id": left }),
         json!({ "subscriber-id": "bob" }),
     ] {
-        let events = eventually("what was written is gone", async || {
+        let events = eventually("the erased subscriber's messages are gone", async || {
             let events = alice.whole_history(&destination).await?;
             let secret = events.iter().any(|it| it.to_string().contains("secret"));
             Ok((!secret).then_some(events))
@@ -215,7 +219,7 @@ async fn who_is_erased_leaves_the_order_of_what_others_wrote() -> Result<()> {
         ensure!(events.iter().any(|it| it["kind"] == "void"));
         ensure!(events.iter().any(|it| it["content"] == "kept"));
     }
-    eventually("it is no member any more", async || {
+    eventually("the erased subscriber is no longer a member", async || {
         let members = json!({ "type": "list-subscribers", "channel-id": here });
         let members = alice.request(members).await?;
         Ok((members.list("subscribers")?.len() == 1).then_some(()))

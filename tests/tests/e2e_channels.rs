@@ -1,13 +1,13 @@
-//! Channels: who is in them, who may what, and what the others learn.
+//! Channels: membership, rights, and the events that members get.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::{Client, Site, eventually};
 
 #[tokio::test]
-async fn its_creator_is_member_and_administrator_at_once() -> Result<()> {
+async fn creator_is_member_and_administrator() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let attributes = json!({ "topic": "work" });
@@ -43,7 +43,7 @@ async fn its_creator_is_member_and_administrator_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn creating_again_answers_the_creator_alike_and_others_with_conflict() -> Result<()> {
+async fn repeated_creation_conflicts_for_others() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -60,7 +60,7 @@ async fn creating_again_answers_the_creator_alike_and_others_with_conflict() -> 
 }
 
 #[tokio::test]
-async fn who_joins_gets_the_members_and_the_others_are_told() -> Result<()> {
+async fn joining_returns_members_and_notifies_others() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -101,7 +101,7 @@ async fn who_joins_gets_the_members_and_the_others_are_told() -> Result<()> {
         "{}",
         told.text
     );
-    // Joining again succeeds, and nobody is told.
+    // Joining again succeeds without an event.
     ensure!(bob.join(&channel).await? == 2);
     bob.say(&channel, &json!("hello")).await?;
     let told = alice.push().await?;
@@ -119,7 +119,7 @@ async fn who_joins_gets_the_members_and_the_others_are_told() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_the_invite_token_a_channel_does_not_exist() -> Result<()> {
+async fn channel_is_hidden_without_invite_token() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -144,9 +144,9 @@ async fn without_the_invite_token_a_channel_does_not_exist() -> Result<()> {
     }
     ensure!(
         answers.iter().all(|it| *it == answers[0]),
-        "they can be told apart: {answers:?}"
+        "the answers differ: {answers:?}"
     );
-    // Leaving is answered alike too, whether there is a channel or not.
+    // The answer to leaving does not reveal either if the channel exists.
     let unknown = bob.leave("unknown").await?;
     let known = bob.leave(&channel).await?;
     ensure!(unknown["type"] == "channel-left" && known["type"] == "channel-left");
@@ -156,7 +156,7 @@ async fn without_the_invite_token_a_channel_does_not_exist() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_left_gets_and_reads_nothing_more() -> Result<()> {
+async fn former_member_reads_nothing() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -181,11 +181,11 @@ async fn who_left_gets_and_reads_nothing_more() -> Result<()> {
     ] {
         ensure!(bob.refused(message).await? == "not-found");
     }
-    // What is pushed to him next is not from the channel, though that came before it.
+    // The next push to Bob is not the channel's event, although that was stored first.
     alice.tell("bob", &json!("direct")).await?;
     let next = bob.push().await?;
     ensure!(next["type"] == "direct-message", "{}", next.text);
-    // Who comes again reads what happened meanwhile.
+    // A member that joins again can read the events of the time between.
     bob.join(&channel).await?;
     ensure!(
         bob.whole_history(&json!({ "channel-id": channel }))
@@ -197,10 +197,10 @@ async fn who_left_gets_and_reads_nothing_more() -> Result<()> {
 }
 
 #[tokio::test]
-async fn with_the_last_administrator_the_longest_standing_member_gets_the_right() -> Result<()> {
+async fn longest_member_replaces_last_administrator() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
-    // The order of joining, and not the one of their names.
+    // The order of joining counts, not the order of names.
     let mut zoe = site.connect("zoe").await?;
     let mut bob = site.connect("bob").await?;
     let channel = alice.create().await?;
@@ -219,7 +219,7 @@ async fn with_the_last_administrator_the_longest_standing_member_gets_the_right(
 }
 
 #[tokio::test]
-async fn with_its_last_member_a_channel_ends_and_its_id_stays_taken() -> Result<()> {
+async fn channel_ends_with_last_member() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -240,7 +240,7 @@ async fn with_its_last_member_a_channel_ends_and_its_id_stays_taken() -> Result<
 }
 
 #[tokio::test]
-async fn however_many_leave_at_once_there_is_one_administrator_at_least() -> Result<()> {
+async fn simultaneous_leaves_keep_an_administrator() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let channel = alice.create().await?;
@@ -254,13 +254,13 @@ async fn however_many_leave_at_once_there_is_one_administrator_at_least() -> Res
         .pop()
         .into_iter()
         .next()
-        .ok_or(anyhow::anyhow!("nobody"))?;
+        .ok_or(anyhow::anyhow!("no member"))?;
     members_in.push(alice);
     let leaving = members_in.into_iter().map(|mut client| {
         let channel = channel.clone();
         async move {
-            // Under contention a member may be told to try again.
-            eventually("everybody gets out", async || {
+            // Under contention the service may answer `unavailable`.
+            eventually("every member can leave", async || {
                 let message = json!({ "type": "leave-channel", "channel-id": channel });
                 Ok((client.ask(message).await?.ack["status"] == true).then_some(()))
             })
@@ -270,7 +270,7 @@ async fn however_many_leave_at_once_there_is_one_administrator_at_least() -> Res
     futures::future::try_join_all(leaving).await?;
     let left = members(&mut stays, &channel).await?;
     ensure!(left == [("member-5".to_owned(), true)], "{left:?}");
-    // The log tells the same story, step by step.
+    // The log agrees, event by event.
     let mut administrators = 0_i64;
     let mut present = 0_i64;
     for event in stays
@@ -299,7 +299,7 @@ async fn however_many_leave_at_once_there_is_one_administrator_at_least() -> Res
 }
 
 #[tokio::test]
-async fn lists_are_paged_without_a_loss_or_a_repeat() -> Result<()> {
+async fn lists_page_without_gaps_or_repeats() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut created = Vec::new();
@@ -330,7 +330,7 @@ async fn lists_are_paged_without_a_loss_or_a_repeat() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_joins_under_load_gets_the_answer_first_and_then_every_later_event() -> Result<()> {
+async fn joining_under_load_misses_no_event() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -347,7 +347,7 @@ async fn who_joins_under_load_gets_the_answer_first_and_then_every_later_event()
     let joined = bob.join(&channel).await?;
     let before = bob.kept();
     ensure!(before.is_empty(), "pushed before the answer: {before:?}");
-    // 40 messages and two that joined.
+    // 40 messages and two joins.
     for expected in joined + 1..=42 {
         let event = bob.push().await?;
         ensure!(event["sequence"] == expected, "{expected}: {}", event.text);
@@ -362,9 +362,9 @@ async fn who_joins_under_load_gets_the_answer_first_and_then_every_later_event()
     Ok(())
 }
 
-/// Events from before the leave may still be on their way; none from after it is.
+/// Events from before the leave may still arrive, but none from after it.
 #[tokio::test]
-async fn who_leaves_under_load_gets_nothing_that_came_after() -> Result<()> {
+async fn leaving_under_load_stops_events() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -387,7 +387,7 @@ async fn who_leaves_under_load_gets_nothing_that_came_after() -> Result<()> {
         .await?;
     let left = history.iter().find(|it| it["kind"] == "subscriber-left");
     let left = left.and_then(|it| it["sequence"].as_u64());
-    // What is pushed to him last is not from the channel.
+    // The last push to Bob is not from the channel.
     alice.tell("bob", &json!("direct")).await?;
     let direct = bob.push_of("direct-message").await?;
     bob.request(json!({ "type": "ping" })).await?;

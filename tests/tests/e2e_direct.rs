@@ -1,13 +1,13 @@
-//! Direct messages: who gets them, when, and what the sender learns.
+//! Direct messages: their receivers, and the notices to the sender.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::Site;
 
 #[tokio::test]
-async fn a_direct_message_reaches_every_connection_of_both_but_its_origin() -> Result<()> {
+async fn direct_message_reaches_all_other_connections() -> Result<()> {
     let site = Site::new()?;
     let mut origin = site.connect("alice").await?;
     let mut other = site.connect("alice").await?;
@@ -58,7 +58,7 @@ async fn a_direct_message_reaches_every_connection_of_both_but_its_origin() -> R
 }
 
 #[tokio::test]
-async fn who_was_offline_finds_its_messages_and_the_sender_is_told_once() -> Result<()> {
+async fn offline_messages_are_received_once() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     for text in ["one", "two", "three"] {
@@ -74,7 +74,7 @@ async fn who_was_offline_finds_its_messages_and_the_sender_is_told_once() -> Res
         conversation["last-sequence"] == 3 && conversation["unread"] == 3,
         "{conversation}"
     );
-    // Listing hands nothing over: what comes first to Alice is what reading brings.
+    // Listing does not count as received. Alice's first push is caused by reading.
     for _ in 0..2 {
         let events = bob
             .whole_history(&json!({ "subscriber-id": "alice" }))
@@ -98,14 +98,14 @@ async fn who_was_offline_finds_its_messages_and_the_sender_is_told_once() -> Res
     let next = alice.push().await?;
     ensure!(
         next["type"] == "direct-message",
-        "told twice: {}",
+        "`received` was sent twice: {}",
         next.text
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn received_is_told_once_for_each_message() -> Result<()> {
+async fn received_is_sent_once_per_message() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -115,7 +115,7 @@ async fn received_is_told_once_for_each_message() -> Result<()> {
         let received = alice.push().await?;
         ensure!(received["status"] == "received" && received["sequence"] == expected);
     }
-    // Reading again what was pushed brings nothing new.
+    // Reading pushed messages again causes no second notice.
     bob.whole_history(&json!({ "subscriber-id": "alice" }))
         .await?;
     bob.tell("alice", &json!("done")).await?;

@@ -1,7 +1,7 @@
-//! What was acknowledged survives, and nothing is missing without a word: each fault by itself, functions killed at work, and
-//! the whole machine gone.
+//! Acknowledged messages survive, and each gap is announced: with each fault by itself, with functions killed while they work,
+//! and after a crash of the whole gateway.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,18 +13,18 @@ use serde_json::{Value, json};
 use tests::{Client, DEADLINE, Gateway, Site, eventually, get, soak};
 use tokio::sync::watch;
 
-/// Functions that are killed while they work.
+/// The number of functions that are killed while they work.
 const KILLED: usize = 12;
-/// After this long a client asks again.
+/// The time after which a client retries.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn functions_killed_under_load_lose_nothing_that_was_acknowledged() -> Result<()> {
+async fn killed_functions_lose_no_acknowledged_message() -> Result<()> {
     functions_killed_under_load(&[]).await
 }
 
 #[tokio::test]
-async fn functions_killed_with_many_invocations_at_once_lose_nothing_either() -> Result<()> {
+async fn killed_concurrent_functions_lose_no_message() -> Result<()> {
     functions_killed_under_load(&["--concurrency", "16"]).await
 }
 
@@ -45,12 +45,13 @@ async fn functions_killed_under_load(arguments: &[&str]) -> Result<()> {
         writer.client.join(&channel).await?;
         writers.push(tokio::spawn(writer.write(stopping.clone())));
     }
+    // Kill functions while the writers send, then collect the acknowledged messages.
     kill_functions(
         gateway
             .urls()
             .lambda
             .as_deref()
-            .context("it has no Lambda")?,
+            .context("the gateway has no Lambda URL")?,
     )
     .await?;
     stop.send(true)?;
@@ -63,7 +64,7 @@ async fn functions_killed_under_load(arguments: &[&str]) -> Result<()> {
     }
     let destination = json!({ "channel-id": channel });
     let last = stored.keys().max().copied().context("nothing was stored")?;
-    // Who drains may have died too; what was acknowledged is told all the same.
+    // The reader gets every acknowledged message, although lease holders may have died too.
     let mut position = 1;
     while position < last {
         for event in reader.follow(&destination, position).await? {
@@ -71,6 +72,7 @@ async fn functions_killed_under_load(arguments: &[&str]) -> Result<()> {
             ensure!(event["sequence"] == position, "{event} at {position}");
         }
     }
+    // The history contains exactly the acknowledged messages.
     let history = reader
         .whole_history(&json!({ "channel-id": channel }))
         .await?;
@@ -102,7 +104,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until it is told to stop: what was acknowledged, by its sequence.
+    /// Writes until `stopping`. Returns the acknowledged content by sequence.
     async fn write(mut self, stopping: watch::Receiver<bool>) -> Result<BTreeMap<u64, Value>> {
         let mut stored = BTreeMap::new();
         let mut number = 0;
@@ -115,7 +117,7 @@ impl Writer {
         Ok(stored)
     }
 
-    /// A function that dies answers nothing; the client connects and asks again, as it would after any silence.
+    /// Writes one message. A function that dies does not answer, so the client reconnects and retries.
     async fn write_one(&mut self, number: u64, content: &Value) -> Result<u64> {
         let message = json!({
             "type": "channel-message", "channel-id": self.channel, "content": content,
@@ -131,32 +133,32 @@ impl Writer {
                 ensure!(answer.refused()? == "unavailable");
                 continue;
             }
-            // The authorizer and connect are killed too.
+            // The functions `authorizer` and `connect` are killed too, so connecting may fail.
             if let Ok(client) = self.site.connect(&self.name).await {
                 self.client = client;
             }
         }
-        bail!("{} cannot write", self.name)
+        bail!("{} could not write in time", self.name)
     }
 }
 
-/// Kills functions while they work, one after the other.
+/// Kills working functions one after the other.
 async fn kill_functions(lambda: &str) -> Result<()> {
     let url = format!("{lambda}/_local/functions");
     for _ in 0..KILLED {
-        let pid = eventually("a function works", || async {
+        let pid = eventually("a function is busy", || async {
             let instances = get(&url).await?;
             let instances = instances.as_array().context("no list of functions")?;
             let busy = instances.iter().find(|it| it["busy"] == true);
             Ok(busy.and_then(|it| it["pid"].as_u64()))
         })
         .await?;
-        // It may have ended by itself meanwhile.
+        // The process may have ended by itself meanwhile.
         Command::new("kill")
             .args(["-9", &pid.to_string()])
             .stderr(Stdio::null())
             .status()?;
-        eventually("it is gone", || async {
+        eventually("the killed process is gone", || async {
             let instances = get(&url).await?;
             let instances = instances.as_array().context("no list of functions")?;
             Ok(instances.iter().all(|it| it["pid"] != pid).then_some(()))
@@ -167,7 +169,7 @@ async fn kill_functions(lambda: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn kept_data_survives_the_gateway_s_sudden_end() -> Result<()> {
+async fn persisted_data_survives_gateway_crash() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let arguments = [OsStr::new("--data"), folder.path().as_os_str()];
     let gateway = Gateway::start(&arguments)?;
@@ -179,7 +181,7 @@ async fn kept_data_survives_the_gateway_s_sudden_end() -> Result<()> {
         let channel = channel.clone();
         tokio::spawn(async move {
             let mut stored = Vec::new();
-            // Until the connection ends under it.
+            // Writes until the connection ends.
             while let Ok(delivery) = alice.say(&channel, &json!(stored.len())).await {
                 stored.push(delivery.text_of("message-id")?);
             }
@@ -187,8 +189,8 @@ async fn kept_data_survives_the_gateway_s_sudden_end() -> Result<()> {
         })
     };
     let mut witness = site.connect("alice").await?;
-    // The last one may be told to the witness before its `delivery` is to its writer; those before it are not, as each is
-    // written after the other's `delivery`.
+    // The witness may get the last message before its writer gets the `delivery`. Each earlier message was acknowledged
+    // before the writer sent the next one.
     for _ in 0..21 {
         witness.push_of("channel-message").await?;
     }
@@ -209,7 +211,7 @@ async fn kept_data_survives_the_gateway_s_sudden_end() -> Result<()> {
     for id in &stored {
         ensure!(kept.contains(&id.as_str()), "{id} is lost");
     }
-    // It goes on from there.
+    // The log continues after the last event.
     let next = alice.say(&channel, &json!("next")).await?;
     ensure!(
         next.number("sequence")? == u64::try_from(history.len())? + 1,
@@ -219,8 +221,8 @@ async fn kept_data_survives_the_gateway_s_sudden_end() -> Result<()> {
     Ok(())
 }
 
-/// Devices write, leave and come back while this fault strikes, more often than it ever would.
-async fn everything_holds_under(faults: &[&str]) -> Result<()> {
+/// Runs a small soak with these faults at rates far above real ones.
+async fn invariants_hold_under(faults: &[&str]) -> Result<()> {
     let summary = soak::run(&soak::Options {
         messages: 120,
         subscribers: 4,
@@ -234,52 +236,55 @@ async fn everything_holds_under(faults: &[&str]) -> Result<()> {
     summary.verdict()?;
     for fault in faults {
         let name = fault.split('=').next().unwrap_or_default();
-        ensure!(summary.struck(name) > 0, "{fault} never struck\n{summary}");
+        ensure!(
+            summary.struck(name) > 0,
+            "{fault} was never injected\n{summary}"
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn everything_holds_while_instances_are_killed_mid_invocation() -> Result<()> {
-    everything_holds_under(&["kill-instance=0.03"]).await
+async fn invariants_hold_while_instances_die() -> Result<()> {
+    invariants_hold_under(&["kill-instance=0.03"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_while_dynamodb_is_slow() -> Result<()> {
-    everything_holds_under(&["delay-dynamodb=0.2"]).await
+async fn invariants_hold_with_slow_dynamodb() -> Result<()> {
+    invariants_hold_under(&["delay-dynamodb=0.2"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_while_dynamodb_fails_and_conflicts() -> Result<()> {
-    everything_holds_under(&["fail-dynamodb=0.03", "conflict-dynamodb=0.03"]).await
+async fn invariants_hold_with_failing_dynamodb() -> Result<()> {
+    invariants_hold_under(&["fail-dynamodb=0.03", "conflict-dynamodb=0.03"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_while_dynamodb_s_replies_are_lost() -> Result<()> {
-    everything_holds_under(&["lose-dynamodb-reply=0.03"]).await
+async fn invariants_hold_with_lost_dynamodb_replies() -> Result<()> {
+    invariants_hold_under(&["lose-dynamodb-reply=0.03"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_without_any_disconnect() -> Result<()> {
-    everything_holds_under(&["drop-disconnect=1"]).await
+async fn invariants_hold_without_disconnect_events() -> Result<()> {
+    invariants_hold_under(&["drop-disconnect=1"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_while_posts_are_throttled() -> Result<()> {
-    everything_holds_under(&["throttle-post=0.1"]).await
+async fn invariants_hold_with_throttled_posts() -> Result<()> {
+    invariants_hold_under(&["throttle-post=0.1"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_while_posts_hang() -> Result<()> {
-    everything_holds_under(&["hang-post=0.01"]).await
+async fn invariants_hold_with_hanging_posts() -> Result<()> {
+    invariants_hold_under(&["hang-post=0.01"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_while_nobody_knows_what_became_of_posts() -> Result<()> {
-    everything_holds_under(&["lose-post-reply=0.05"]).await
+async fn invariants_hold_with_lost_post_replies() -> Result<()> {
+    invariants_hold_under(&["lose-post-reply=0.05"]).await
 }
 
 #[tokio::test]
-async fn everything_holds_while_connections_come_up_late_in_a_flood() -> Result<()> {
-    everything_holds_under(&["delay-upgrade=1"]).await
+async fn invariants_hold_with_late_activation() -> Result<()> {
+    invariants_hold_under(&["delay-upgrade=1"]).await
 }

@@ -1,6 +1,6 @@
-//! SockJS's frames over a WebSocket: what a client with them sees, byte for byte.
+//! SockJS framing over a WebSocket, byte for byte.
 
-#![allow(clippy::print_stdout, reason = "a test may say what it measured")]
+#![allow(clippy::print_stdout, reason = "a test may print its measurements")]
 
 use std::time::Instant;
 
@@ -12,13 +12,13 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// Text that is written in another way somewhere on the way.
+/// Text with characters that some encoding on the way escapes.
 const TEXT: &str = "100% \"\\ é \u{2028} \u{200c} \u{fffe} \0 😀 </script>\r\n";
 
-/// A framed connection.
-struct Framed(WebSocketStream<MaybeTlsStream<TcpStream>>);
+/// A SockJS-framed connection.
+struct SockjsClient(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-impl Framed {
+impl SockjsClient {
     /// Connects to the WebSocket API itself, as the edge does for a SockJS URL.
     async fn connect(site: &Site, token: &str) -> Result<Self> {
         let stage = site.urls.stage.as_deref().unwrap_or(&site.urls.websocket);
@@ -26,12 +26,12 @@ impl Framed {
         Ok(Self(connect_async(url).await?.0))
     }
 
-    /// Connects, and is told that the session is open.
+    /// Connects and reads the open frame.
     async fn open(site: &Site, subscriber: &str) -> Result<Self> {
-        let mut framed = Self::connect(site, &site.token(subscriber).await?).await?;
-        let first = framed.frame().await?;
+        let mut client = Self::connect(site, &site.token(subscriber).await?).await?;
+        let first = client.frame().await?;
         ensure!(first.as_deref() == Some("o"), "{first:?} before `o`");
-        Ok(framed)
+        Ok(client)
     }
 
     async fn send(&mut self, text: &str) -> Result<()> {
@@ -44,11 +44,11 @@ impl Framed {
         self.send(&json!(messages).to_string()).await
     }
 
-    /// The next frame, or none if the connection was closed.
+    /// Returns the next frame, or `None` if the connection was closed.
     async fn frame(&mut self) -> Result<Option<String>> {
         loop {
             let next = tokio::time::timeout(DEADLINE, self.0.next()).await;
-            match next.context("nothing comes")? {
+            match next.context("nothing arrives")? {
                 Some(Ok(Message::Text(text))) => return Ok(Some(text.to_string())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Binary(_))) => bail!("a binary frame"),
@@ -57,7 +57,7 @@ impl Framed {
         }
     }
 
-    /// The messages of the next frame, and the frame.
+    /// Returns the messages of the next frame, and the frame itself.
     async fn messages(&mut self) -> Result<(Vec<Value>, String)> {
         let frame = self.frame().await?.context("closed")?;
         let array = frame.strip_prefix('a').context(frame.clone())?;
@@ -66,7 +66,7 @@ impl Framed {
         Ok((messages.collect::<Result<_, _>>()?, frame))
     }
 
-    /// The same of the next frame that holds a message of this type; how far messages got may be told before.
+    /// Returns the next frame that contains a message of this type. Skips earlier frames, such as delivery notices.
     async fn messages_with(&mut self, kind: &str) -> Result<(Vec<Value>, String)> {
         loop {
             let (messages, frame) = self.messages().await?;
@@ -76,7 +76,7 @@ impl Framed {
         }
     }
 
-    /// Reads on until it was closed: the frames that came.
+    /// Returns all frames until the connection is closed.
     async fn rest(&mut self) -> Result<Vec<String>> {
         let mut frames = Vec::new();
         while let Some(frame) = self.frame().await? {
@@ -92,9 +92,9 @@ fn types(messages: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_session_opens_and_what_is_said_together_is_one_frame() -> Result<()> {
+async fn response_and_ack_share_one_frame() -> Result<()> {
     let site = Site::new()?;
-    let mut alice = Framed::open(&site, "alice").await?;
+    let mut alice = SockjsClient::open(&site, "alice").await?;
     alice.say(&[json!({"type": "hello", "id": "1"})]).await?;
     let (messages, _) = alice.messages().await?;
     ensure!(types(&messages) == ["welcome", "ack"], "{messages:?}");
@@ -102,9 +102,9 @@ async fn a_session_opens_and_what_is_said_together_is_one_frame() -> Result<()> 
 }
 
 #[tokio::test]
-async fn text_survives_frames_both_ways_and_is_escaped_as_old_clients_need_it() -> Result<()> {
+async fn text_is_escaped_and_preserved() -> Result<()> {
     let site = Site::new()?;
-    let mut alice = Framed::open(&site, "alice").await?;
+    let mut alice = SockjsClient::open(&site, "alice").await?;
     let mut bob = site.connect("bob").await?;
     let said = |to: &str| json!({"type": "direct-message", "subscriber-id": to, "content": TEXT});
     alice.say(&[said("bob")]).await?;
@@ -122,9 +122,9 @@ async fn text_survives_frames_both_ways_and_is_escaped_as_old_clients_need_it() 
 }
 
 #[tokio::test]
-async fn several_messages_of_a_frame_are_answered_in_order() -> Result<()> {
+async fn batched_messages_are_answered_in_order() -> Result<()> {
     let site = Site::new()?;
-    let mut alice = Framed::open(&site, "alice").await?;
+    let mut alice = SockjsClient::open(&site, "alice").await?;
     let pings: Vec<Value> = (0..10)
         .map(|it| json!({"type": "ping", "id": it.to_string()}))
         .collect();
@@ -137,7 +137,7 @@ async fn several_messages_of_a_frame_are_answered_in_order() -> Result<()> {
             "{frame}"
         );
     }
-    // No message, one without an array, and one that is no string.
+    // No message, a message without an array, and a message that is not a string.
     for text in [
         "[]",
         r#""{\"type\":\"ping\",\"id\":\"a\"}""#,
@@ -150,88 +150,91 @@ async fn several_messages_of_a_frame_are_answered_in_order() -> Result<()> {
         let (answer, _) = alice.messages().await?;
         ids.extend(answer.iter().map(|it| it.get("id").cloned()));
     }
-    // Pipelined: in any order.
+    // Separate frames may be answered in any order.
     ids.sort_by_key(|it| format!("{it:?}"));
     ensure!(ids == [Some(json!("a")), Some(json!("b"))], "{ids:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_no_frame_ends_the_session() -> Result<()> {
+async fn broken_frame_ends_session() -> Result<()> {
     let site = Site::new()?;
-    let mut alice = Framed::open(&site, "alice").await?;
+    let mut alice = SockjsClient::open(&site, "alice").await?;
     alice.send(r#"["{"#).await?;
     let rest = alice.rest().await?;
     ensure!(rest == [r#"c[3000,"Broken framing."]"#], "{rest:?}");
     Ok(())
 }
 
-/// Ends sessions with `end` until one is told so by a message before its last frame: right after `o` nobody knows whether the
-/// client has it, so that only the last frame comes. That one always says why.
-async fn is_told(
+/// Ends sessions with `end` until one gets a `disconnect` message before its close frame. Right after `o` the service may not
+/// know yet that the client received it, so it then sends only the close frame. The close frame always has the reason.
+async fn ends_with_reason(
     site: &Site,
     code: &str,
     close: &str,
     end: impl AsyncFn(&str) -> Result<()>,
 ) -> Result<()> {
-    eventually("the session is told by a message", async || {
-        let token = site.token("alice").await?;
-        let mut session = Framed::connect(site, &token).await?;
-        ensure!(session.frame().await?.as_deref() == Some("o"));
-        session.say(&[json!({"type": "ping", "id": "1"})]).await?;
-        session.messages_with("ack").await?;
-        end(&token).await?;
-        let frames = session.rest().await?;
-        let [told @ .., last] = frames.as_slice() else {
-            bail!("no word");
-        };
-        ensure!(last == close, "{frames:?}");
-        let said = format!(r#"\"code\":\"{code}\""#);
-        match told {
-            [] => Ok(None),
-            [told] if told.contains(&said) && told.contains("disconnect") => Ok(Some(())),
-            _ => bail!("{frames:?}"),
-        }
-    })
+    eventually(
+        "the session gets a message before its close frame",
+        async || {
+            let token = site.token("alice").await?;
+            let mut session = SockjsClient::connect(site, &token).await?;
+            ensure!(session.frame().await?.as_deref() == Some("o"));
+            session.say(&[json!({"type": "ping", "id": "1"})]).await?;
+            session.messages_with("ack").await?;
+            end(&token).await?;
+            let frames = session.rest().await?;
+            let [before @ .., last] = frames.as_slice() else {
+                bail!("no close frame");
+            };
+            ensure!(last == close, "{frames:?}");
+            let said = format!(r#"\"code\":\"{code}\""#);
+            match before {
+                [] => Ok(None),
+                [frame] if frame.contains(&said) && frame.contains("disconnect") => Ok(Some(())),
+                _ => bail!("{frames:?}"),
+            }
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn why_a_session_ends_is_told_in_its_last_frame() -> Result<()> {
+async fn last_frame_has_close_reason() -> Result<()> {
     let site = Site::new()?;
-    is_told(&site, "shutdown", r#"c[3001,"shutdown"]"#, async |_| {
+    ends_with_reason(&site, "shutdown", r#"c[3001,"shutdown"]"#, async |_| {
         post(&site.about("alice", "disconnect"), &json!({})).await?;
         Ok(())
     })
     .await?;
     let close = r#"c[4401,"token-invalidated"]"#;
-    is_told(&site, "token-invalidated", close, async |token| {
+    ends_with_reason(&site, "token-invalidated", close, async |token| {
         site.invalidate(token).await?;
-        let refused = Framed::connect(&site, token).await.is_err();
-        ensure!(refused, "its token holds no longer");
+        let refused = SockjsClient::connect(&site, token).await.is_err();
+        ensure!(refused, "the invalidated token is still accepted");
         Ok(())
     })
     .await
 }
 
-/// Nothing is asserted of the figures: `--no-capture` shows them.
+/// Measures without asserting the figures. `--no-capture` shows them.
 #[tokio::test]
-async fn how_soon_a_session_opens() -> Result<()> {
+async fn session_opening_time_is_measured() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let mut times = Vec::new();
     for _ in 0..20 {
         let begun = Instant::now();
-        let mut framed = Framed::connect(&site, &token).await?;
-        let shaken = begun.elapsed();
-        ensure!(framed.frame().await?.as_deref() == Some("o"));
-        times.push((begun.elapsed().saturating_sub(shaken), shaken));
-        framed.0.close(None).await?;
+        let mut client = SockjsClient::connect(&site, &token).await?;
+        let handshake = begun.elapsed();
+        ensure!(client.frame().await?.as_deref() == Some("o"));
+        times.push((begun.elapsed().saturating_sub(handshake), handshake));
+        client.0.close(None).await?;
     }
     times.sort();
-    let middle = times.get(times.len() / 2).context("there are some")?;
+    let middle = times.get(times.len() / 2).context("no measurements")?;
     println!(
-        "`o` after the handshake: median {:?}, of {:?} in all",
+        "`o` after the handshake: median {:?} of {:?} in total",
         middle.0,
         middle.0 + middle.1
     );

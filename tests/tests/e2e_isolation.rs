@@ -1,13 +1,13 @@
-//! Nothing of one domain is visible in another, and nothing of a channel to who is no member.
+//! Isolation: domains do not see each other, and non-members do not see a channel.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::Site;
 
 #[tokio::test]
-async fn two_domains_with_equal_ids_never_mix() -> Result<()> {
+async fn domains_with_equal_ids_stay_separate() -> Result<()> {
     let here = Site::new()?;
     let there = here.neighbour();
     let mut sides = Vec::new();
@@ -20,6 +20,7 @@ async fn two_domains_with_equal_ids_never_mix() -> Result<()> {
         ensure!(alice.request(create).await?["name"] == word);
         sides.push((word, alice, bob));
     }
+    // Do the same with the same ids in both domains.
     for (word, alice, bob) in &mut sides {
         ensure!(bob.join("general").await? == 2);
         let told = alice.push().await?;
@@ -41,6 +42,7 @@ async fn two_domains_with_equal_ids_never_mix() -> Result<()> {
         let announce = json!({ "type": "announce", "availability": "busy", "status": word });
         bob.request(announce).await?;
     }
+    // Each domain sees only its own content, and no further pushes.
     for (word, alice, bob) in &mut sides {
         ensure!(alice.push_of("direct-message").await?["content"] == **word);
         ensure!(alice.push_of("presence").await?["subscriber"]["status"] == **word);
@@ -73,7 +75,7 @@ async fn two_domains_with_equal_ids_never_mix() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_is_no_member_gets_nothing_of_a_channel() -> Result<()> {
+async fn non_member_gets_no_channel_events() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -90,7 +92,7 @@ async fn who_is_no_member_gets_nothing_of_a_channel() -> Result<()> {
     }
     bob.leave(&channel).await?;
     alice.push_of("subscriber-left").await?;
-    alice.tell("eve", &json!("the first thing")).await?;
+    alice.tell("eve", &json!("first")).await?;
     let first = eve.push().await?;
     ensure!(first["type"] == "direct-message", "{}", first.text);
     Ok(())

@@ -1,6 +1,6 @@
-//! Every limit from both sides: what is just below is honoured, what is just above is refused.
+//! Every limit from both sides: the limit itself is accepted, and one more is rejected.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn content_is_at_most_16_kib() -> Result<()> {
             message("x".repeat(length - 2).into())
         })
         .await?;
-        // Bytes count, not characters.
+        // The limit counts bytes, not characters.
         let wide = "é".repeat(8 * 1024);
         ensure!(alice.refused(message(wide.into())).await? == "too-large");
     }
@@ -59,7 +59,7 @@ async fn attributes_are_at_most_4_kib() -> Result<()> {
 }
 
 #[tokio::test]
-async fn names_status_and_tokens_have_their_length_in_characters() -> Result<()> {
+async fn text_limits_count_characters() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     for filling in ["x", "é", "😀"] {
@@ -92,7 +92,7 @@ async fn names_status_and_tokens_have_their_length_in_characters() -> Result<()>
 }
 
 #[tokio::test]
-async fn ids_are_1_to_128_of_certain_characters() -> Result<()> {
+async fn id_length_and_characters_are_limited() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     both_sides(&mut alice, 128, "invalid-value", |length| {
@@ -123,7 +123,7 @@ async fn ids_are_1_to_128_of_certain_characters() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_page_has_1_to_100_items_and_50_if_the_client_does_not_say() -> Result<()> {
+async fn page_limit_is_1_to_100() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     for number in 0..101 {
@@ -158,7 +158,7 @@ async fn a_page_has_1_to_100_items_and_50_if_the_client_does_not_say() -> Result
 }
 
 #[tokio::test]
-async fn a_message_is_at_most_32_kib() -> Result<()> {
+async fn message_is_at_most_32_kib() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let of = |length: usize| {
@@ -193,7 +193,7 @@ async fn nesting_is_at_most_64_deep() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_21st_connection_replaces_the_oldest() -> Result<()> {
+async fn connection_21_replaces_oldest() -> Result<()> {
     let site = Site::new()?;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -205,7 +205,7 @@ async fn a_21st_connection_replaces_the_oldest() -> Result<()> {
     let mut oldest = clients.remove(0);
     let (frames, _) = oldest.closed_within(DEADLINE).await?;
     let Some(last) = frames.last() else {
-        bail!("nothing was told");
+        bail!("no frame before the close");
     };
     ensure!(
         last["type"] == "disconnect" && last["code"] == "connection-limit",
@@ -223,7 +223,7 @@ async fn a_21st_connection_replaces_the_oldest() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_subscriber_is_in_1000_channels_at_most() -> Result<()> {
+async fn subscriber_joins_at_most_1000_channels() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -251,7 +251,7 @@ async fn a_subscriber_is_in_1000_channels_at_most() -> Result<()> {
     let join =
         json!({ "type": "join-channel", "channel-id": also_joined, "invite-token": "s3cret" });
     ensure!(alice.refused(join.clone()).await? == "limit-exceeded");
-    // One less, and there is room again.
+    // Leaving one channel makes room for another.
     alice.leave(&joined).await?;
     alice.request(join).await?;
     ensure!(alice.refused(create).await? == "limit-exceeded");
@@ -259,7 +259,7 @@ async fn a_subscriber_is_in_1000_channels_at_most() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_channel_has_100000_members_at_most() -> Result<()> {
+async fn channel_has_at_most_100000_members() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let channel = alice.create().await?;
@@ -269,7 +269,7 @@ async fn a_channel_has_100000_members_at_most() -> Result<()> {
     let mut carl = site.connect("carl").await?;
     let join = json!({ "type": "join-channel", "channel-id": channel, "invite-token": "s3cret" });
     ensure!(carl.refused(join.clone()).await? == "limit-exceeded");
-    // Who is in it already is answered as ever.
+    // A member that joins again still succeeds.
     bob.join(&channel).await?;
     bob.leave(&channel).await?;
     carl.request(join).await?;
@@ -277,13 +277,13 @@ async fn a_channel_has_100000_members_at_most() -> Result<()> {
 }
 
 #[tokio::test]
-async fn presence_is_told_in_channels_of_100_members_at_most() -> Result<()> {
+async fn large_channels_get_no_presence() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
     let channel = alice.create().await?;
     bob.join(&channel).await?;
-    // Told whatever happens: the two have a conversation.
+    // Carl gets every presence because he has a conversation with Alice.
     let mut carl = site.connect("carl").await?;
     carl.tell("alice", &json!(1)).await?;
     for (members, availability) in [(100, "busy"), (101, "dnd"), (100, "available")] {
@@ -291,14 +291,14 @@ async fn presence_is_told_in_channels_of_100_members_at_most() -> Result<()> {
         alice
             .request(json!({ "type": "announce", "availability": availability }))
             .await?;
-        let told_to = if members == 100 {
+        let receivers = if members == 100 {
             vec![&mut carl, &mut bob]
         } else {
             vec![&mut carl]
         };
-        for client in told_to {
+        for client in receivers {
             let presence = client.push_of("presence").await?;
-            // What Bob was told although he should not have been would come before.
+            // A presence that Bob should not get would arrive before this one.
             ensure!(
                 presence["subscriber"]["availability"] == availability,
                 "{}",
@@ -310,7 +310,7 @@ async fn presence_is_told_in_channels_of_100_members_at_most() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_client_resumes_at_most_100_destinations_at_once() -> Result<()> {
+async fn resume_takes_at_most_100_destinations() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     both_sides(&mut alice, 100, "limit-exceeded", |length| {
@@ -322,20 +322,20 @@ async fn a_client_resumes_at_most_100_destinations_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_id_is_at_most_12_kib() -> Result<()> {
+async fn id_is_at_most_12_kib() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let longest = "x".repeat(12 * 1024);
     let answer = alice.ask(json!({ "type": "ping", "id": longest })).await?;
     answer.honoured()?;
-    // One more is malformed, and so ignored.
+    // A longer id makes the message malformed, so the service ignores it.
     let text = json!({ "type": "ping", "id": format!("{longest}x") }).to_string();
     alice.send_text(&text).await?;
     alice.request(json!({ "type": "ping" })).await?;
     Ok(())
 }
 
-/// Writes into a channel's roster that it has so many members.
+/// Sets the member count in a channel's roster.
 async fn set_members(site: &Site, channel: &str, members: u64) -> Result<()> {
     let body = json!({
         "TableName": "messaging-Channels",
@@ -349,7 +349,7 @@ async fn set_members(site: &Site, channel: &str, members: u64) -> Result<()> {
     Ok(())
 }
 
-/// Asks with the greatest length and with one more.
+/// Sends a message of the greatest length, then one that is longer by one and must be rejected.
 async fn both_sides(
     client: &mut Client,
     greatest: usize,

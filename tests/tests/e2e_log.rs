@@ -1,6 +1,6 @@
-//! The log: one order for all, no loss, no repeat, read page by page.
+//! The log: one order for all members, no loss, no repetition, and pages.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const WRITERS: usize = 8;
 const EACH: usize = 25;
 
 #[tokio::test]
-async fn concurrent_writers_make_one_order_that_everybody_sees() -> Result<()> {
+async fn concurrent_writers_share_one_order() -> Result<()> {
     let site = Site::new()?;
     let mut reader = site.connect("reader").await?;
     let channel = reader.create().await?;
@@ -24,6 +24,7 @@ async fn concurrent_writers_make_one_order_that_everybody_sees() -> Result<()> {
         writers.push((index, joined, client));
     }
     let last = 1 + WRITERS + WRITERS * EACH;
+    // Each writer sends its messages, then reads pushes until it knows every event since it joined.
     let writing = writers.into_iter().map(|(index, joined, mut client)| {
         let channel = channel.clone();
         async move {
@@ -51,6 +52,7 @@ async fn concurrent_writers_make_one_order_that_everybody_sees() -> Result<()> {
         }
     });
     let written = try_join_all(writing).await?;
+    // The reader gets every event in order.
     let mut read = BTreeMap::new();
     for expected in 2..=u64::try_from(last)? {
         let event = reader.push().await?;
@@ -58,11 +60,12 @@ async fn concurrent_writers_make_one_order_that_everybody_sees() -> Result<()> {
         let id = event["message-id"].as_str().unwrap_or_default().to_owned();
         read.insert(expected, (id, event["content"].clone()));
     }
+    // Writers, reader and history agree.
     for seen in &written {
         let same = seen
             .iter()
             .all(|(sequence, what)| read.get(sequence) == Some(what));
-        ensure!(same, "they saw different events");
+        ensure!(same, "clients saw different events");
     }
     let history = reader
         .whole_history(&json!({ "channel-id": channel }))
@@ -80,7 +83,7 @@ async fn concurrent_writers_make_one_order_that_everybody_sees() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_repeat_is_told_and_writes_nothing() -> Result<()> {
+async fn repeated_message_writes_nothing() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -101,7 +104,7 @@ async fn a_repeat_is_told_and_writes_nothing() -> Result<()> {
         let second = alice.request(message.clone()).await?;
         ensure!(first.json.get("duplicate").is_none(), "{}", first.text);
         repeats(&first, &second)?;
-        // After a reconnect too.
+        // The same holds after a reconnect.
         let mut again = site.connect("alice").await?;
         repeats(&first, &again.request(message.clone()).await?)?;
         again.close().await?;
@@ -115,13 +118,13 @@ async fn a_repeat_is_told_and_writes_nothing() -> Result<()> {
             "{}",
             next.text
         );
-        // Bob got each once.
+        // Bob gets each message once.
         for id in ["the-same", "another"] {
             let event = bob.push().await?;
             ensure!(event["message-id"] == id, "{}", event.text);
         }
     }
-    // The id is the sender's own: Bob may use it too.
+    // Message ids are scoped to the sender, so Bob may use the same id.
     let message = json!({
         "type": "channel-message", "channel-id": channel, "content": 3, "message-id": "the-same",
     });
@@ -131,7 +134,7 @@ async fn a_repeat_is_told_and_writes_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn repeats_from_two_connections_at_once_are_one_event() -> Result<()> {
+async fn concurrent_repeats_store_one_event() -> Result<()> {
     let site = Site::new()?;
     let mut first = site.connect("alice").await?;
     let mut second = site.connect("alice").await?;
@@ -162,7 +165,7 @@ async fn repeats_from_two_connections_at_once_are_one_event() -> Result<()> {
         .await?;
     let messages: Vec<_> = events.iter().filter(|it| it["kind"] == "message").collect();
     ensure!(messages.len() == 20, "{events:?}");
-    // Numbers that the repeats had taken are void; Bob is told to read on there, and gets each message once.
+    // The sequences that repeats had allocated are void. Bob gets a `resync` there, and each message once.
     let mut seen: Vec<Value> = Vec::new();
     while seen.len() < events.len() {
         let destination = json!({ "subscriber-id": "alice" });
@@ -240,11 +243,11 @@ async fn history_is_paged_both_ways() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_page_ends_before_the_limit_of_a_server_message() -> Result<()> {
+async fn history_page_fits_server_message() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
-    // What doubles when it is escaped, and what does not.
+    // Characters that grow when escaped, and characters that do not.
     for filling in ["x", "\"", "\u{1}", "😀"] {
         let length = json!(filling).to_string().len() - 2;
         let content = Value::from(filling.repeat((16 * 1024 - 2) / length));
@@ -262,12 +265,12 @@ async fn a_page_ends_before_the_limit_of_a_server_message() -> Result<()> {
             message[direction] = position.into();
             message["limit"] = 100.into();
             let page = bob.request(message).await?;
-            // SockJS sends it as a JSON string, in an array, after a letter.
+            // SockJS sends the message as a JSON string in an array after a letter.
             let framed = json!([page.text]).to_string().len() + 1;
             ensure!(framed <= 120 * 1024, "{framed} bytes");
             let events = page.list("events")?;
             found += events.len();
-            ensure!(!events.is_empty(), "a page of nothing");
+            ensure!(!events.is_empty(), "an empty page");
             let edge = if direction == "after" {
                 events.last()
             } else {
@@ -335,7 +338,7 @@ fn contains(text: &str, content: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_in_every_member_s_history_at_once() -> Result<()> {
+async fn stored_event_is_immediately_readable() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;

@@ -1,13 +1,13 @@
-//! How subscribers are seen: only as they announce, and offline exactly like invisible.
+//! Presence: others see only announcements, and offline looks exactly like invisible.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::{Client, Frame, Site, eventually, get};
 
 #[tokio::test]
-async fn an_announcement_is_told_to_who_shares_a_channel_or_a_conversation() -> Result<()> {
+async fn announcement_reaches_members_and_peers() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut member = site.connect("member").await?;
@@ -47,7 +47,7 @@ async fn an_announcement_is_told_to_who_shares_a_channel_or_a_conversation() -> 
         );
         ensure!(presence.number("version")? > version, "{}", presence.text);
     }
-    // Who shares nothing with her has heard nothing.
+    // A subscriber that shares nothing with Alice gets no presence.
     alice.tell("stranger", &json!("now")).await?;
     let first = stranger.push().await?;
     ensure!(first["type"] == "direct-message", "{}", first.text);
@@ -55,12 +55,12 @@ async fn an_announcement_is_told_to_who_shares_a_channel_or_a_conversation() -> 
 }
 
 #[tokio::test]
-async fn a_reconnect_within_the_grace_is_told_to_nobody() -> Result<()> {
+async fn quick_reconnect_publishes_no_presence() -> Result<()> {
     let site = Site::new()?;
     let (mut alice, mut bob, _) = pair(&site).await?;
     announce(&mut alice, "available", "").await?;
     ensure!(bob.push_of("presence").await?["subscriber"]["availability"] == "available");
-    // What takes long comes first; it announces nothing yet.
+    // Connect first, because it takes long. The connection does not announce yet.
     let mut again = site.connect("alice").await?;
     alice.close().await?;
     let about = site.about("alice", "");
@@ -82,7 +82,7 @@ async fn a_reconnect_within_the_grace_is_told_to_nobody() -> Result<()> {
 }
 
 #[tokio::test]
-async fn losing_the_last_announced_connection_makes_invisible() -> Result<()> {
+async fn losing_last_announcement_makes_invisible() -> Result<()> {
     let site = Site::new()?;
     let (mut alice, mut bob, channel) = pair(&site).await?;
     let mut silent = site.connect("alice").await?;
@@ -95,7 +95,7 @@ async fn losing_the_last_announced_connection_makes_invisible() -> Result<()> {
         "{}",
         presence.text
     );
-    // Still connected, not announced: not to be told from who is offline.
+    // A subscriber that is connected without an announcement looks offline.
     let connected = as_member(&mut bob, &channel, "alice").await?;
     silent.request(json!({ "type": "ping" })).await?;
     silent.close().await?;
@@ -105,7 +105,7 @@ async fn losing_the_last_announced_connection_makes_invisible() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_latest_announcement_of_any_live_connection_holds() -> Result<()> {
+async fn latest_announcement_wins() -> Result<()> {
     let site = Site::new()?;
     let (mut first, mut bob, _) = pair(&site).await?;
     let mut second = site.connect("alice").await?;
@@ -126,7 +126,7 @@ async fn the_latest_announcement_of_any_live_connection_holds() -> Result<()> {
     }
     announce(&mut first, "dnd", "first").await?;
     bob.push_of("presence").await?;
-    // Without the latest, the one before it holds again.
+    // Without the latest announcement the one before it applies again.
     first.request(json!({ "type": "unannounce" })).await?;
     let presence = bob.push_of("presence").await?;
     ensure!(
@@ -138,7 +138,7 @@ async fn the_latest_announcement_of_any_live_connection_holds() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_announces_invisible_looks_offline_whatever_its_status() -> Result<()> {
+async fn invisible_subscriber_looks_offline() -> Result<()> {
     let site = Site::new()?;
     let (mut alice, mut bob, channel) = pair(&site).await?;
     let offline = as_member(&mut bob, &channel, "alice").await?;
@@ -162,7 +162,7 @@ async fn who_announces_invisible_looks_offline_whatever_its_status() -> Result<(
 }
 
 #[tokio::test]
-async fn connecting_and_going_invisible_is_told_to_nobody() -> Result<()> {
+async fn invisible_announcement_publishes_nothing() -> Result<()> {
     let site = Site::new()?;
     let (alice, mut bob, channel) = pair(&site).await?;
     alice.close().await?;
@@ -172,7 +172,7 @@ async fn connecting_and_going_invisible_is_told_to_nobody() -> Result<()> {
         again.request(json!({ "type": "unannounce" })).await?;
         again.close().await?;
     }
-    // What is announced after that is told first.
+    // A later announcement of Carol is the first presence that Bob gets.
     let mut carol = site.connect("carol").await?;
     carol.join(&channel).await?;
     announce(&mut carol, "available", "").await?;
@@ -182,11 +182,11 @@ async fn connecting_and_going_invisible_is_told_to_nobody() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unchanged_announcement_is_not_told_again() -> Result<()> {
+async fn unchanged_announcement_is_not_republished() -> Result<()> {
     let site = Site::new()?;
     let (mut alice, mut bob, _) = pair(&site).await?;
     announce(&mut alice, "available", "same").await?;
-    // Told before the rest is written: what is told is what stands there by then.
+    // Wait for this push before announcing again, because a push contains the latest stored announcement.
     let first = bob.push_of("presence").await?;
     ensure!(first["subscriber"]["status"] == "same", "{}", first.text);
     for _ in 0..3 {
@@ -198,7 +198,7 @@ async fn an_unchanged_announcement_is_not_told_again() -> Result<()> {
     Ok(())
 }
 
-/// Alice and Bob, who share a channel.
+/// Connects Alice and Bob, and lets them share a channel.
 async fn pair(site: &Site) -> Result<(Client, Client, String)> {
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;

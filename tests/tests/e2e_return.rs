@@ -1,13 +1,13 @@
-//! Coming back and going on: resume, horizons, typing, a fresh token.
+//! Resuming, read cursors, typing notices and reauthorization.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::{DEADLINE, Site};
 
 #[tokio::test]
-async fn one_answer_resumes_every_destination_and_names_the_new_ones() -> Result<()> {
+async fn resume_answers_all_destinations() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -49,7 +49,7 @@ async fn one_answer_resumes_every_destination_and_names_the_new_ones() -> Result
 }
 
 #[tokio::test]
-async fn what_is_resumed_of_a_conversation_was_received() -> Result<()> {
+async fn resumed_messages_count_as_received() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     alice.tell("bob", &json!("hello")).await?;
@@ -66,12 +66,12 @@ async fn what_is_resumed_of_a_conversation_was_received() -> Result<()> {
     bob.request(json!({ "type": "resume", "positions": positions }))
         .await?;
     alice.request(json!({ "type": "ping" })).await?;
-    ensure!(alice.kept().is_empty(), "it is told once");
+    ensure!(alice.kept().is_empty(), "`received` is sent once");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_gap_that_does_not_fit_one_answer_is_said_to_be_incomplete() -> Result<()> {
+async fn oversized_resume_is_incomplete() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let channel = alice.create().await?;
@@ -94,12 +94,12 @@ async fn a_gap_that_does_not_fit_one_answer_is_said_to_be_incomplete() -> Result
 }
 
 #[tokio::test]
-async fn a_horizon_moves_forward_only_and_tells_the_peer_and_the_own_devices() -> Result<()> {
+async fn read_cursor_only_moves_forward() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
     let mut bobs_phone = site.connect("bob").await?;
-    // Each is told to be received before anything is read, so that nothing of it comes later.
+    // Wait for both `received` notices before reading, so that none arrives later.
     for sequence in 1..=2 {
         alice.tell("bob", &json!(sequence)).await?;
         let received = alice.push_of("delivery").await?;
@@ -115,14 +115,14 @@ async fn a_horizon_moves_forward_only_and_tells_the_peer_and_the_own_devices() -
     );
     let own = bobs_phone.push_of("delivery").await?;
     ensure!(own["subscriber-id"] == "alice" && own["status"] == "read");
-    // A lower one succeeds and does nothing; `read` implied `displayed`.
+    // A lower sequence succeeds and changes nothing. `read` also moved `displayed`.
     bob.request(read(1, "read")).await?;
     bob.request(read(2, "displayed")).await?;
     ensure!(bob.refused(read(3, "read")).await? == "invalid-value");
     alice.request(json!({ "type": "ping" })).await?;
     ensure!(
         alice.kept().iter().all(|it| it["type"] != "delivery"),
-        "nothing moved"
+        "no cursor moved"
     );
     let conversations = bob.request(json!({ "type": "list-conversations" })).await?;
     let conversation = &conversations.list("conversations")?[0];
@@ -131,7 +131,7 @@ async fn a_horizon_moves_forward_only_and_tells_the_peer_and_the_own_devices() -
 }
 
 #[tokio::test]
-async fn unread_counts_from_what_was_read_in_a_channel() -> Result<()> {
+async fn unread_counts_from_read_cursor() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -157,7 +157,7 @@ async fn unread_counts_from_what_was_read_in_a_channel() -> Result<()> {
 }
 
 #[tokio::test]
-async fn typing_reaches_the_others_and_nobody_else() -> Result<()> {
+async fn typing_reaches_only_others() -> Result<()> {
     let site = Site::new()?;
     let mut alice = site.connect("alice").await?;
     let mut bob = site.connect("bob").await?;
@@ -179,7 +179,7 @@ async fn typing_reaches_the_others_and_nobody_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_fresh_token_takes_the_place_of_the_old_one() -> Result<()> {
+async fn fresh_token_replaces_old_one() -> Result<()> {
     let site = Site::new()?;
     let old = site.token("alice").await?;
     let mut alice = site.connect_with(&old).await?;

@@ -1,4 +1,4 @@
-//! Everything goes wrong at once, in small: the same as `examples/soak.rs` does at length.
+//! A short soak with all faults at once. `examples/soak.rs` runs the same at length.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use tests::soak::{self, Options, USUAL_FAULTS};
 
 #[tokio::test]
-async fn under_all_faults_at_once_nothing_is_lost_doubled_or_out_of_order() -> Result<()> {
+async fn invariants_hold_under_all_faults() -> Result<()> {
     let summary = soak::run(&Options {
         messages: 2_000,
         subscribers: 8,

@@ -1,9 +1,9 @@
-//! SockJS over HTTP: the protocol's rules, and the service's messages over each transport.
+//! SockJS over HTTP: the protocol's rules, and messages over each transport.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails where it stands, and prints its figure"
+    reason = "a failed test shows the line, and prints its figure"
 )]
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tests::{
     sockjs::{Session, Stream, exchange},
 };
 
-/// The transports that stream, with what stands before and after a frame.
+/// The streaming transports, with the text before and after a frame.
 const STREAMS: [(&str, &str, &str); 2] = [
     ("xhr_streaming", "", "\n"),
     ("eventsource", "data: ", "\r\n\r\n"),
@@ -27,7 +27,7 @@ fn base(site: &Site) -> Result<String> {
     url.context("the deployment serves no SockJS")
 }
 
-/// The messages of an `a[…]`.
+/// Returns the messages of an `a[…]` frame.
 fn messages(frame: &str) -> Result<Vec<Value>> {
     let array = frame.strip_prefix('a').context(frame.to_owned())?;
     let texts: Vec<String> = serde_json::from_str(array)?;
@@ -35,7 +35,7 @@ fn messages(frame: &str) -> Result<Vec<Value>> {
     Ok(parsed.collect::<Result<_, _>>()?)
 }
 
-/// A client that polls, or streams, until it has a message of a type.
+/// A client that polls or streams.
 enum Line {
     Polling(Session),
     Streaming(Session, Stream, &'static str, &'static str),
@@ -53,7 +53,7 @@ impl Line {
     ) -> Result<Self> {
         let mut stream = session.stream(transport).await?;
         ensure!(stream.status == StatusCode::OK);
-        // What comes first is the transport's own.
+        // The first chunk is the transport's prelude.
         stream.next().await?;
         ensure!(stream.next().await? == format!("{before}o{after}"));
         Ok(Self::Streaming(session, stream, before, after))
@@ -73,14 +73,14 @@ impl Line {
                 let frame = chunk
                     .strip_prefix(*before)
                     .and_then(|it| it.strip_suffix(*after));
-                let frame = frame.with_context(|| format!("no frame, or several: {chunk:?}"))?;
+                let frame = frame.with_context(|| format!("not exactly one frame: {chunk:?}"))?;
                 // No message of these tests has a percent sign.
                 Ok(frame.to_owned())
             }
         }
     }
 
-    /// Everything until a message of this type, and that one last.
+    /// Reads until a message of this type and returns that message.
     async fn until(&mut self, kind: &str) -> Result<Value> {
         loop {
             let frame = self.frame().await?;
@@ -102,7 +102,7 @@ impl Line {
     }
 }
 
-/// Says hello, makes a channel, and talks to who has a WebSocket, both ways.
+/// Sends `hello`, creates a channel, and exchanges messages with a WebSocket client in both directions.
 async fn talks(site: &Site, line: &mut Line) -> Result<()> {
     line.say(json!({"type": "hello", "id": "1"})).await?;
     let welcome = line.until("welcome").await?;
@@ -113,7 +113,12 @@ async fn talks(site: &Site, line: &mut Line) -> Result<()> {
     line.say(json!({"type": "invite-subscriber", "id": "3", "channel-id": channel, "subscriber-id": "bob"}))
         .await?;
     let mut bob = site.connect("bob").await?;
-    bob.join(channel.as_str().context("an id")?).await?;
+    bob.join(
+        channel
+            .as_str()
+            .context("the invitation has no channel id")?,
+    )
+    .await?;
     line.until("subscriber-joined").await?;
     let text = "\"\\ é \u{2028}\u{200c}😀";
     line.say(json!({"type": "channel-message", "id": "4", "channel-id": channel, "content": text}))
@@ -133,7 +138,7 @@ async fn talks(site: &Site, line: &mut Line) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_client_that_polls_talks_to_one_with_a_websocket() -> Result<()> {
+async fn polling_client_reaches_websocket_client() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let mut line = Line::polling(Session::new(&base(&site)?, Some(&token))).await?;
@@ -141,8 +146,7 @@ async fn a_client_that_polls_talks_to_one_with_a_websocket() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_client_that_streams_talks_to_one_with_a_websocket_and_has_each_frame_as_a_chunk()
--> Result<()> {
+async fn streaming_client_gets_frames_as_chunks() -> Result<()> {
     for transport in STREAMS {
         let site = Site::new()?;
         let token = site.token("alice").await?;
@@ -154,7 +158,7 @@ async fn a_client_that_streams_talks_to_one_with_a_websocket_and_has_each_frame_
 }
 
 #[tokio::test]
-async fn without_a_good_token_nothing_is_told() -> Result<()> {
+async fn requests_without_valid_token_get_401() -> Result<()> {
     let site = Site::new()?;
     let base = base(&site)?;
     let token = site.token("alice").await?;
@@ -178,16 +182,22 @@ async fn without_a_good_token_nothing_is_told() -> Result<()> {
                 "{url}: {answer:?}"
             );
             let readable = &answer.headers["access-control-allow-origin"];
-            ensure!(readable == "http://page.example", "a page can read why");
+            ensure!(
+                readable == "http://page.example",
+                "a page cannot read the answer"
+            );
         }
     }
     let greeting = exchange(Method::GET, &base, &[], "").await?;
-    ensure!(greeting.body == "Welcome to SockJS!\n", "that needs none");
+    ensure!(
+        greeting.body == "Welcome to SockJS!\n",
+        "the greeting needs no token"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn info_tells_what_there_is_and_is_never_kept() -> Result<()> {
+async fn info_is_complete_and_uncached() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let url = format!("{}/info?access_token={token}", base(&site)?);
@@ -214,12 +224,12 @@ async fn info_tells_what_there_is_and_is_never_kept() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_session_is_its_token_s_and_nobody_else_s() -> Result<()> {
+async fn session_belongs_to_its_token() -> Result<()> {
     let site = Site::new()?;
     let (alice, bob) = (site.token("alice").await?, site.token("bob").await?);
     let mine = Session::new(&base(&site)?, Some(&alice));
     ensure!(mine.frame().await? == "o");
-    // With the same id and another token: another session, and nothing to send to.
+    // The same id with another token is another session, which does not exist yet.
     let theirs = mine.with_token(&bob);
     let sent = theirs.send(&[json!({"type": "ping"})]).await?;
     ensure!(sent.status == StatusCode::NOT_FOUND, "{sent:?}");
@@ -236,7 +246,7 @@ async fn a_session_is_its_token_s_and_nobody_else_s() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_no_array_is_told_and_harms_nothing() -> Result<()> {
+async fn malformed_batch_gets_500() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let session = Session::new(&base(&site)?, Some(&token));
@@ -270,7 +280,7 @@ async fn what_is_no_array_is_told_and_harms_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn messages_of_one_batch_are_answered_in_their_order_as_one_frame() -> Result<()> {
+async fn batch_is_answered_in_one_frame() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let session = Session::new(&base(&site)?, Some(&token));
@@ -286,7 +296,7 @@ async fn messages_of_one_batch_are_answered_in_their_order_as_one_frame() -> Res
 }
 
 #[tokio::test]
-async fn a_second_receiver_is_told_and_the_first_goes_on() -> Result<()> {
+async fn second_receiver_is_refused() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let session = Session::new(&base(&site)?, Some(&token));
@@ -304,7 +314,7 @@ async fn a_second_receiver_is_told_and_the_first_goes_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_session_without_a_receiver_is_over_soon_and_its_subscriber_gone() -> Result<()> {
+async fn session_without_receiver_ends() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let session = Session::new(&base(&site)?, Some(&token));
@@ -317,12 +327,15 @@ async fn a_session_without_a_receiver_is_over_soon_and_its_subscriber_gone() -> 
         let sent = session.send(&[]).await?;
         anyhow::Ok(sent.status)
     };
-    ensure!(status().await? == StatusCode::NO_CONTENT, "it lives");
-    eventually("the session is over", async || {
+    ensure!(
+        status().await? == StatusCode::NO_CONTENT,
+        "the session is alive"
+    );
+    eventually("the session ends", async || {
         Ok((status().await? == StatusCode::NOT_FOUND).then_some(()))
     })
     .await?;
-    // The same id begins another life, and whoever was there before is not any more.
+    // The same id begins a new session, and the connection of the old one is gone.
     ensure!(session.frame().await? == "o");
     let about = get(site.about("alice", "").trim_end_matches('/')).await?;
     ensure!(
@@ -332,7 +345,7 @@ async fn a_session_without_a_receiver_is_over_soon_and_its_subscriber_gone() -> 
     Ok(())
 }
 
-/// Invalidates while `line` waits, and gives the last frame.
+/// Invalidates the token while `line` waits, and checks its last frames.
 async fn ends(site: &Site, token: &str, line: &mut Line) -> Result<()> {
     line.say(json!({"type": "hello"})).await?;
     line.until("ack").await?;
@@ -353,10 +366,10 @@ async fn ends(site: &Site, token: &str, line: &mut Line) -> Result<()> {
     let (invalidated, told) = tokio::join!(invalidated, told);
     invalidated?;
     let (before, last) = told?;
-    let words = before.last().context("it is told why before")?;
+    let words = before.last().context("no message before the close frame")?;
     ensure!(words["type"] == "disconnect" && words["code"] == "token-invalidated");
     ensure!(last == "c[4401,\"token-invalidated\"]", "{last}");
-    // Whoever comes again is told the same, and sending is refused at once.
+    // The next poll gets the same close frame, and sending is refused at once.
     let sent = line.session().send(&[json!({"type": "ping"})]).await?;
     ensure!(sent.status == StatusCode::UNAUTHORIZED, "{sent:?}");
     ensure!(line.session().frame().await? == last);
@@ -364,7 +377,7 @@ async fn ends(site: &Site, token: &str, line: &mut Line) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_invalidated_token_ends_a_poll_and_a_stream_that_wait() -> Result<()> {
+async fn invalidation_ends_waiting_receivers() -> Result<()> {
     let site = Site::new()?;
     let base = base(&site)?;
     let token = site.token("alice").await?;
@@ -382,7 +395,7 @@ async fn an_invalidated_token_ends_a_poll_and_a_stream_that_wait() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_session_that_has_another_token_goes_on_by_the_one_in_its_url() -> Result<()> {
+async fn reauthorized_session_outlives_url_token() -> Result<()> {
     let site = Site::new()?;
     let (old, fresh) = (site.token("alice").await?, site.token("alice").await?);
     let session = Session::new(&base(&site)?, Some(&old));
@@ -404,12 +417,12 @@ async fn a_session_that_has_another_token_goes_on_by_the_one_in_its_url() -> Res
     Ok(())
 }
 
-/// What an idle session may ask the database: a stream that lasts a minute, and two polls of 25 seconds.
+/// The most database requests of an idle session: for a stream of one minute, and for two polls of 25 seconds.
 const REQUESTS_OF_A_STREAM: u64 = 12;
 const REQUESTS_OF_TWO_POLLS: u64 = 26;
 
 #[tokio::test]
-async fn an_idle_session_leaves_the_database_alone() -> Result<()> {
+async fn idle_session_makes_few_requests() -> Result<()> {
     if Site::is_deployed() {
         return Ok(());
     }
@@ -441,18 +454,21 @@ async fn an_idle_session_leaves_the_database_alone() -> Result<()> {
     Ok(())
 }
 
-/// The requests to the database while one session does this, and nothing else happens; perhaps it has another token by then,
-/// and the one in its URL holds no more.
+/// Counts the database requests while one session runs `receive` and nothing else happens. If `renewed`, the session has
+/// replaced its token, and the one in its URL is invalid.
 async fn idle(renewed: bool, receive: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<u64> {
     let gateway = Gateway::without_schedules()?;
     let site = Site::at(gateway.urls().clone());
     let token = site.token("alice").await?;
     let session = Session::new(&base(&site)?, Some(&token));
     let database = site.urls.dynamodb.as_deref();
-    let units = format!("{}/_local/units", database.context("it has no DynamoDB")?);
+    let units = format!(
+        "{}/_local/units",
+        database.context("the gateway has no DynamoDB URL")?
+    );
     let requests = async || {
         let requests = get(&units).await?["requests"].as_u64();
-        requests.context("they are counted")
+        requests.context("the meter counts no requests")
     };
     ensure!(session.frame().await? == "o");
     if renewed {
@@ -463,7 +479,7 @@ async fn idle(renewed: bool, receive: impl AsyncFnOnce(&Session) -> Result<()>) 
         ensure!(frame.contains("authorized"), "{frame}");
         site.invalidate(&token).await?;
     }
-    // What follows a connection is done by the time that a poll has heard nothing for so long.
+    // All follow-up work of the connection is done when a poll ends with a heartbeat.
     ensure!(session.frame().await? == "h");
     let before = requests().await?;
     receive(&session).await?;

@@ -1,6 +1,6 @@
-//! SockJS over HTTP: how sessions end, and what is kept when something dies.
+//! SockJS over HTTP: the ends of sessions, and the messages that survive a dead receiver.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use std::process::Command;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn session(site: &Site, token: &str) -> Result<Session> {
     Ok(Session::new(base(site)?, Some(token)))
 }
 
-/// A session that has said hello, and heard the answer.
+/// Opens a session, sends `hello` and reads the answer.
 async fn greeted(site: &Site, token: &str) -> Result<Session> {
     let session = session(site, token)?;
     ensure!(session.frame().await? == "o");
@@ -35,7 +35,7 @@ async fn greeted(site: &Site, token: &str) -> Result<Session> {
     Ok(session)
 }
 
-/// Its frames until the last one of the session.
+/// Returns the frames up to the last one of the session.
 async fn rest(session: &Session) -> Result<Vec<String>> {
     let mut frames = Vec::new();
     loop {
@@ -48,28 +48,35 @@ async fn rest(session: &Session) -> Result<Vec<String>> {
     }
 }
 
-/// Not yet, and not soon: each look is an invocation.
+/// Waits before the next check, because each check is an invocation.
 async fn later<T>() -> Result<Option<T>> {
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(None)
 }
 
-/// Kills every process of the function that has requests for frames.
+/// Kills all processes of the function `sockjs`, which hold the clients' receive requests.
 async fn kill_receivers(site: &Site) -> Result<()> {
-    let lambda = site.urls.lambda.as_deref().context("it has no Lambda")?;
+    let lambda = site
+        .urls
+        .lambda
+        .as_deref()
+        .context("the deployment has no Lambda URL")?;
     let instances = get(&format!("{lambda}/_local/functions")).await?;
     let instances = instances.as_array().context("no list of functions")?;
     let receivers = instances
         .iter()
         .filter(|it| it["function"] == "SockjsFunction");
     let pids: Vec<String> = receivers.map(|it| it["pid"].to_string()).collect();
-    ensure!(!pids.is_empty(), "nobody receives: {instances:?}");
+    ensure!(
+        !pids.is_empty(),
+        "no process of the function: {instances:?}"
+    );
     Command::new("kill").arg("-9").args(&pids).status()?;
     Ok(())
 }
 
 #[tokio::test]
-async fn what_came_while_a_receiver_was_dead_is_there_once_its_lease_is_over() -> Result<()> {
+async fn dead_receiver_loses_no_messages() -> Result<()> {
     if Site::is_deployed() {
         return Ok(());
     }
@@ -78,13 +85,13 @@ async fn what_came_while_a_receiver_was_dead_is_there_once_its_lease_is_over() -
     let alice = greeted(&site, &site.token("alice").await?).await?;
     let mut bob = site.connect("bob").await?;
     let mut stream = alice.stream("xhr_streaming").await?;
-    // Its response has begun, so the lease is its own.
+    // The response has begun, so its request holds the session's lease.
     stream.next().await?;
     kill_receivers(&site).await?;
-    ensure!(alice.frame().await? == ANOTHER, "the lease still stands");
-    let said = json!("while nobody received");
+    ensure!(alice.frame().await? == ANOTHER, "the lease still holds");
+    let said = json!("sent without a receiver");
     bob.tell("alice", &said).await?;
-    let frame = eventually("the lease is over", async || {
+    let frame = eventually("the lease ends", async || {
         let frame = alice.frame().await?;
         if frame == ANOTHER {
             return later().await;
@@ -92,9 +99,9 @@ async fn what_came_while_a_receiver_was_dead_is_there_once_its_lease_is_over() -
         Ok(Some(frame))
     })
     .await?;
-    // The same session: it does not begin again.
+    // It is the same session: the frame is `a` and not `o`.
     let texts: Vec<String> = serde_json::from_str(frame.strip_prefix('a').context(frame.clone())?)?;
-    let first: Value = serde_json::from_str(texts.first().context("it is empty")?)?;
+    let first: Value = serde_json::from_str(texts.first().context("the frame has no message")?)?;
     ensure!(first["content"] == said, "{first}");
     let ping = alice.send(&[json!({"type": "ping", "id": "1"})]).await?;
     ensure!(ping.status == StatusCode::NO_CONTENT, "{ping:?}");
@@ -103,35 +110,35 @@ async fn what_came_while_a_receiver_was_dead_is_there_once_its_lease_is_over() -
 }
 
 #[tokio::test]
-async fn an_invalidation_between_two_requests_is_told_to_the_next() -> Result<()> {
+async fn next_poll_reports_invalidation() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let alice = greeted(&site, &token).await?;
     site.invalidate(&token).await?;
     let frames = rest(&alice).await?;
-    let (last, before) = frames.split_last().context("nothing is told")?;
+    let (last, before) = frames.split_last().context("there is no frame")?;
     ensure!(last == "c[4401,\"token-invalidated\"]", "{frames:?}");
     ensure!(before.concat().contains("disconnect"), "{frames:?}");
     let sent = alice.send(&[json!({"type": "ping"})]).await?;
     ensure!(sent.status == StatusCode::UNAUTHORIZED, "{sent:?}");
-    let anew = session(&site, &token)?.poll().await?;
-    ensure!(anew.status == StatusCode::UNAUTHORIZED, "{anew:?}");
+    let fresh = session(&site, &token)?.poll().await?;
+    ensure!(fresh.status == StatusCode::UNAUTHORIZED, "{fresh:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_minute_s_run_ends_what_is_dead_and_what_outlived_its_token() -> Result<()> {
+async fn expiry_run_ends_dead_sessions() -> Result<()> {
     if Site::is_deployed() {
         return Ok(());
     }
     let gateway = Gateway::without_schedules()?;
     let site = Site::at(gateway.urls().clone());
-    // Not at once: the run that ends the one would end the other before that has been looked at.
+    // One after the other: the run that ends the first session would end the second before its checks.
     dead(&site).await?;
     outlived(&site).await
 }
 
-/// Nobody asks for alice's frames any more: bob sees her gone.
+/// Alice's client stops polling. The expiry run removes her connection.
 async fn dead(site: &Site) -> Result<()> {
     let alice = greeted(site, &site.token("alice").await?).await?;
     let connections = async || {
@@ -140,7 +147,7 @@ async fn dead(site: &Site) -> Result<()> {
         connections.with_context(|| format!("no connections: {about}"))
     };
     ensure!(connections().await? == 1);
-    eventually("her session is dead", async || {
+    eventually("alice's session ends", async || {
         let sent = alice.send(&[]).await?;
         if sent.status == StatusCode::NO_CONTENT {
             return later().await;
@@ -149,9 +156,12 @@ async fn dead(site: &Site) -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    ensure!(connections().await? == 1, "nobody has noticed yet");
-    // It stands in the minute in which it would have ended with its first receiver.
-    eventually("she is gone", async || {
+    ensure!(
+        connections().await? == 1,
+        "the connection is not removed before the run"
+    );
+    // The index lists the session in the minute in which it would have ended after its first receiver.
+    eventually("alice's connection is removed", async || {
         site.expire().await?;
         if connections().await? > 0 {
             return later().await;
@@ -161,13 +171,13 @@ async fn dead(site: &Site) -> Result<()> {
     .await
 }
 
-/// Carol's token ends while her session goes on polling.
+/// Carol's token expires while her session is polling.
 async fn outlived(site: &Site) -> Result<()> {
     let token = site.short_token("carol", 10).await?;
     let carol = greeted(site, &token).await?;
     let polling = tokio::spawn(async move { rest(&carol).await });
     let info = format!("{}/info?access_token={token}", base(site)?);
-    eventually("the token has ended", async || {
+    eventually("the token expires", async || {
         let answer = exchange(Method::GET, &info, &[], "").await?;
         if answer.status == StatusCode::OK {
             return later().await;
@@ -178,7 +188,7 @@ async fn outlived(site: &Site) -> Result<()> {
     .await?;
     site.expire().await?;
     let frames = polling.await??;
-    let (last, before) = frames.split_last().context("nothing is told")?;
+    let (last, before) = frames.split_last().context("there is no frame")?;
     ensure!(last == "c[4401,\"token-expired\"]", "{frames:?}");
     ensure!(before.concat().contains("disconnect"), "{frames:?}");
     Ok(())

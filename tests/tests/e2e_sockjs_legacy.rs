@@ -1,6 +1,6 @@
-//! SockJS's transports for browsers of old, where they are enabled: each on the wire.
+//! SockJS's transports for old browsers on the wire, enabled and disabled.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Context as _, Result, ensure};
 use http::{HeaderMap, Method, StatusCode};
@@ -26,16 +26,18 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     headers.get("set-cookie").and_then(|it| it.to_str().ok())
 }
 
-/// The URL of something of a session, and the callback.
+/// Returns the URL of a session's endpoint with the callback parameter.
 fn called(session: &Session, what: &str) -> String {
     format!("{}&c=parent.cb", session.url(what))
 }
 
-/// The acknowledgement in an `a[…]`.
+/// Returns the first message of an `a[…]` frame.
 fn acked(frame: &str) -> Result<Value> {
     let array = frame.strip_prefix('a').context(frame.to_owned())?;
     let texts: Vec<String> = serde_json::from_str(array)?;
-    Ok(serde_json::from_str(texts.first().context("it is empty")?)?)
+    Ok(serde_json::from_str(
+        texts.first().context("the frame has no message")?,
+    )?)
 }
 
 fn is_pong(ack: &Value) -> bool {
@@ -43,7 +45,7 @@ fn is_pong(ack: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn where_they_are_enabled_each_works() -> Result<()> {
+async fn legacy_transports_work_when_enabled() -> Result<()> {
     if Site::is_deployed() {
         return Ok(());
     }
@@ -57,7 +59,7 @@ async fn where_they_are_enabled_each_works() -> Result<()> {
     htmlfile(&session()?).await
 }
 
-/// The page needs no token, and is asked for once.
+/// Checks the iframe page: it needs no token and can be cached.
 async fn iframe(site: &Site) -> Result<()> {
     let url = format!("{}/iframe-1.6.1.html?t=1", base(site)?);
     let page = ask(&url, &[]).await?;
@@ -72,7 +74,7 @@ async fn iframe(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A load balancer's cookie: its value comes back, and there always is one.
+/// Checks the load balancer's cookie: answers repeat its value, or set a default.
 async fn cookies(site: &Site, token: &str, session: &Session) -> Result<()> {
     let info = ask(&format!("{}/info?access_token={token}", base(site)?), &[]).await?;
     ensure!(info.body.contains("\"cookie_needed\":true"), "{info:?}");
@@ -135,7 +137,7 @@ async fn htmlfile(session: &Session) -> Result<()> {
 }
 
 #[tokio::test]
-async fn where_they_are_not_there_is_nothing() -> Result<()> {
+async fn legacy_transports_return_404_when_disabled() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let session = Session::new(base(&site)?, Some(&token));

@@ -1,6 +1,6 @@
-//! Who may connect, and what becomes of connections whose token is invalidated.
+//! Authentication of handshakes, and the connections of invalidated tokens.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use http::StatusCode;
 use serde_json::json;
 use tests::{Client, DEADLINE, Refused, Site, eventually};
 
-/// How soon an invalidated token's connections are closed.
+/// The limit for closing the connections of an invalidated token.
 const DROPPED: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn a_token_is_accepted_as_header_as_query_parameter_and_as_subprotocol() -> Result<()> {
+async fn token_is_accepted_in_three_places() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let url = &site.urls.websocket;
@@ -36,7 +36,7 @@ async fn a_token_is_accepted_as_header_as_query_parameter_and_as_subprotocol() -
 }
 
 #[tokio::test]
-async fn of_several_tokens_the_header_s_counts_then_the_query_parameter_s() -> Result<()> {
+async fn header_token_precedes_query_token() -> Result<()> {
     let site = Site::new()?;
     let good = site.token("alice").await?;
     let other = site.token("bob").await?;
@@ -69,7 +69,7 @@ async fn of_several_tokens_the_header_s_counts_then_the_query_parameter_s() -> R
 }
 
 #[tokio::test]
-async fn without_a_token_that_holds_the_answer_is_401_before_any_upgrade() -> Result<()> {
+async fn handshake_without_valid_token_gets_401() -> Result<()> {
     let site = Site::new()?;
     let invalidated = site.token("alice").await?;
     site.connect_with(&invalidated).await?.close().await?;
@@ -98,7 +98,7 @@ async fn without_a_token_that_holds_the_answer_is_401_before_any_upgrade() -> Re
 }
 
 #[tokio::test]
-async fn an_expired_token_gets_401() -> Result<()> {
+async fn expired_token_gets_401() -> Result<()> {
     let site = Site::new()?;
     let token = site.short_token("alice", 1).await?;
     eventually("an expired token is refused", || async {
@@ -111,7 +111,7 @@ async fn an_expired_token_gets_401() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_invalidated_token_s_connections_are_told_and_closed_and_no_others() -> Result<()> {
+async fn invalidation_closes_only_own_connections() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let mut dropped = [
@@ -135,13 +135,13 @@ async fn an_invalidated_token_s_connections_are_told_and_closed_and_no_others() 
     other.request(json!({ "type": "ping" })).await?;
     bob.request(json!({ "type": "ping" })).await?;
     ensure!(other.kept().is_empty() && bob.kept().is_empty());
-    // A second time changes nothing, and neither does what never was a token.
+    // A second invalidation changes nothing, nor does an invalidation of an unknown token.
     site.invalidate(&token).await?;
     site.invalidate("garbage").await
 }
 
 #[tokio::test]
-async fn all_tokens_of_a_subscriber_can_be_invalidated_at_once() -> Result<()> {
+async fn all_subscriber_tokens_are_invalidated() -> Result<()> {
     let site = Site::new()?;
     let mut first = site.connect("alice").await?;
     let mut second = site.connect("alice").await?;
@@ -163,7 +163,7 @@ async fn all_tokens_of_a_subscriber_can_be_invalidated_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_is_accepted_after_an_invalidation() -> Result<()> {
+async fn nothing_is_accepted_after_invalidation() -> Result<()> {
     let site = Site::new()?;
     let token = site.token("alice").await?;
     let mut alice = site.connect_with(&token).await?;
@@ -171,7 +171,7 @@ async fn nothing_is_accepted_after_an_invalidation() -> Result<()> {
     let message = json!({ "type": "direct-message", "subscriber-id": "bob", "content": 1 });
     alice.request(message.clone()).await?;
     let sender = tokio::spawn(async move {
-        // Until the connection is closed under it.
+        // Sends until the service closes the connection.
         while alice.ask(message.clone()).await.is_ok() {}
     });
     bob.push_of("direct-message").await?;
@@ -183,7 +183,7 @@ async fn nothing_is_accepted_after_an_invalidation() -> Result<()> {
         .number("last-sequence")?;
     sender.await?;
     let later = bob.request(history).await?.number("last-sequence")?;
-    // One may have been asked for before the invalidation and be stored after it: she asks for one at a time.
+    // A message sent before the invalidation may be stored after it. Alice has one message in flight at a time.
     ensure!(
         later <= last + 1,
         "{} messages after the invalidation",
@@ -194,7 +194,7 @@ async fn nothing_is_accepted_after_an_invalidation() -> Result<()> {
 
 fn unauthorized<T>(connected: Result<T>) -> Result<()> {
     match connected {
-        Ok(_) => bail!("it was let in"),
+        Ok(_) => bail!("the handshake was accepted"),
         Err(error) => match error.downcast_ref::<Refused>() {
             Some(Refused(StatusCode::UNAUTHORIZED)) => Ok(()),
             _ => Err(error),

@@ -1,11 +1,11 @@
-//! The viewer-request function of `infra/edge/template.yaml`: its JavaScript, taken from the template and run by Node over
-//! every route there is, and held to what CloudFront's runtime can read and takes.
+//! The viewer-request function of `infra/edge/template.yaml`. Node runs the JavaScript from the template over every route.
+//! The tests also check the language features and the size that CloudFront's runtime allows.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
+    reason = "a test that cannot continue fails"
 )]
 
 use std::collections::BTreeMap;
@@ -26,9 +26,9 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The function's code in a stack with these parameters.
+/// Returns the function's code in a stack with these parameters.
 fn code(parameters: &[(&str, &str)]) -> String {
-    // The template's own origins are parts of another one; what stands for them is never called.
+    // The origins belong to another template. The tests never call these placeholders.
     let mut all: BTreeMap<_, _> = [
         ("WebSocketDomain", "a.execute-api.us-east-1.amazonaws.com"),
         ("StageName", "prod"),
@@ -64,14 +64,14 @@ fn node(script: &str, arguments: &[&Path]) -> String {
         .args(arguments)
         .output()
         .expect(
-            "these tests run the edge's JavaScript by Node: install it (apt-get install nodejs)",
+            "these tests run the edge's JavaScript with Node: install it (apt-get install nodejs)",
         );
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "node failed: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Alone at a prefix, and among others that begin alike.
+/// Returns the code for the mount alone, and for the mount among others with similar prefixes.
 fn codes_of(mount: &Value) -> [Value; 2] {
     let one = json!({ "/messaging": mount }).to_string();
     let other = json!({"websocket": mount["websocket"] == false, "legacy": true, "cookies": true});
@@ -82,7 +82,7 @@ fn codes_of(mount: &Value) -> [Value; 2] {
 }
 
 #[test]
-fn every_route_is_what_the_list_says_and_the_runtime_has_all_it_needs() {
+fn edge_function_matches_route_list() {
     let routes = root().join("shared/sockjs/vectors/routes.json");
     let mut codes = Vec::new();
     for websocket in [true, false] {
@@ -105,7 +105,7 @@ fn every_route_is_what_the_list_says_and_the_runtime_has_all_it_needs() {
 }
 
 #[test]
-fn the_function_is_small_enough() {
+fn edge_function_fits_size_limit() {
     let mounts = r#"{"/echo":{},"/disabled_websocket_echo":{"websocket":false},"/cookie_needed_echo":{"cookies":true},"/close":{}}"#;
     let size = code(&[("Mounts", mounts)]).len();
     assert!(size <= LARGEST_FUNCTION, "{size} bytes");
@@ -127,7 +127,7 @@ fn only_allowed_origins_get_through() {
     let statuses: Value = serde_json::from_str(&node("origins.mjs", &[&file])).unwrap();
     assert_eq!(
         statuses,
-        // No origin, https://a.example, https://a.example.com, null; 0 is let through.
+        // The origins are: none, https://a.example, https://a.example.com, null. 0 means that the request passes.
         json!({
             "*": [0, 0, 0, 0],
             "": [0, 403, 403, 403],

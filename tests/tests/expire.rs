@@ -1,10 +1,10 @@
-//! The minute's run: tokens and connections end in time, and what a killed function left unpushed is pushed.
+//! The expiry run: tokens and connections end in time, and the events of killed functions are delivered.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a test fails where it stands"
+    reason = "a failed test shows the line"
 )]
 
 #[path = "expire/memory.rs"]
@@ -18,14 +18,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tests::{Client, DEADLINE, Frame, Gateway, Refused, Site, eventually, get};
 
-/// Messages that are under way when functions are killed.
+/// The number of messages that are under way when functions are killed.
 const UNDER_WAY: usize = 20;
-/// How often they are.
+/// The number of times that functions are killed.
 const ROUNDS: usize = 3;
 
 #[tokio::test]
-async fn a_token_s_connections_are_refused_after_its_end_and_dropped_by_the_next_run() -> Result<()>
-{
+async fn expiry_run_closes_expired_connections() -> Result<()> {
     let gateway = Gateway::start::<&str>(&[])?;
     let site = Site::at(gateway.urls().clone());
     let token = site.short_token("alice", 10).await?;
@@ -38,11 +37,11 @@ async fn a_token_s_connections_are_refused_after_its_end_and_dropped_by_the_next
     site.expire().await?;
     let notice = silent.push_of("token-expiring").await?;
     ensure!(notice["token-expires-at"].is_string(), "{}", notice.text);
-    eventually("the token has expired", async || {
+    eventually("the token expires", async || {
         Ok(match site.connect_with(&token).await {
             Ok(client) => {
                 client.close().await?;
-                // More at once than a subscriber may have would push out the first.
+                // Too many connections at once would replace the first one.
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 None
             }
@@ -60,7 +59,7 @@ async fn a_token_s_connections_are_refused_after_its_end_and_dropped_by_the_next
     site.expire().await?;
     for client in [&mut speaking, &mut silent] {
         let (frames, _) = client.closed_within(DEADLINE).await?;
-        let last = frames.last().context("it is not told why")?;
+        let last = frames.last().context("no frame before the close")?;
         ensure!(
             last["type"] == "disconnect" && last["code"] == "token-expired",
             "{frames:?}"
@@ -73,7 +72,7 @@ async fn a_token_s_connections_are_refused_after_its_end_and_dropped_by_the_next
 }
 
 #[tokio::test]
-async fn what_killed_functions_left_unpushed_is_pushed_after_a_run() -> Result<()> {
+async fn expiry_run_delivers_abandoned_events() -> Result<()> {
     let gateway = Gateway::start::<&str>(&[])?;
     let site = Site::at(gateway.urls().clone());
     let mut reader = site.connect("reader").await?;
@@ -87,17 +86,17 @@ async fn what_killed_functions_left_unpushed_is_pushed_after_a_run() -> Result<(
             });
             writer.send_text(&message.to_string()).await?;
         }
-        // The first may be a `resync`: what was under way when functions were killed may have left a lease of one who died.
+        // The first push may be a `resync`, because a function killed in the last round may have left its lease.
         let begun = loop {
-            if let Some(told) = told(&reader.push().await?) {
-                break told;
+            if let Some(sequence) = reported(&reader.push().await?) {
+                break sequence;
             }
         };
         kill_functions(&site).await?;
         let stored = last_stored(&mut writer).await?.max(begun);
         let mut heard = begun;
         while heard < stored {
-            // A lease of somebody who died holds for some seconds yet.
+            // The lease of a dead function holds for some more seconds.
             site.expire().await?;
             heard = heard.max(heard_of(&mut reader).await?);
         }
@@ -105,23 +104,27 @@ async fn what_killed_functions_left_unpushed_is_pushed_after_a_run() -> Result<(
     Ok(())
 }
 
-/// Kills every instance that may be at work, without warning.
+/// Kills every function instance without warning.
 async fn kill_functions(site: &Site) -> Result<()> {
-    let lambda = site.urls.lambda.as_deref().context("it has no Lambda")?;
+    let lambda = site
+        .urls
+        .lambda
+        .as_deref()
+        .context("the deployment has no Lambda URL")?;
     let instances = get(&format!("{lambda}/_local/functions")).await?;
     let pids: Vec<String> = instances
         .as_array()
-        .context("it lists its instances")?
+        .context("no list of functions")?
         .iter()
         .filter_map(|it| it.get("pid")?.as_u64().map(|pid| pid.to_string()))
         .collect();
     ensure!(!pids.is_empty(), "{instances}");
-    // One that ended meanwhile is none to kill.
+    // `kill` fails for a process that ended meanwhile, which is fine.
     Command::new("kill").arg("-KILL").args(pids).status()?;
     Ok(())
 }
 
-/// The last place that was acknowledged to the writer, once nothing more is.
+/// Returns the last sequence that was acknowledged to the writer. Waits until no more acknowledgements arrive.
 async fn last_stored(writer: &mut Client) -> Result<u64> {
     let mut last = 0;
     while let Ok(frame) = tokio::time::timeout(Duration::from_secs(2), writer.frame()).await {
@@ -133,17 +136,18 @@ async fn last_stored(writer: &mut Client) -> Result<u64> {
     Ok(last)
 }
 
-/// Up to where the reader was told of the log, by event or by `resync`, once nothing more comes.
+/// Returns the last sequence that the reader got by event or `resync`. Waits until no more pushes arrive.
 async fn heard_of(reader: &mut Client) -> Result<u64> {
     let mut heard = 0;
     while let Ok(push) = tokio::time::timeout(Duration::from_secs(1), reader.push()).await {
-        heard = told(&push?).unwrap_or(0).max(heard);
+        heard = reported(&push?).unwrap_or(0).max(heard);
     }
     Ok(heard)
 }
 
-/// Up to where a push tells of the log.
-fn told(push: &Frame) -> Option<u64> {
-    let told = ["sequence", "last-sequence"].map(|it| push.json.get(it).and_then(Value::as_u64));
-    told.into_iter().flatten().max()
+/// Returns the sequence up to which a push reports the log.
+fn reported(push: &Frame) -> Option<u64> {
+    let sequences =
+        ["sequence", "last-sequence"].map(|it| push.json.get(it).and_then(Value::as_u64));
+    sequences.into_iter().flatten().max()
 }

@@ -1,6 +1,6 @@
-//! Tokens that another issuer signs, on the same footing as the service's own.
+//! Signed tokens of another issuer. They work like the service's own tokens.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 mod issuer;
 
@@ -12,7 +12,7 @@ use tests::{Client, DEADLINE, Refused, Site, send};
 use issuer::{ISSUER, Issuer, seconds};
 
 #[tokio::test]
-async fn a_signed_token_connects_authorizes_and_is_invalidated() -> Result<()> {
+async fn signed_token_connects_and_is_invalidated() -> Result<()> {
     let (issuer, gateway) = Issuer::start().await?;
     let site = Site::at(gateway.urls().clone());
     let first = issuer.token(&site, "alice", &json!({"nonce": 1}))?;
@@ -51,7 +51,7 @@ async fn a_signed_token_connects_authorizes_and_is_invalidated() -> Result<()> {
     let back = json!({"type": "authorize", "token": second});
     ensure!(by_own.refused(back).await? == "token-invalid");
 
-    // From a token of the service's own to a signed one, which the subscriber's end then covers.
+    // Replace one of the service's own tokens by a signed one, then invalidate all tokens of the subscriber.
     let third = issuer.token(&site, "alice", &json!({"nonce": 3}))?;
     by_own
         .request(json!({"type": "authorize", "token": third}))
@@ -60,7 +60,7 @@ async fn a_signed_token_connects_authorizes_and_is_invalidated() -> Result<()> {
     dropped(&mut by_own).await?;
     unauthorized(site.connect_with(&third).await)?;
 
-    // Refused before it was ever used.
+    // Invalidate a token before its first use.
     let unused = issuer.token(&site, "alice", &json!({"nonce": 4}))?;
     site.invalidate(&unused).await?;
     site.invalidate(&format!("{unused}AA")).await?;
@@ -73,7 +73,7 @@ async fn a_signed_token_connects_authorizes_and_is_invalidated() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_not_a_good_token_gets_401() -> Result<()> {
+async fn invalid_signed_token_gets_401() -> Result<()> {
     let (issuer, gateway) = Issuer::start().await?;
     let site = Site::at(gateway.urls().clone());
     for more in [
@@ -103,7 +103,7 @@ async fn what_is_not_a_good_token_gets_401() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_id_is_invalidated_with_every_token_that_has_it() -> Result<()> {
+async fn invalidating_jti_revokes_its_tokens() -> Result<()> {
     let (issuer, gateway) = Issuer::start().await?;
     let site = Site::at(gateway.urls().clone());
     let token =
@@ -136,7 +136,7 @@ async fn an_id_is_invalidated_with_every_token_that_has_it() -> Result<()> {
         let authorize = json!({"type": "authorize", "token": refused});
         ensure!(kept.refused(authorize).await? == "token-invalid");
     }
-    // An id that nobody has come with yet, of the issuer that there is.
+    // Invalidate an id before its first use. Without `issuer` the configured issuer is meant.
     let given = json!({"jti": "later", "expires-at": ends});
     ensure!(invalidate(given).await? == StatusCode::NO_CONTENT);
     unauthorized(site.connect_with(&token("later", 5)?).await)?;
@@ -167,7 +167,7 @@ async fn dropped(client: &mut Client) -> Result<()> {
 
 fn unauthorized<T>(connected: Result<T>) -> Result<()> {
     match connected {
-        Ok(_) => bail!("it was let in"),
+        Ok(_) => bail!("the handshake was accepted"),
         Err(error) => match error.downcast_ref::<Refused>() {
             Some(Refused(StatusCode::UNAUTHORIZED)) => Ok(()),
             _ => Err(error),

@@ -1,17 +1,17 @@
-//! What is logged and measured: ids and numbers, never a token and never what was said.
+//! Logs and metrics contain ids and numbers, but no tokens and no content.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
 use tests::{Gateway, Site, eventually, send, text};
 
-/// In everything that is said here, and nowhere else.
+/// A word that all content of this test contains, and that occurs nowhere else.
 const SECRET: &str = "kumquat";
 
 #[tokio::test]
-async fn no_token_and_no_content_is_logged_also_when_things_go_wrong() -> Result<()> {
+async fn tokens_and_content_are_never_logged() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let trouble = [
@@ -27,7 +27,7 @@ async fn no_token_and_no_content_is_logged_also_when_things_go_wrong() -> Result
     let site = Site::at(gateway.urls().clone());
     let mut tokens = Vec::new();
     for subscriber in ["alice", "bob"] {
-        let token = eventually("a token is minted", async || {
+        let token = eventually("a token is issued", async || {
             Ok(site.token(subscriber).await.ok())
         })
         .await?;
@@ -37,7 +37,7 @@ async fn no_token_and_no_content_is_logged_also_when_things_go_wrong() -> Result
     let url = format!("{}/domains/{}/channels/c", site.urls.api, site.domain);
     send(Method::PUT, &url, &channel).await?;
     for token in &tokens {
-        // Under faults a handshake may fail; what it logs counts.
+        // Under faults a handshake may fail. Its log lines are checked too.
         let Ok(mut client) = site.connect_with(token).await else {
             continue;
         };
@@ -55,20 +55,20 @@ async fn no_token_and_no_content_is_logged_also_when_things_go_wrong() -> Result
             }
         }
     }
-    let told = eventually("it is logged", async || {
-        let told = std::fs::read_to_string(&log)?;
-        let done = told.contains("Messages{type=\"announce\"}") && told.contains("ERROR");
-        Ok(done.then_some(told))
+    let logged = eventually("everything is logged", async || {
+        let logged = std::fs::read_to_string(&log)?;
+        let done = logged.contains("Messages{type=\"announce\"}") && logged.contains("ERROR");
+        Ok(done.then_some(logged))
     })
     .await?;
     drop(gateway);
-    let told = format!("{told}{}", std::fs::read_to_string(&log)?);
-    ensure!(!told.contains(SECRET), "content is logged");
+    let logged = format!("{logged}{}", std::fs::read_to_string(&log)?);
+    ensure!(!logged.contains(SECRET), "content is logged");
     for token in &tokens {
-        ensure!(!told.contains(token.as_str()), "a token is logged");
+        ensure!(!logged.contains(token.as_str()), "a token is logged");
     }
-    // Each line of a function's is JSON, and says of which connection and domain it is.
-    let lines = told.lines().filter_map(|line| {
+    // Each log line of a function is JSON and names its connection and domain.
+    let lines = logged.lines().filter_map(|line| {
         let line = line.strip_prefix("[message] ")?;
         serde_json::from_str::<Value>(line).ok()
     });
@@ -83,7 +83,7 @@ async fn no_token_and_no_content_is_logged_also_when_things_go_wrong() -> Result
 }
 
 #[tokio::test]
-async fn what_functions_measure_is_shown_for_prometheus() -> Result<()> {
+async fn metrics_are_exposed_for_prometheus() -> Result<()> {
     let gateway = Gateway::start::<&str>(&[])?;
     let site = Site::at(gateway.urls().clone());
     let mut alice = site.connect("alice").await?;
@@ -94,8 +94,12 @@ async fn what_functions_measure_is_shown_for_prometheus() -> Result<()> {
         alice.say(&channel, &json!(n)).await?;
         bob.push_of("channel-message").await?;
     }
-    let edge = site.urls.edge.as_deref().context("it has no edge")?;
-    let metrics = eventually("it is measured", async || {
+    let edge = site
+        .urls
+        .edge
+        .as_deref()
+        .context("the gateway has no public port")?;
+    let metrics = eventually("the metrics are complete", async || {
         let metrics = text(&format!("{edge}/metrics")).await?;
         let said = "messaging_messages_sum{type=\"channel-message\"} 3\n";
         Ok(metrics.contains(said).then_some(metrics))
@@ -108,7 +112,7 @@ async fn what_functions_measure_is_shown_for_prometheus() -> Result<()> {
             .trim()
             .parse()?)
     };
-    // Each time a delivery, an ack and a push, beside what joining took.
+    // Each message takes a delivery, an ack and a push. Joining adds more.
     ensure!(value("messaging_posts_delivered_sum")? >= 9.0, "{metrics}");
     ensure!(value("messaging_fanout_size_sum")? >= 3.0, "{metrics}");
     ensure!(

@@ -1,5 +1,5 @@
-//! docs/openapi.yaml against the back-end API of a local gateway: every answer that it documents is given, and keeps to its
-//! schema; every method that it does not is refused; its examples are good.
+//! Checks docs/openapi.yaml against the back-end API of a local gateway. Every documented answer occurs and matches its schema.
+//! Undocumented methods are refused, and the examples match their schemas.
 #![cfg(test)]
 
 mod documents;
@@ -16,11 +16,11 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tests::{DEADLINE, Gateway, dynamodb};
 
-/// What a local gateway cannot be brought to answer: it checks no signature, and is not busy.
+/// The statuses that a local gateway never answers, because it checks no signature and is not busy.
 const NEVER: [&str; 2] = ["403", "503"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_documented_answer_is_given_and_keeps_to_its_schema() -> Result<()> {
+async fn documented_answers_match_schemas() -> Result<()> {
     let api = Api::start()?;
     let mut seen = BTreeSet::new();
     for (method, path, body, status) in requests() {
@@ -43,7 +43,7 @@ async fn every_documented_answer_is_given_and_keeps_to_its_schema() -> Result<()
     let mut documented = BTreeSet::new();
     for (template, method, operation) in api.operations()? {
         for status in api.document.keys(&format!("{operation}/responses"))? {
-            // A channel that ends between the change and the answer: nobody can be that quick on purpose.
+            // This answer requires a channel that ends between the change and the answer. A test cannot force that.
             let is_race = method == "PUT" && template.ends_with("{channel}") && status == "404";
             if !NEVER.contains(&status.as_str()) && !is_race {
                 documented.insert(format!("{method} {template} {status}"));
@@ -55,7 +55,7 @@ async fn every_documented_answer_is_given_and_keeps_to_its_schema() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_methods_and_other_paths_are_refused() -> Result<()> {
+async fn undocumented_methods_and_paths_are_refused() -> Result<()> {
     let api = Api::start()?;
     let mut methods: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (template, method, _) in api.operations()? {
@@ -92,7 +92,7 @@ async fn other_methods_and_other_paths_are_refused() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_body_and_no_path_is_taken_for_another() -> Result<()> {
+async fn malformed_requests_get_400() -> Result<()> {
     let api = Api::start()?;
     let tokens = "/domains/d/subscribers/s/tokens";
     let channel = "/domains/d/channels/c";
@@ -145,7 +145,7 @@ async fn no_body_and_no_path_is_taken_for_another() -> Result<()> {
         );
         api.check_problem(&answer)?;
     }
-    // Ids need no escapes and may have them; a number may be written in any way; text may have any character.
+    // Ids may have unnecessary escapes, a number may have any notation, and text may have any character.
     for (method, path, body, status) in [
         ("GET", "/domains/d/subscribers/a%2Bb%40c", "", 200),
         ("POST", tokens, r#"{"expires-in":6.0e1}"#, 201),
@@ -178,7 +178,7 @@ async fn no_body_and_no_path_is_taken_for_another() -> Result<()> {
 }
 
 #[test]
-fn every_example_keeps_to_its_schema() -> Result<()> {
+fn examples_match_schemas() -> Result<()> {
     let document = Document::read("docs/openapi.yaml")?.closed();
     let mut schemas = document.schemas()?;
     let mut checked = 0;
@@ -198,7 +198,7 @@ fn every_example_keeps_to_its_schema() -> Result<()> {
 }
 
 #[test]
-fn what_both_documents_describe_they_describe_alike() -> Result<()> {
+fn shared_schemas_are_identical() -> Result<()> {
     let openapi = Document::read("docs/openapi.yaml")?;
     let asyncapi = Document::read("docs/asyncapi.yaml")?;
     let names = openapi.keys("/components/schemas")?;
@@ -207,7 +207,7 @@ fn what_both_documents_describe_they_describe_alike() -> Result<()> {
         .intersection(&names)
         .cloned()
         .collect();
-    ensure!(both.len() > 10, "they share only {both:?}");
+    ensure!(both.len() > 10, "the documents share only {both:?}");
     for name in both {
         let pointer = format!("/components/schemas/{name}");
         assert_eq!(openapi.at(&pointer)?, asyncapi.at(&pointer)?, "{name}");
@@ -215,7 +215,7 @@ fn what_both_documents_describe_they_describe_alike() -> Result<()> {
     Ok(())
 }
 
-/// Requests, in order, that bring about every answer there is.
+/// Returns requests whose order produces every documented answer.
 fn requests() -> Vec<(Method, &'static str, String, u16)> {
     let large = |field: &str, bytes: usize| {
         let mut body = json!({"name": "n", "from": "alice", "content": 1});
@@ -328,7 +328,7 @@ fn requests() -> Vec<(Method, &'static str, String, u16)> {
         get("/domains/d/channels/team/events?before=2", 200),
         get("/domains/d/channels/team/events?after=1&before=2", 400),
         get("/domains/d/channels/nothing/events", 404),
-        // From here on its first two events are no longer kept.
+        // The test deletes the channel's first two events before this request.
         get("/domains/d/channels/team/events?after=1", 410),
         get("/domains/d/channels/team/events?after=0", 200),
         get("/domains/d/channels/team/events?after=2", 200),
@@ -342,7 +342,7 @@ fn requests() -> Vec<(Method, &'static str, String, u16)> {
     ]
 }
 
-/// The API of a local gateway, and what is said of it.
+/// The API of a local gateway, and its document.
 struct Api {
     gateway: Gateway,
     document: Document,
@@ -369,7 +369,7 @@ impl Api {
         })
     }
 
-    /// Takes events away, as their end of life does.
+    /// Deletes events as their expiry would.
     async fn forget(&self, log: &str, sequences: RangeInclusive<u64>) -> Result<()> {
         for sequence in sequences {
             let key = json!({ "channel": { "S": log }, "sequence": { "N": sequence.to_string() } });
@@ -398,7 +398,7 @@ impl Api {
         answer.with_context(|| format!("{method} {path} does not answer"))?
     }
 
-    /// Every operation: its path, its method, and where it is.
+    /// Returns the path, method and JSON pointer of every operation.
     fn operations(&self) -> Result<Vec<(String, String, String)>> {
         let mut operations = Vec::new();
         for path in self.document.keys("/paths")? {
@@ -413,7 +413,7 @@ impl Api {
         Ok(operations)
     }
 
-    /// The operation that a request is for.
+    /// Returns the path template and the JSON pointer of a request's operation.
     fn operation(&self, method: &Method, path: &str) -> Result<(String, String)> {
         let path = path.split('?').next().unwrap_or_default();
         let is_of = |template: &str| {
@@ -430,22 +430,29 @@ impl Api {
             .with_context(|| format!("{method} {path} is not documented"))
     }
 
-    /// Whether an answer is as it is documented.
+    /// Checks an answer against its documentation.
     fn check(&self, answer: &Answer, operation: &str) -> Result<()> {
         let response = format!("{operation}/responses/{}", answer.status);
         let response = match self.document.at(&response)?.get("$ref") {
             Some(target) => {
-                let target = target.as_str().context("a reference is text")?;
+                let target = target.as_str().context("the reference is no string")?;
                 target.trim_start_matches('#').to_owned()
             }
             None => response,
         };
         let Ok(content) = self.document.keys(&format!("{response}/content")) else {
-            ensure!(answer.text.is_empty(), "a body: {}", answer.text);
+            ensure!(
+                answer.text.is_empty(),
+                "an undocumented body: {}",
+                answer.text
+            );
             return Ok(());
         };
         let content_type = answer.content_type().context("no content type")?;
-        ensure!(content.contains(content_type), "it is {content_type}");
+        ensure!(
+            content.contains(content_type),
+            "the content type is {content_type}"
+        );
         if answer.status >= 400 {
             self.check_problem(answer)?;
         }
@@ -461,13 +468,13 @@ impl Api {
     fn check_problem(&self, answer: &Answer) -> Result<()> {
         ensure!(
             answer.content_type() == Some("application/problem+json"),
-            "it is {:?}",
+            "the content type is {:?}",
             answer.content_type()
         );
         let problem: Value = serde_json::from_str(&answer.text)?;
         let title = StatusCode::from_u16(answer.status)?.canonical_reason();
         ensure!(problem["status"] == answer.status, "{problem}");
-        // RFC 9110 has a newer name for this one than the library.
+        // RFC 9110 has a newer name for 413 than the library.
         ensure!(
             answer.status == 413 || problem["title"].as_str() == title,
             "{problem}"
@@ -480,7 +487,7 @@ impl Api {
     }
 }
 
-/// Where something is for which `is_wanted` holds.
+/// Returns the JSON pointers of all values for which `is_wanted` holds.
 fn pointers(root: &Value, is_wanted: impl Fn(&Value) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![(String::new(), root)];

@@ -1,10 +1,10 @@
-//! Each function may do what it does, and nothing else: the policies of the template against what was seen.
+//! Checks the policies of the template: each function has exactly the rights that it uses.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a test fails where it stands"
+    reason = "a failed test shows the line"
 )]
 
 mod issuer;
@@ -35,10 +35,10 @@ use tests::{DEADLINE, Site, eventually, get, send, sockjs::Session};
 use issuer::Issuer;
 use tables::store;
 
-/// A right: an action, and the ARN that it is for.
+/// A right: an action and the ARN of its resource.
 type Right = (String, String);
 
-/// As the local gateway lists them.
+/// A use of a right as the local gateway lists it.
 #[derive(Debug, Deserialize)]
 struct Use {
     function: String,
@@ -48,11 +48,11 @@ struct Use {
 }
 
 #[tokio::test]
-async fn each_function_may_do_what_it_does_and_nothing_else() -> Result<()> {
+async fn functions_have_exactly_needed_rights() -> Result<()> {
     let (issuer, gateway) = Issuer::start().await?;
     let site = Site::at(gateway.urls().clone());
     let expire = async || run(&site, "ExpireFunction").await;
-    // First: nobody is warned of an end that an earlier run, also one of the schedule, has looked ahead to.
+    // This must come first: a run warns only of ends that no earlier run, including a scheduled one, has looked ahead to.
     scenario::minute(&site, expire).await?;
     scenario::everything(&site).await?;
     scenario::signed_tokens(&site, &issuer).await?;
@@ -61,37 +61,42 @@ async fn each_function_may_do_what_it_does_and_nothing_else() -> Result<()> {
     left_at_once(&site).await?;
     over_http(&site, expire).await?;
 
+    // No use may have been denied.
     let seen = seen(&site).await?;
     let denied: Vec<_> = seen.iter().filter(|it| !it.allowed).collect();
     ensure!(denied.is_empty(), "not in the template: {denied:#?}");
     let mut used: BTreeMap<String, BTreeSet<Right>> = BTreeMap::new();
-    for it in seen {
-        let rights = used.entry(it.function).or_default();
-        rights.insert((it.action, it.resource));
+    for right in seen {
+        let rights = used.entry(right.function).or_default();
+        rights.insert((right.action, right.resource));
     }
+    // Every right in the template must have been used.
     let template = Template::read(&root().join("template.yaml"), &BTreeMap::new())?;
     let mut idle = Vec::new();
     for (id, function) in &template.functions {
-        let statements = function.rights.as_deref().context("it has no policy")?;
+        let statements = function
+            .rights
+            .as_deref()
+            .context("the function has no policy")?;
         let mut used_here = used.get(id).cloned().unwrap_or_default();
         if id == "SockjsFunction" {
-            // It hands messages to the very same core, so it needs what that was seen to need.
+            // It runs the same message flow as `message`, so it needs the same rights.
             used_here.extend(used.get("MessageFunction").cloned().unwrap_or_default());
         }
         let used = used_here;
         for (action, resource) in statements.iter().flat_map(rights_of) {
-            // The resource of a connection ends in `*`, in the template as in what was seen.
+            // A connection's resource ends in `*`, both in the template and in the list of uses.
             if !used.contains(&(action.clone(), resource.clone())) {
                 idle.push(format!("{id}: {action} on {resource}"));
             }
         }
     }
-    ensure!(idle.is_empty(), "nobody needs: {idle:#?}");
+    ensure!(idle.is_empty(), "unused rights: {idle:#?}");
     Ok(())
 }
 
-/// What functions that died after a first write left undone is finished within a minute: an invalidation, and an event
-/// whose place was taken.
+/// The expiry run finishes the work of functions that died after their first write: an invalidation, and an event whose
+/// slot was allocated.
 async fn died_half_way(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Result<()> {
     let token = site.token("kim").await?;
     let mut kim = site.connect_with(&token).await?;
@@ -118,19 +123,19 @@ async fn died_half_way(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Res
     store
         .invalidate_token(&TokenHash::of(&token), now)
         .await?
-        .context("the token is there")?;
+        .context("the token is missing")?;
     expire().await?;
     let (frames, _) = kim.closed_within(DEADLINE).await?;
-    ensure!(frames.last().context("it is told nothing")?["code"] == "token-invalidated");
+    ensure!(frames.last().context("no frame before the close")?["code"] == "token-invalidated");
     Ok(())
 }
 
-/// What is pushed to a connection that is not up yet is parked, and read again by who posts it then.
+/// A push to a connection that is not active yet is parked. The worker reads the event again when it posts it.
 async fn parked(site: &Site) -> Result<()> {
     let mut alice = site.connect("alice").await?;
     let channel = alice.create().await?;
     site.connect("bob").await?.join(&channel).await?;
-    eventually("something was parked", async || {
+    eventually("the worker reads a parked event", async || {
         let (coming, said) = tokio::join!(site.connect("bob"), async {
             for n in 0..5 {
                 alice.say(&channel, &json!(n)).await?;
@@ -144,28 +149,32 @@ async fn parked(site: &Site) -> Result<()> {
     .await
 }
 
-/// A worker that waits for a connection to come up looks whether its client has left.
+/// While the worker waits for a connection to become active, it checks if the client has left.
 async fn left_at_once(site: &Site) -> Result<()> {
-    eventually("somebody left before it was seen up", async || {
+    eventually("a client leaves before its activation", async || {
         site.connect("bob").await?.close().await?;
         worker_read(site, "Tokens").await
     })
     .await
 }
 
-/// Whether the worker read an item of this table.
+/// Returns `Some` if the worker read an item of this table.
 async fn worker_read(site: &Site, table: &str) -> Result<Option<()>> {
     let read = seen(site).await?.into_iter().find(|it| {
-        it.function == "FanoutFunction"
+        it.function == "WorkerFunction"
             && it.action == "dynamodb:GetItem"
             && it.resource.ends_with(table)
     });
     Ok(read.map(drop))
 }
 
-/// Sessions over HTTP: one is pushed to by each function that pushes, and the dead are found.
+/// Sessions over HTTP: each function that pushes pushes to one, and the expiry run finds dead sessions.
 async fn over_http(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Result<()> {
-    let base = site.urls.sockjs.as_deref().context("it serves no SockJS")?;
+    let base = site
+        .urls
+        .sockjs
+        .as_deref()
+        .context("the deployment serves no SockJS")?;
     let mut bob = site.connect("bob").await?;
     let channel = bob.create().await?;
     let invite =
@@ -182,17 +191,17 @@ async fn over_http(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Result<
             }
         }
     };
-    // By the worker, once it knows that the session is up.
+    // The worker sends the invitation after the session is active.
     until("invitation").await?;
     let join = json!({"type": "join-channel", "channel-id": channel});
     session.send(&[join]).await?;
     until("channel-joined").await?;
     bob.say(&channel, &json!("hello")).await?;
     until("hello").await?;
-    eventually("the doorbell hangs", async || {
+    eventually("the doorbell is set", async || {
         let seen = seen(site).await?.into_iter();
-        let hung = seen.filter(|it| it.function == "ConnectFunction");
-        Ok(hung
+        let uses = seen.filter(|it| it.function == "ConnectFunction");
+        Ok(uses
             .into_iter()
             .find(|it| it.resource.ends_with("Sessions"))
             .map(drop))
@@ -201,7 +210,7 @@ async fn over_http(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Result<
     site.invalidate(&token).await?;
     until("c[4401").await?;
 
-    // One that is dead, and one that lives and is looked at.
+    // Create a dead session and a live one, which the expiry run also reads.
     let store = store(site)?;
     let now = Timestamp::from_millis(i64::try_from(
         SystemTime::UNIX_EPOCH.elapsed()?.as_millis(),
@@ -236,14 +245,18 @@ async fn over_http(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Result<
 }
 
 async fn seen(site: &Site) -> Result<Vec<Use>> {
-    let lambda = site.urls.lambda.as_deref().context("it has no Lambda")?;
+    let lambda = site
+        .urls
+        .lambda
+        .as_deref()
+        .context("the deployment has no Lambda URL")?;
     let seen = get(&format!("{lambda}/_local/rights")).await?;
     Ok(serde_json::from_value(seen)?)
 }
 
-/// The same on another deployment, which refuses what a function may not do. Here the test above has done it.
+/// Runs the scenario on a named deployment, which enforces rights itself. On a local gateway the test above covers this.
 #[tokio::test]
-async fn a_deployment_lets_everything_be_done() -> Result<()> {
+async fn deployment_grants_needed_rights() -> Result<()> {
     if Site::is_deployed() {
         scenario::everything(&Site::new()?).await?;
     }
@@ -251,7 +264,7 @@ async fn a_deployment_lets_everything_be_done() -> Result<()> {
 }
 
 #[test]
-fn what_a_function_depends_on_is_what_it_has_rights_to() {
+fn dependencies_match_rights() {
     let template = Template::read(&root().join("template.yaml"), &BTreeMap::new()).unwrap();
     for (id, function) in &template.functions {
         let services: BTreeSet<_> = function
@@ -272,16 +285,16 @@ fn what_a_function_depends_on_is_what_it_has_rights_to() {
     }
 }
 
-/// `sam build` asks cargo for the binary of each function in the root, where only default members are looked into; and
-/// `cargo run` there is one program's all the same.
+/// `sam build` builds the binary of each function from the root, where cargo considers only default members. `cargo run`
+/// there must still start the local gateway.
 #[test]
-fn each_function_is_built_by_its_name_from_the_root() {
+fn functions_build_from_workspace_root() {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
-    let looked_into = metadata["workspace_default_members"].as_array().unwrap();
+    let default_members = metadata["workspace_default_members"].as_array().unwrap();
     let found: Vec<_> = packages
         .iter()
-        .filter(|it| looked_into.contains(&it["id"]))
+        .filter(|it| default_members.contains(&it["id"]))
         .collect();
     let binaries: Vec<_> = found
         .iter()
@@ -304,7 +317,7 @@ fn rights_of(statement: &Statement) -> impl Iterator<Item = Right> + '_ {
     })
 }
 
-/// The crates of ours that a function names.
+/// Returns the workspace crates that a function depends on.
 fn dependencies(function: &str) -> BTreeSet<String> {
     let packages = metadata()["packages"].as_array().unwrap();
     let package = packages.iter().find(|it| it["name"] == function).unwrap();
@@ -328,9 +341,13 @@ fn metadata() -> &'static serde_json::Value {
     })
 }
 
-/// Invokes a function, and waits for it.
+/// Invokes a function and waits for its end.
 async fn run(site: &Site, function: &str) -> Result<()> {
-    let lambda = site.urls.lambda.as_deref().context("it has no Lambda")?;
+    let lambda = site
+        .urls
+        .lambda
+        .as_deref()
+        .context("the deployment has no Lambda URL")?;
     let url = format!("{lambda}/2015-03-31/functions/{function}/invocations");
     let (status, answer) = send(Method::POST, &url, "{}").await?;
     ensure!(status == StatusCode::OK && answer.is_null(), "{answer}");

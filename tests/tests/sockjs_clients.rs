@@ -1,13 +1,13 @@
-//! The published SockJS client, as it comes from its registry, against the edge: under Node a row for each transport, and in
-//! a page of another origin in Chromium.
+//! Tests the published SockJS client against the edge: under Node with each transport, and in Chromium in a page of another
+//! origin.
 //!
-//! `SOCKJS_MESSAGES` says how many messages each side sends, `SOCKJS_WINDOW` how many of these at once; `--no-capture` shows
-//! what was measured.
+//! `SOCKJS_MESSAGES` is the number of messages that each side sends, and `SOCKJS_WINDOW` the number in flight at once.
+//! `--no-capture` shows the measurements.
 
-#![allow(clippy::print_stdout, reason = "a test may say what it measured")]
+#![allow(clippy::print_stdout, reason = "a test may print its measurements")]
 
 #[path = "console/browser.rs"]
-#[allow(dead_code, reason = "the console's tests do more in a browser")]
+#[allow(dead_code, reason = "only the console's tests use the rest")]
 mod browser;
 #[path = "sockjs_clients/page.rs"]
 mod page;
@@ -26,19 +26,19 @@ use tokio::process::Command;
 use browser::{Browser, Window};
 use page::Page;
 
-/// What a client lets know.
+/// A report from the client.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum News {
-    /// The back end is to do something.
+    /// The client requests an action of the back end.
     Ask(Wish),
-    /// All is done, in so many milliseconds.
+    /// The scenario is finished. The value has the measured milliseconds.
     Measured(Value),
-    /// Something was not as it should be.
+    /// A check of the client failed.
     Failed(String),
 }
 
-/// What the back end can do.
+/// An action of the back end.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Wish {
@@ -46,13 +46,13 @@ enum Wish {
     Invalidate,
 }
 
-/// A domain with two subscribers who talk.
+/// A domain with two subscribers that exchange messages.
 struct Stage {
     site: Site,
     url: String,
     alice: String,
     bob: String,
-    /// How many messages each sends if nothing else is said.
+    /// The number of messages that each sends, unless `SOCKJS_MESSAGES` is set.
     messages: u64,
 }
 
@@ -68,7 +68,7 @@ impl Stage {
         })
     }
 
-    /// What the scenario is to know.
+    /// Returns the parameters of the scenario.
     fn parties(&self) -> Result<Value> {
         Ok(json!({
             "messages": variable("SOCKJS_MESSAGES", self.messages)?,
@@ -78,7 +78,7 @@ impl Stage {
         }))
     }
 
-    /// How long the client may be busy with its messages.
+    /// Returns the time that the client may take between two reports.
     fn patience(&self) -> Result<Duration> {
         let messages = variable("SOCKJS_MESSAGES", self.messages)?;
         Ok(DEADLINE + Duration::from_secs(messages))
@@ -103,29 +103,29 @@ fn variable(name: &str, otherwise: u64) -> Result<u64> {
 }
 
 #[tokio::test]
-async fn over_websocket_everything_arrives_and_the_reason_of_a_close_does_too() -> Result<()> {
+async fn node_client_works_over_websocket() -> Result<()> {
     under_node("websocket").await
 }
 
 #[tokio::test]
-async fn over_xhr_streaming_it_does_as_well() -> Result<()> {
+async fn node_client_works_over_xhr_streaming() -> Result<()> {
     under_node("xhr-streaming").await
 }
 
 #[tokio::test]
-async fn over_eventsource_it_does_as_well() -> Result<()> {
+async fn node_client_works_over_eventsource() -> Result<()> {
     under_node("eventsource").await
 }
 
 #[tokio::test]
-async fn over_xhr_polling_it_does_as_well() -> Result<()> {
+async fn node_client_works_over_xhr_polling() -> Result<()> {
     under_node("xhr-polling").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_page_of_another_origin_all_of_them_do() -> Result<()> {
+async fn browser_client_works_cross_origin() -> Result<()> {
     let page = Page::serve(&folder()).await?;
-    // All of them meet the one deployment that this keeps.
+    // All stages share the deployment that this keeps alive.
     let _site = Site::new()?;
     let browser = Browser::start().await?;
     for transport in ["websocket", "xhr-streaming", "eventsource", "xhr-polling"] {
@@ -136,7 +136,7 @@ async fn in_a_page_of_another_origin_all_of_them_do() -> Result<()> {
     browser.stop().await
 }
 
-/// Runs the client over one transport and does what it asks of the back end.
+/// Runs the client under Node over one transport and performs the back-end actions that it requests.
 async fn under_node(transport: &str) -> Result<()> {
     let stage = Stage::new(100).await?;
     let mut client = Command::new("node")
@@ -148,8 +148,8 @@ async fn under_node(transport: &str) -> Result<()> {
         .kill_on_drop(true)
         .spawn()
         .context("node does not start")?;
-    let mut answers = client.stdin.take().context("it has an input")?;
-    let output = client.stdout.take().context("it has an output")?;
+    let mut answers = client.stdin.take().context("the client has no input")?;
+    let output = client.stdout.take().context("the client has no output")?;
     let mut lines = BufReader::new(output).lines();
     let mut measured = None;
     let patience = stage.patience()?;
@@ -170,7 +170,7 @@ async fn under_node(transport: &str) -> Result<()> {
     Ok(())
 }
 
-/// The same in a page; what it measured.
+/// Runs the client in a page. Returns its measurements.
 async fn in_page(window: &Window, transport: &str) -> Result<Value> {
     let stage = Stage::new(10).await?;
     let start = format!(
@@ -194,7 +194,7 @@ async fn in_page(window: &Window, transport: &str) -> Result<Value> {
     }
 }
 
-/// The next news of a page.
+/// Returns the next report of a page.
 async fn next(window: &Window) -> Result<News> {
     loop {
         let mut news: Vec<News> = window.value("news.splice(0, 1)").await?;
@@ -205,12 +205,12 @@ async fn next(window: &Window) -> Result<News> {
     }
 }
 
-async fn within<T>(patience: Duration, it: impl Future<Output = T>) -> Result<T> {
-    let ended = tokio::time::timeout(patience, it).await;
-    ended.context("the client neither asks nor ends")
+async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Result<T> {
+    let ended = tokio::time::timeout(patience, work).await;
+    ended.context("the client neither reports nor ends")
 }
 
-/// Where the client is; installed by `.config/install-clients` before the tests.
+/// Returns the client's folder. `.config/install-clients` installs the client before the tests.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("sockjs")
 }

@@ -1,11 +1,11 @@
-//! What each access pattern of the store costs, in the capacity units that the engine bills as DynamoDB does.
+//! The cost of each access pattern of the store, in the capacity units that the engine bills like DynamoDB.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails where it stands, and prints its table"
+    reason = "a failed test shows the line, and prints its table"
 )]
 
 mod engine;
@@ -25,16 +25,16 @@ use protocol::{
 use service::Identity;
 use service::ports::{
     Allocation, Channels, Closing, Connection, Connections, Doorbell, ExpiryCheckpoint, Framing,
-    Hold, Jti, Lease, Logs, Marker, Minute, Presences, Reauthorization, Reference, Registration,
-    SHARDS, Session, SessionId, SessionKey, Sessions, SignedToken, SignedTokens, TokenHash,
-    TokenRecord, TokenState, Tokens,
+    Hold, IdempotencyRecord, Jti, Lease, Logs, Minute, Presences, Reauthorization, Reference,
+    Registration, SHARDS, Session, SessionId, SessionKey, Sessions, SignedToken, SignedTokens,
+    TokenHash, TokenRecord, TokenState, Tokens,
 };
 use store::DynamoStore;
 
-/// Only so that the test fails rather than hangs.
+/// The time after which the test fails instead of hanging.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Adds up what a store's requests consumed, and keeps the table.
+/// Adds up the capacity that a store's requests consumed, and collects the rows of the table.
 #[derive(Clone, Default)]
 struct Bill {
     requests: Arc<Mutex<Vec<(&'static str, f64)>>>,
@@ -56,12 +56,12 @@ impl Bill {
         }))
     }
 
-    /// Notes a row: what was done, and the units that the store's own table says.
+    /// Adds a row for the requests since the last one. `expected` is the value in the store's own table.
     fn row(&self, what: &str, expected: f64) {
         let requests: Vec<(&str, f64)> = self.requests.lock().unwrap().drain(..).collect();
         let pattern = what.split_whitespace().next().unwrap();
-        for (told, _) in &requests {
-            assert_eq!(*told, pattern, "{what} is metered under its own name");
+        for (metered, _) in &requests {
+            assert_eq!(*metered, pattern, "{what} is metered under another name");
         }
         let units = requests.iter().map(|(_, units)| units).sum();
         let mut rows = self.rows.lock().unwrap();
@@ -82,7 +82,7 @@ impl Bill {
         for row in rows.iter() {
             assert!(
                 (row.units - row.expected).abs() < f64::EPSILON,
-                "{} costs {} units and not {}",
+                "{} costs {} units, expected {}",
                 row.what,
                 row.units,
                 row.expected
@@ -105,8 +105,8 @@ fn channel(id: &str) -> ChannelKey {
     }
 }
 
-/// The same at every run: a number is billed by its significant digits, so one that ends with zeros is a byte shorter, and a
-/// size beside a whole KiB would cost a unit less in one run of a hundred. Far enough ahead that no time to live is past.
+/// Returns the same time in every run. A number is billed by its significant digits, so a time that ends with zeros is a byte
+/// shorter. Near a whole KiB that would save a unit in one run of a hundred. No time to live is past at this time.
 fn now() -> Timestamp {
     Timestamp::from_millis(4_102_444_812_345)
 }
@@ -130,7 +130,7 @@ fn message(sequence: u64, bytes: usize) -> LogEntry {
 }
 
 #[tokio::test]
-async fn every_access_pattern_costs_what_the_store_says() {
+async fn access_pattern_costs_match_store() {
     tokio::time::timeout(DEADLINE, async {
         let running = Running::start(&[], 1).await.unwrap();
         let bill = Bill::default();
@@ -187,7 +187,7 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
     bill.row("connections_of (2)", 2.0);
     let until = now.plus_seconds(5);
     store
-        .raise_gate(&who, &id, "g", until)
+        .raise_gate(&who.connection(id.clone()), "g", until)
         .await
         .unwrap()
         .unwrap();
@@ -196,27 +196,44 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
         log: channel("c").log(),
     };
     store
-        .park(&who, &id, Some("g"), core::slice::from_ref(&reference))
+        .park(
+            &who.connection(id.clone()),
+            Some("g"),
+            core::slice::from_ref(&reference),
+        )
         .await
         .unwrap();
     bill.row("park", 1.0);
     store
-        .unpark(&who, &id, "g", 1, until)
+        .unpark(&who.connection(id.clone()), "g", 1, until)
         .await
         .unwrap()
         .unwrap();
     bill.row("unpark", 1.0);
     let references = vec![reference; 200];
-    store.park(&who, &id, Some("g"), &references).await.unwrap();
+    store
+        .park(&who.connection(id.clone()), Some("g"), &references)
+        .await
+        .unwrap();
     bill.row("park (200)", 12.0);
-    let left = store.unpark(&who, &id, "g", 200, until).await.unwrap();
+    let left = store
+        .unpark(&who.connection(id.clone()), "g", 200, until)
+        .await
+        .unwrap();
     assert!(left.unwrap().parked.is_empty());
     bill.row("unpark (200)", 12.0);
     let gates = BTreeMap::from([("g".to_owned(), until)]);
-    let taken = store.take_gate(&who, &id, &gates, ("h", until), &[]).await;
+    let taken = store
+        .take_gate(&who.connection(id.clone()), &gates, ("h", until), &[])
+        .await;
     assert!(taken.unwrap().is_some());
     bill.row("take_gate", 1.0);
-    assert!(store.lower_gate(&who, &id, "h", None).await.unwrap());
+    assert!(
+        store
+            .lower_gate(&who.connection(id.clone()), "h", None)
+            .await
+            .unwrap()
+    );
     bill.row("lower_gate", 1.0);
     store.token_connections(&hash, None, 10).await.unwrap();
     bill.row("token_connections (2)", 1.0);
@@ -237,7 +254,11 @@ async fn tokens_and_connections(store: &DynamoStore, bill: &Bill) {
     };
     store.reauthorize(&reauthorization).await.unwrap();
     bill.row("reauthorize", 10.0);
-    store.forget(&who, &id).await.unwrap().unwrap();
+    store
+        .forget(&who.connection(id.clone()))
+        .await
+        .unwrap()
+        .unwrap();
     bill.row("forget", 1.0);
     store.forget_token_connection(&fresh, &id).await.unwrap();
     bill.row("forget_token_connection", 2.0);
@@ -287,7 +308,7 @@ async fn signed_tokens(store: &DynamoStore, bill: &Bill) {
         .await
         .unwrap();
     bill.row(
-        "register_signed (the first; what failed before is not told)",
+        "register_signed (first; the failed attempt is not metered)",
         10.0,
     );
     let second = registration("s1", &named);
@@ -342,11 +363,11 @@ async fn announcements(store: &DynamoStore, bill: &Bill) {
         at: now,
     };
     for (what, units) in [
-        ("announce (the first; what failed before is not told)", 4.0),
+        ("announce (first; the failed attempt is not metered)", 4.0),
         ("announce", 1.0),
     ] {
         store
-            .announce(&who, &id, &announcement)
+            .announce(&who.connection(id.clone()), &announcement)
             .await
             .unwrap()
             .unwrap();
@@ -367,16 +388,25 @@ async fn announcements(store: &DynamoStore, bill: &Bill) {
             .unwrap()
     );
     bill.row("release_presence", 1.0);
-    store.unannounce(&who, &id).await.unwrap().unwrap().unwrap();
+    store
+        .unannounce(&who.connection(id.clone()))
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     bill.row("unannounce", 5.0);
     store
-        .announce(&who, &id, &announcement)
+        .announce(&who.connection(id.clone()), &announcement)
         .await
         .unwrap()
         .unwrap();
-    bill.row("announce (again; what failed before is not told)", 4.0);
-    store.forget(&who, &id).await.unwrap().unwrap();
-    bill.row("forget (announced; what failed before is not told)", 4.0);
+    bill.row("announce (again; the failed attempt is not metered)", 4.0);
+    store
+        .forget(&who.connection(id.clone()))
+        .await
+        .unwrap()
+        .unwrap();
+    bill.row("forget (announced; the failed attempt is not metered)", 4.0);
     let invalidated = store.invalidate_token(&TokenHash::of("token"), now).await;
     assert!(invalidated.unwrap().is_some());
     bill.row("invalidate_token", 3.0);
@@ -529,8 +559,13 @@ async fn rows(store: &DynamoStore, bill: &Bill) {
         (DeliveryStatus::Displayed, 1.0),
         (DeliveryStatus::Read, 1.0),
     ] {
-        assert!(store.raise_horizon(&key, &who.id, status, 2).await.unwrap());
-        bill.row("raise_horizon", units);
+        assert!(
+            store
+                .raise_read_cursor(&key, &who.id, status, 2)
+                .await
+                .unwrap()
+        );
+        bill.row("raise_read_cursor", units);
     }
 }
 
@@ -583,11 +618,11 @@ async fn heads(store: &DynamoStore, bill: &Bill) {
     for status in [DeliveryStatus::Received, DeliveryStatus::Read] {
         assert!(
             store
-                .raise_direct_horizon(&log, &who.id, status, 1)
+                .raise_direct_read_cursor(&log, &who.id, status, 1)
                 .await
                 .unwrap()
         );
-        bill.row("raise_direct_horizon", 1.0);
+        bill.row("raise_direct_read_cursor", 1.0);
     }
     assert!(store.settle(&log).await.unwrap());
     bill.row("settle", 2.0);
@@ -597,25 +632,29 @@ async fn entries(store: &DynamoStore, bill: &Bill) {
     let log = channel("e").log();
     let sender = SubscriberId::parse("a").unwrap();
     let id = MessageId::parse("m").unwrap();
-    let marker = |nonce: &str| Marker {
+    let record = |nonce: &str| IdempotencyRecord {
         sequence: 1,
         content_hash: "0".repeat(64),
         nonce: nonce.to_owned(),
         at: now(),
     };
-    let old = marker("old");
+    let old = record("old");
     store
-        .set_marker(&log, &sender, &id, &old)
+        .set_idempotency_record(&log, &sender, &id, &old)
         .await
         .unwrap()
         .unwrap();
-    bill.row("set_marker", 1.0);
-    let new = marker("new");
-    let replaced = store.replace_marker(&log, &sender, &id, &old, &new);
+    bill.row("set_idempotency_record", 1.0);
+    let new = record("new");
+    let replaced = store.replace_idempotency_record(&log, &sender, &id, &old, &new);
     assert!(replaced.await.unwrap());
-    bill.row("replace_marker", 1.0);
-    store.marker(&log, &sender, &id).await.unwrap().unwrap();
-    bill.row("marker", 1.0);
+    bill.row("replace_idempotency_record", 1.0);
+    store
+        .idempotency_record(&log, &sender, &id)
+        .await
+        .unwrap()
+        .unwrap();
+    bill.row("idempotency_record", 1.0);
     for (sequence, bytes, units) in [(1, 100, 1.0), (2, 16 * 1024 - 2, 17.0)] {
         store
             .put_entry(&log, &message(sequence, bytes))
@@ -634,11 +673,11 @@ async fn entries(store: &DynamoStore, bill: &Bill) {
     let slice = store.entries_before(&log, 2, 50).await.unwrap();
     assert_eq!(slice.entries.len(), 1);
     bill.row("entries_before (1 of 100 bytes)", 1.0);
-    behind_what_expired(store, bill).await;
+    entries_behind_expired(store, bill).await;
 }
 
-/// What has expired and is not deleted yet is jumped over. Crossed, it would be half a unit an entry.
-async fn behind_what_expired(store: &DynamoStore, bill: &Bill) {
+/// Reads skip expired entries that are not deleted yet. Reading each of them would cost half a unit per entry.
+async fn entries_behind_expired(store: &DynamoStore, bill: &Bill) {
     let log = channel("old").log();
     let expired = Timestamp::from_millis(1_600_000_000_123);
     for sequence in 1..=1_010 {
@@ -655,13 +694,13 @@ async fn behind_what_expired(store: &DynamoStore, bill: &Bill) {
         assert_eq!(first.event.sequence, 1_001);
         assert_eq!(slice.entries.len(), limit.min(10));
         bill.row(
-            &format!("entries_after ({limit}, behind 1,000 that expired)"),
+            &format!("entries_after ({limit}, after 1,000 expired entries)"),
             units,
         );
     }
     let slice = store.entries_before(&log, 1_011, 50).await.unwrap();
     assert_eq!((slice.entries.len(), slice.more), (10, false));
-    bill.row("entries_before (10, before which 1,000 expired)", 27.0);
+    bill.row("entries_before (10, after 1,000 expired entries)", 27.0);
 }
 
 async fn sessions(store: &DynamoStore, bill: &Bill) {

@@ -1,9 +1,9 @@
-//! What each client message costs from end to end, in the capacity units of all requests that it causes.
+//! The cost of each client message from end to end, in the capacity units of all requests that it causes.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails where it stands, and prints its table"
+    reason = "a failed test shows the line, and prints its table"
 )]
 
 #[path = "units/meter.rs"]
@@ -17,19 +17,18 @@ use tests::{Client, Gateway, Site};
 
 use meter::{Units, quiet};
 
-/// Connections in the same domain that have nothing to do with what is measured.
+/// The number of idle connections in the same domain. They must not change the costs.
 const ELSEWHERE: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_costs_what_the_table_says_however_many_are_connected_elsewhere() -> Result<()>
-{
+async fn message_costs_match_table() -> Result<()> {
     let gateway = Gateway::without_schedules()?;
     let site = Site::at(gateway.urls().clone());
     let alone = measured(&site).await?;
     let site = site.neighbour();
     let mut idle = Vec::new();
     for index in 0..ELSEWHERE {
-        // Five of each subscriber.
+        // Five connections per subscriber.
         idle.push(site.connect(&format!("idle-{}", index / 5)).await?);
     }
     let among_others = measured(&site).await?;
@@ -55,12 +54,16 @@ async fn every_message_costs_what_the_table_says_however_many_are_connected_else
         .zip(EXPECTED)
         .filter(|(found, expected)| found != expected)
         .collect();
-    ensure!(changed.is_empty(), "found, and expected: {changed:#?}");
+    ensure!(
+        changed.is_empty(),
+        "pairs of found and expected: {changed:#?}"
+    );
     ensure!(table.len() == EXPECTED.len(), "{} rows", table.len());
     Ok(())
 }
 
-/// Small items: reads of at most 4 KiB, writes of at most 1 KiB. Name, read units, write units, requests.
+/// The name, read units, write units and requests of each message. All items are small: reads of at most 4 KiB, writes of at
+/// most 1 KiB.
 const EXPECTED: &[(&str, f64, f64, u64)] = &[
     ("connect", 2.0, 8.0, 4),
     ("disconnect", 0.0, 3.0, 2),
@@ -85,7 +88,7 @@ const EXPECTED: &[(&str, f64, f64, u64)] = &[
     ("leave-channel, 1 receiver", 11.0, 16.0, 15),
 ];
 
-/// Reads the meter between one message and the next.
+/// Reads the meter between messages and collects the rows.
 struct Meter<'a> {
     site: &'a Site,
     before: Units,
@@ -93,13 +96,13 @@ struct Meter<'a> {
 }
 
 impl Meter<'_> {
-    /// What follows is not measured.
+    /// Begins a measurement when all earlier work is done.
     async fn begin(&mut self) -> Result<()> {
         self.before = quiet(self.site).await?;
         Ok(())
     }
 
-    /// What happened since the beginning is a row of the table.
+    /// Ends a measurement and adds its row to the table.
     async fn end(&mut self, name: &'static str) -> Result<()> {
         let after = quiet(self.site).await?;
         self.rows.push((name, after.since(self.before)));
@@ -114,7 +117,7 @@ impl Meter<'_> {
     }
 }
 
-/// Alice, Bob and a channel of the two: the same course in every domain.
+/// Measures each message of Alice and Bob, who share a channel. The steps are the same in every domain.
 async fn measured(site: &Site) -> Result<Vec<(&'static str, Units)>> {
     let mut meter = Meter {
         site,
@@ -227,9 +230,9 @@ async fn measured(site: &Site) -> Result<Vec<(&'static str, Units)>> {
     Ok(meter.rows)
 }
 
-/// What bills are computed from is what is asserted here.
+/// The units file of the bill computation must equal this file's table.
 #[test]
-fn bills_are_computed_from_these_units() -> Result<()> {
+fn bill_units_match_table() -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/costs/units.json");
     let units: Value = serde_json::from_slice(&std::fs::read(path)?)?;
     let of = |name: &str, kind: &str| units[name][kind].as_f64().context(name.to_owned());

@@ -1,4 +1,4 @@
-//! A bare echo.
+//! A bare WebSocket echo.
 
 use anyhow::Result;
 use futures::{SinkExt, StreamExt};
@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 
-/// As in the local gateway.
+/// The same buffer size as in the local gateway.
 const BUFFER: usize = 4 * 1024;
 
 pub(super) async fn run(listener: TcpListener) -> Result<()> {

@@ -1,5 +1,5 @@
-//! The thinnest function: the Runtime API by hand, and a POST to every connection. It keeps the connections in memory, as
-//! a real one cannot.
+//! A minimal function: it speaks the Runtime API directly and posts to every connection. It keeps the connections in
+//! memory, which a real function cannot.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 
 use crate::requests::Requests;
 
-/// Invocations at a time.
+/// Concurrent invocations.
 const LOOPS: usize = 8;
-/// Posts of one invocation at a time: as many as `service` has.
+/// Concurrent posts of one invocation: as many as in `service`.
 const AT_ONCE: usize = 64;
 
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ async fn invocations(api: &str, state: &State, posts: &Requests) -> Result<()> {
     let path = "/2018-06-01/runtime/invocation";
     loop {
         let (id, event) = exchange(&mut runtime, api, "GET", &format!("{path}/next"), "").await?;
-        let id = id.context("an invocation has an id")?;
+        let id = id.context("the invocation has no id")?;
         let event: Event = serde_json::from_slice(&event)?;
         handle(api, state, posts, event).await;
         exchange(
@@ -110,7 +110,7 @@ async fn handle(api: &str, state: &State, posts: &Requests, event: Event) {
         .for_each_concurrent(AT_ONCE, |id| {
             let (url, body) = (format!("http://{api}/@connections/{id}"), body.clone());
             async move {
-                // Who is gone is gone.
+                // A post to a closed connection fails, which is no error here.
                 let _ = posts.send(http::Method::POST, &url, body).await;
             }
         })

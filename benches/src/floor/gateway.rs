@@ -1,5 +1,5 @@
-//! The thinnest gateway of our shape: sockets, a queue of invocations behind the Runtime API, and `@connections`. No
-//! authorizer, no limits, no events of AWS.
+//! A minimal gateway of the same shape: sockets, a queue of invocations behind the Runtime API, and `@connections`. It
+//! has no authorizer, no limits and none of AWS's events.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -94,7 +94,13 @@ impl Thin {
     }
 
     async fn next(&self) -> Result<Answer> {
-        let (id, payload) = self.invoked.lock().await.recv().await.context("the end")?;
+        let (id, payload) = self
+            .invoked
+            .lock()
+            .await
+            .recv()
+            .await
+            .context("the queue is closed")?;
         let answer = Response::builder()
             .header("lambda-runtime-aws-request-id", id)
             .body(Full::new(payload))?;
@@ -111,7 +117,10 @@ impl Thin {
 
     async fn upgrade(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Answer> {
         let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
-        let accept = derive_accept_key(key.context("no handshake")?.as_bytes());
+        let accept = derive_accept_key(
+            key.context("the request is no WebSocket handshake")?
+                .as_bytes(),
+        );
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         self.invoke(json!({ "connect": id }).to_string()).await;
         let upgrade = hyper::upgrade::on(&mut request);
@@ -133,7 +142,7 @@ impl Thin {
     async fn live(self: &Arc<Self>, id: u64, upgraded: hyper::upgrade::Upgraded) -> Result<()> {
         let parts = upgraded
             .downcast::<TokioIo<tokio::net::TcpStream>>()
-            .map_err(|_| anyhow::anyhow!("no TCP"))?;
+            .map_err(|_| anyhow::anyhow!("the connection is not TCP"))?;
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER)
             .write_buffer_size(BUFFER);

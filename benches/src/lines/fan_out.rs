@@ -1,4 +1,4 @@
-//! Fan-out: one message in flight, and eight.
+//! Fan-out with one and with eight messages in flight.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::talk::Talk;
 
 use super::{Plan, everything, is_slow};
 
-/// How long a stack has to forget those who left.
+/// How long a stack has to forget closed connections.
 const LEAVING: Duration = Duration::from_secs(3);
-/// What waits for nobody to be slow: the first messages warm everything up.
+/// Messages before the first round, which start functions and fill caches.
 const WARM_UP: u64 = 3;
 
 /// Names of one size's metrics.
 struct Size {
     receivers: usize,
-    /// Messages of a round, and of one of a slow subject.
+    /// Messages of a round: of a usual subject and of a slow one.
     messages: [u64; 2],
     rate: &'static str,
     cpu: &'static str,
@@ -79,7 +79,7 @@ pub(super) async fn fan_out(plan: &Plan) -> Result<Measured> {
         measured.figure(("messaging", size.spread), Bound::AtMost(2.0));
         measured.figure(("messaging", size.lost), Bound::AtMost(0.0));
         drop(talks);
-        // It takes minutes to connect a thousand, and seconds for each message.
+        // ministack takes minutes to connect a thousand clients and seconds for each message.
         stacks.retain(|it| it.name != "ministack");
         tokio::time::sleep(LEAVING).await;
     }
@@ -90,7 +90,7 @@ pub(super) async fn in_flight(plan: &Plan) -> Result<Measured> {
     let mut measured = Measured::new("in-flight", "to 100, eight messages in flight");
     let stacks = [Arc::new(Stack::ours().await?), Arc::new(Stack::thin()?)];
     let mut talks = begin(&stacks, 100).await?;
-    // So that all rounds together are at least 10^5 deliveries.
+    // All rounds together have at least 10^5 deliveries.
     let messages = 1000_u64.div_ceil(plan.rounds as u64).max(8);
     for _ in 0..plan.rounds {
         for (stack, talk) in stacks.iter().zip(&mut talks) {

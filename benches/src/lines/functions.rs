@@ -1,4 +1,4 @@
-//! CPU and memory of an invocation of each function that a client waits for: what their memory size is chosen by.
+//! CPU and memory of an invocation of each function that a client waits for. Their memory sizes are chosen by these figures.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ const MEMORY: &str = "MB resident";
 const TIMES: usize = 200;
 /// Receivers of the larger channel.
 const MANY: usize = 100;
-/// What goes on after a connection came or went.
+/// How long the work after a connect or disconnect may take.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// The CPU of the instances of one function.
+/// Measures the CPU of one function's instances.
 struct Meter<'a> {
     process: &'a Process,
     function: &'static str,
@@ -47,7 +47,7 @@ impl<'a> Meter<'a> {
         self.instances().map(proc::cpu_nanos).sum::<f64>() / 1e6
     }
 
-    /// Notes what `times` invocations took.
+    /// Records what `times` invocations took.
     fn note(&self, measured: &mut Measured, subject: &'static str, times: usize) {
         measured.add(subject, CPU, (self.cpu() - self.before) / times as f64);
         let memory = self.instances().map(proc::resident).fold(0.0, f64::max);
@@ -55,12 +55,12 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// The first round warms up: a start is no part of an invocation.
+/// Measures the line. The first round only warms up, because a start is no part of an invocation.
 pub(super) async fn functions(plan: &Plan) -> Result<Measured> {
     let mut measured = Measured::new("functions", "CPU of an invocation");
     let mut warm = Measured::new("functions", "warming up");
     let stack = Stack::ours().await?;
-    let ours = stack.as_ours().context("it is ours")?;
+    let ours = stack.as_ours().context("the stack is not Messaging")?;
     for round in 0..=plan.rounds {
         let into = if round == 0 { &mut warm } else { &mut measured };
         back_end(ours, &stack.process, into).await?;
@@ -84,12 +84,12 @@ async fn back_end(ours: &Ours, process: &Process, measured: &mut Measured) -> Re
 async fn come_and_go(stack: &Stack, measured: &mut Measured) -> Result<()> {
     let meter = |function| Meter::of(&stack.process, function);
     let (authorizer, connect) = (meter("authorizer"), meter("connect"));
-    let (fanout, disconnect) = (meter("fanout"), meter("disconnect"));
+    let (worker, disconnect) = (meter("worker"), meter("disconnect"));
     let sockets = stack.strangers(TIMES).await?;
     tokio::time::sleep(AFTERWARDS).await;
     authorizer.note(measured, "authorizer", TIMES);
     connect.note(measured, "connect", TIMES);
-    fanout.note(measured, "fanout, a connection", TIMES);
+    worker.note(measured, "worker, a connection", TIMES);
     drop(sockets);
     tokio::time::sleep(AFTERWARDS).await;
     disconnect.note(measured, "disconnect", TIMES);
@@ -107,11 +107,11 @@ async fn talk(
     let message = Meter::of(&stack.process, "message");
     for number in 0..TIMES {
         let text = stack.message(&room, number as u64);
-        let sender = room.senders.first_mut().context("one speaks")?;
+        let sender = room.senders.first_mut().context("the room has no sender")?;
         sender.send(text).await?;
         sender.next_with("\"ack\"").await?;
     }
-    // The last one's pushes may still be under way.
+    // The pushes of the last message may still be in flight.
     tokio::time::sleep(AFTERWARDS).await;
     message.note(measured, subject, TIMES);
     Ok(())

@@ -1,4 +1,4 @@
-//! Handshakes per second, none refused.
+//! Handshakes per second. A refused handshake is an error.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::stack::Stack;
 use super::{Plan, everything, is_slow};
 
 const RATE: &str = "handshakes/s";
-/// At once.
+/// Concurrent handshakes.
 const AT_ONCE: usize = 16;
 
 pub(super) async fn handshakes(plan: &Plan) -> Result<Measured> {
@@ -21,7 +21,7 @@ pub(super) async fn handshakes(plan: &Plan) -> Result<Measured> {
     let mut stacks = everything(plan).await?;
     stacks.retain(|it| it.name != "socket.io");
     stacks.push(Arc::new(Stack::ours_at_once().await?));
-    // Together 2,000 or more.
+    // All rounds together have at least 2,000 handshakes.
     let many = 2000_usize.div_ceil(plan.rounds);
     for stack in &stacks {
         round(stack, 20).await?;
@@ -38,7 +38,7 @@ pub(super) async fn handshakes(plan: &Plan) -> Result<Measured> {
     Ok(measured)
 }
 
-/// Opens that many connections, which are closed afterwards. Any refusal is an error.
+/// Opens `count` connections and closes them. Returns the handshakes per second. Fails if one is refused.
 async fn round(stack: &Stack, count: usize) -> Result<f64> {
     let mut tokens = vec![String::new(); count];
     if let Some(ours) = stack.as_ours() {
@@ -57,7 +57,7 @@ async fn round(stack: &Stack, count: usize) -> Result<f64> {
         .await?;
     let rate = sockets.len() as f64 / begun.elapsed().as_secs_f64();
     drop(sockets);
-    // Their $disconnect is not part of the next round.
+    // The $disconnect of these connections must not run during the next round.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     Ok(rate)
 }

@@ -1,4 +1,4 @@
-//! Memory of an idle connection, and of nothing at all.
+//! Memory of an idle connection, and of the stack without connections.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Plan, is_slow};
 const BASE: &str = "MB before the first connection";
 const EACH: &str = "KiB of a connection";
 
-/// Not in rounds: memory does not depend on the mood of the machine.
+/// Measures the line. There are no rounds, because memory does not depend on the machine's load.
 pub(super) async fn memory(plan: &Plan) -> Result<Measured> {
     let mut measured = Measured::new("memory", "the gateway with its engine");
     let mut stacks = vec![Stack::ours().await?, Stack::thin()?, Stack::echo()?];
@@ -28,7 +28,7 @@ pub(super) async fn memory(plan: &Plan) -> Result<Measured> {
         } else {
             plan.connections
         };
-        // What the first connections bring about once is no cost of each.
+        // The first connections cause one-time allocations, which must not count per connection.
         let warm = stack.strangers(20).await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let base = resident(&stack);
@@ -44,7 +44,8 @@ pub(super) async fn memory(plan: &Plan) -> Result<Measured> {
     Ok(measured)
 }
 
-/// A peer is measured with all its workers, ours without its functions: on AWS they are not there between messages.
+/// Returns a stack's resident KiB. A peer counts with all its workers. Messaging counts without its functions, which
+/// do not exist between messages on AWS.
 fn resident(stack: &Stack) -> f64 {
     if stack.as_ours().is_some() || stack.name == "thin" {
         stack.process.resident()

@@ -1,4 +1,4 @@
-//! A channel message: how long it takes, and how many there are in a second.
+//! Channel messages: latency and throughput.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,11 +35,14 @@ pub(super) async fn latency(plan: &Plan) -> Result<Measured> {
             for _ in 0..200 {
                 said += 1;
                 let text = stack.message(room, said);
-                let sender = room.senders.first_mut().context("one speaks")?;
-                let receiver = room.receivers.first_mut().context("one listens")?;
+                let sender = room.senders.first_mut().context("the room has no sender")?;
+                let receiver = room
+                    .receivers
+                    .first_mut()
+                    .context("the room has no receiver")?;
                 let begun = Instant::now();
                 sender.send(text).await?;
-                let told = async {
+                let answered = async {
                     let mark = if stack.as_ours().is_some() {
                         "\"delivery\""
                     } else {
@@ -52,15 +55,15 @@ pub(super) async fn latency(plan: &Plan) -> Result<Measured> {
                     while number(&receiver.next().await?) != Some(said) {}
                     anyhow::Ok(begun.elapsed())
                 };
-                let (told, heard) = tokio::try_join!(told, heard)?;
-                delivered.push(told.as_secs_f64() * 1e3);
+                let (answered, heard) = tokio::try_join!(answered, heard)?;
+                delivered.push(answered.as_secs_f64() * 1e3);
                 received.push(heard.as_secs_f64() * 1e3);
                 if stack.as_ours().is_some() {
-                    // The next one begins when this one is over.
+                    // The next message starts after the `ack` of this one.
                     sender.next_with("\"ack\"").await?;
                 }
             }
-            // The first round warms up.
+            // The first round only warms up.
             if round > 0 {
                 measured.add(stack.name, TO_DELIVERY, quantile(&delivered, 0.5));
                 measured.add(stack.name, TO_RECEIVER, quantile(&received, 0.5));
@@ -78,7 +81,7 @@ pub(super) async fn throughput(plan: &Plan) -> Result<Measured> {
     let thin = Stack::thin()?;
     let mut talks = Vec::new();
     for stack in &stacks {
-        let ours = stack.as_ours().context("it is ours")?;
+        let ours = stack.as_ours().context("the stack is not Messaging")?;
         let apart = senders(ours, 64, |who| format!("channel-{who}")).await?;
         let together = senders(ours, 32, |_| "channel".to_owned()).await?;
         talks.push((stack.name, apart, together));
@@ -88,7 +91,7 @@ pub(super) async fn throughput(plan: &Plan) -> Result<Measured> {
         for (name, apart, together) in &mut talks {
             let in_channels = speak(apart).await?;
             let in_one = speak(together).await?;
-            // What was acknowledged is still on its way to the others, and not what the next one is measured with.
+            // Acknowledged messages may still be in flight to the receivers. They must not count in the next measurement.
             let last = together.iter().map(|it| it.own).max().unwrap_or(0);
             try_join_all(together.iter_mut().map(|it| it.catch_up(last))).await?;
             if round > 0 {
@@ -103,7 +106,7 @@ pub(super) async fn throughput(plan: &Plan) -> Result<Measured> {
     }
     for (_, _, together) in &talks {
         let in_order = together.iter().all(|it| it.disorder == 0);
-        ensure!(in_order, "a receiver saw disorder");
+        ensure!(in_order, "a receiver got messages out of order");
     }
     measured.figure(("messaging", CHANNELS), Bound::AtLeast(1500.0));
     measured.figure(("messaging", ONE), Bound::AtLeast(400.0));
@@ -116,7 +119,7 @@ struct Sender {
     socket: Socket,
     channel: String,
     said: u64,
-    /// The last of its own messages.
+    /// Sequence of its own last message.
     own: u64,
     newest: u64,
     disorder: u64,
@@ -149,7 +152,7 @@ async fn senders(
     Ok(senders)
 }
 
-/// All speak for a while, each when its last message was acknowledged; how many messages a second were committed.
+/// Lets all senders send for one round, each after its last message was acknowledged. Returns the committed messages per second.
 async fn speak(senders: &mut [Sender]) -> Result<f64> {
     let begun = Instant::now();
     let said = try_join_all(senders.iter_mut().map(|it| it.speak(begun))).await?;
@@ -169,28 +172,28 @@ impl Sender {
         Ok(self.said - before)
     }
 
-    /// Takes a frame; whether it acknowledges the last message.
+    /// Receives a frame. Returns true if it acknowledges the last message.
     async fn hear(&mut self) -> Result<bool> {
-        let told: Value = serde_json::from_str(&self.socket.next().await?)?;
-        let place = told.get("sequence").and_then(Value::as_u64);
-        let kind = told.get("type").and_then(Value::as_str);
-        if told.get("reply-to").is_none() {
-            let place = place.unwrap_or(0);
-            self.disorder += u64::from(place <= self.newest);
-            self.newest = place;
+        let frame: Value = serde_json::from_str(&self.socket.next().await?)?;
+        let sequence = frame.get("sequence").and_then(Value::as_u64);
+        let kind = frame.get("type").and_then(Value::as_str);
+        if frame.get("reply-to").is_none() {
+            let sequence = sequence.unwrap_or(0);
+            self.disorder += u64::from(sequence <= self.newest);
+            self.newest = sequence;
         } else if kind == Some("ack") {
-            let honoured = told.get("status").is_some_and(|it| it == true);
-            ensure!(honoured, "refused: {told}");
+            let accepted = frame.get("status").is_some_and(|status| status == true);
+            ensure!(accepted, "refused: {frame}");
             return Ok(true);
-        } else if let Some(place) = place {
-            self.own = place;
+        } else if let Some(sequence) = sequence {
+            self.own = sequence;
         }
         Ok(false)
     }
 
-    /// Takes what the others have said.
+    /// Receives the other senders' messages up to the sequence `last`.
     async fn catch_up(&mut self, last: u64) -> Result<()> {
-        // Its own last one is not pushed to it.
+        // The service does not push a sender's own message to it.
         while self.newest.max(self.own) < last {
             self.hear().await?;
         }

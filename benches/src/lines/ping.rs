@@ -23,8 +23,8 @@ pub(super) async fn ping(plan: &Plan) -> Result<Measured> {
     let mut sockets = Vec::new();
     for stack in &stacks {
         let mut room = stack.room(1, 0).await?;
-        let mut socket = room.senders.pop().context("one was asked for")?;
-        // The functions start with the first message.
+        let mut socket = room.senders.pop().context("the room has no sender")?;
+        // The first messages start the functions.
         exchange(stack, &mut socket, 20).await?;
         sockets.push(socket);
         confine(stack.process.id(), "0")?;
@@ -56,7 +56,7 @@ async fn exchange(stack: &Stack, socket: &mut Socket, times: usize) -> Result<f6
     exchanged(socket, &text, mark, times).await
 }
 
-/// The median of some exchanges, in microseconds.
+/// Returns the median of some exchanges, in microseconds.
 async fn exchanged(socket: &mut Socket, text: &str, mark: &str, times: usize) -> Result<f64> {
     let mut took = Vec::with_capacity(times);
     for _ in 0..times {

@@ -1,4 +1,4 @@
-//! PostToConnection, 16 in flight, to a server that takes everything.
+//! PostToConnection with 16 posts in flight, to a server that accepts everything.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -26,7 +26,7 @@ use super::Plan;
 const CPU: &str = "µs of the client's CPU a post";
 const RATE: &str = "posts/s";
 const AT_ONCE: usize = 16;
-/// Posts of a round; an unoptimised build takes ten times as long for each.
+/// Posts of a round. An unoptimised build takes ten times as long for each.
 const POSTS: usize = if cfg!(debug_assertions) {
     1_000
 } else {
@@ -101,7 +101,7 @@ pub(super) async fn posts(plan: &Plan) -> Result<Measured> {
                 .filter_map(|it| it.trim().parse().ok())
                 .collect();
             let [posts, seconds, cpu] = figures[..] else {
-                anyhow::bail!("posts.js says {text}")
+                anyhow::bail!("unexpected output of posts.js: {text}")
             };
             measured.add("Node SDK", CPU, cpu / posts * 1e6);
             measured.add("Node SDK", RATE, posts / seconds);
@@ -119,7 +119,7 @@ pub(super) async fn posts(plan: &Plan) -> Result<Measured> {
     Ok(measured)
 }
 
-/// CPU microseconds of this process for one, and how many a second.
+/// Sends `count` posts. Returns this process's CPU microseconds per post and the posts per second.
 async fn run<F: Future<Output = bool>>(count: usize, post: impl Fn() -> F) -> Result<(f64, f64)> {
     let own = std::process::id();
     let (cpu, begun) = (proc::cpu_nanos(own), Instant::now());
@@ -130,9 +130,7 @@ async fn run<F: Future<Output = bool>>(count: usize, post: impl Fn() -> F) -> Re
         .count()
         .await;
     let seconds = begun.elapsed().as_secs_f64();
-    (taken == count)
-        .then_some(())
-        .context("not every post was taken")?;
+    (taken == count).then_some(()).context("a post failed")?;
     let cpu = (proc::cpu_nanos(own) - cpu) / 1e3;
     Ok((cpu / count as f64, count as f64 / seconds))
 }

@@ -1,4 +1,4 @@
-//! From a function's start to its first `next`, all clients made.
+//! The time from a function's start to its first `next`, with all clients created.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ fn add(measured: &mut Measured, subject: &'static str, started: &[Started]) {
     measured.add(subject, MEMORY, median(|it| it.memory));
 }
 
-/// Starts a function under a Runtime API that never has an invocation.
+/// Starts a function under a Runtime API that never returns an invocation.
 async fn once(listener: &TcpListener, mut command: Command) -> Result<Started> {
     let address = listener.local_addr()?.to_string();
     let variables = [
@@ -75,8 +75,8 @@ async fn once(listener: &TcpListener, mut command: Command) -> Result<Started> {
         ("CHANNELS_TABLE", "channels"),
         ("EVENTS_TABLE", "events"),
         ("SESSIONS_TABLE", "sessions"),
-        ("FANOUT_FUNCTION", "fanout"),
-        // With TLS, as on AWS: root certificates are part of a start.
+        ("WORKER_FUNCTION", "worker"),
+        // The endpoint uses TLS as on AWS, because loading root certificates is part of a start.
         (
             "CONNECTIONS_ENDPOINT",
             "https://example.execute-api.us-east-1.amazonaws.com/prod",
@@ -85,12 +85,17 @@ async fn once(listener: &TcpListener, mut command: Command) -> Result<Started> {
     let begun = Instant::now();
     let process = Process::start(command.envs(variables).stdout(Stdio::null()))?;
     let accepted = tokio::time::timeout(Duration::from_secs(20), listener.accept());
-    let (mut stream, _) = accepted.await.context("it does not start")??;
+    let (mut stream, _) = accepted
+        .await
+        .context("the function did not start in time")??;
     let mut head = vec![0; 4096];
     let length = stream.read(&mut head).await?;
     let wall = begun.elapsed().as_secs_f64() * 1e3;
     let head = String::from_utf8_lossy(head.get(..length).unwrap_or_default()).into_owned();
-    anyhow::ensure!(head.contains("/invocation/next"), "it asks for {head}");
+    anyhow::ensure!(
+        head.contains("/invocation/next"),
+        "unexpected first request: {head}"
+    );
     let started = Started {
         wall,
         cpu: proc::cpu_nanos(process.id()) / 1e6,

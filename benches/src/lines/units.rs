@@ -1,4 +1,4 @@
-//! Request units of a channel message, with few and with many connections that do not concern it.
+//! Request units of a channel message, with few and with many unrelated connections.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ const MANY: &str = "write units a message, many connections elsewhere";
 const FEW_READ: &str = "read units a message, few connections elsewhere";
 const MANY_READ: &str = "read units a message, many connections elsewhere";
 
-/// Not in rounds: they are constants.
+/// Measures the line. There are no rounds, because the units are constant.
 pub(super) async fn units(plan: &Plan) -> Result<Measured> {
     let mut measured = Measured::new("units", "a channel message, one receiver");
     let stack = Stack::ours().await?;
-    let ours = stack.as_ours().context("it is ours")?;
+    let ours = stack.as_ours().context("the stack is not Messaging")?;
     let mut room = stack.room(1, 1).await?;
-    let sender = room.senders.first_mut().context("one speaks")?;
-    // A hundredth of them, as in the table: 100 and 10,000.
+    let sender = room.senders.first_mut().context("the room has no sender")?;
+    // "Few" is a hundredth of "many": 100 and 10,000 in the table.
     let few = plan.connections.div_ceil(100);
     let _few = stack.strangers(few).await?;
     let [write, read] = cost(ours, sender).await?;
@@ -41,14 +41,14 @@ pub(super) async fn units(plan: &Plan) -> Result<Measured> {
 }
 
 async fn cost(ours: &Ours, sender: &mut Socket) -> Result<[f64; 2]> {
-    // What connecting left to do is done.
+    // The work that follows connecting ends meanwhile.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = ours.units().await?;
     for number in 0..MESSAGES {
         let text = json!({"type": "channel-message", "id": number.to_string(), "channel-id": "room", "content": "Good morning!"});
         sender.send(text.to_string()).await?;
         sender.next_with("\"ack\"").await?;
-        // The drain gives its lease back after the `ack`; a message meanwhile would share it.
+        // The drain returns its lease after the `ack`. An earlier message would share the lease.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -16,7 +16,7 @@ use crate::socket::DEADLINE;
 use super::ours::{Ours, root};
 use super::{Dialect, Stack};
 
-/// Their programs, copied beside what is installed.
+/// The peers' programs, which are copied into the folder of the installed packages.
 const PROGRAMS: [(&str, &str); 8] = [
     ("package.json", include_str!("../../peers/package.json")),
     ("chat.js", include_str!("../../peers/chat.js")),
@@ -28,14 +28,14 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ministack.py", include_str!("../../peers/ministack.py")),
 ];
 
-/// Peers, installed.
+/// The installed peers.
 #[derive(Debug)]
 pub(crate) struct Peers {
     folder: PathBuf,
 }
 
 impl Peers {
-    /// Installs them, if they are not yet.
+    /// Installs the peers if they are not installed yet.
     pub(crate) fn install() -> Result<Self> {
         let folder = root().join("target/benches/peers");
         std::fs::create_dir_all(&folder)?;
@@ -55,7 +55,7 @@ impl Peers {
                 .current_dir(&peers.folder)
                 .stdout(Stdio::null())
                 .status()
-                .context("npm cannot be run")?;
+                .context("cannot run npm")?;
             ensure!(status.success(), "npm cannot install the peers");
         }
         if !peers.folder.join("venv/bin/ministack").exists() {
@@ -64,20 +64,20 @@ impl Peers {
                 .args(["-c", pip])
                 .current_dir(&peers.folder)
                 .status()
-                .context("a shell cannot be run")?;
+                .context("cannot run sh")?;
             ensure!(status.success(), "pip cannot install ministack");
         }
         Ok(peers)
     }
 
-    /// Node with one of their programs.
+    /// Returns a command that runs Node with one of the peers' programs.
     pub(crate) fn node(&self, program: &str) -> Command {
         let mut command = Command::new("node");
         command.current_dir(&self.folder).arg(program);
         command
     }
 
-    /// `program` with all it requires in one file, as a function is deployed.
+    /// Bundles `program` and its dependencies into one file, as for a deployment. Returns the file's name.
     pub(crate) fn bundle(&self, program: &str) -> Result<String> {
         let bundle = format!("bundled-{program}");
         let status = Command::new("node_modules/.bin/esbuild")
@@ -85,12 +85,12 @@ impl Peers {
             .args([program, "--bundle", "--minify", "--platform=node"])
             .args(["--log-level=error", &format!("--outfile={bundle}")])
             .status()
-            .context("esbuild cannot be run")?;
+            .context("cannot run esbuild")?;
         ensure!(status.success(), "esbuild cannot bundle {program}");
         Ok(bundle)
     }
 
-    /// socket.io in one process.
+    /// Starts socket.io in one process.
     pub(crate) fn socket_io(&self) -> Result<Stack> {
         let (process, address) =
             Process::start_until(&mut self.node("socketio.js"), "listening on ")?;
@@ -98,7 +98,7 @@ impl Peers {
         Ok(Stack::new("socket.io", process, Dialect::SocketIo { url }))
     }
 
-    /// sockjs-node in one process, by its raw WebSocket.
+    /// Starts sockjs-node in one process. Clients use its raw WebSocket.
     pub(crate) fn sockjs(&self) -> Result<Stack> {
         let (process, address) =
             Process::start_until(&mut self.node("sockjs.js"), "listening on ")?;
@@ -106,7 +106,7 @@ impl Peers {
         Ok(Stack::new("sockjs-node", process, Dialect::Plain { url }))
     }
 
-    /// ministack with the same chat, its own table and its own Lambda.
+    /// Starts ministack with the same chat, in its own table and its own Lambda.
     pub(crate) async fn ministack(&self) -> Result<Stack> {
         let port = free_port()?.to_string();
         let mut command = Command::new("venv/bin/ministack");
@@ -128,7 +128,7 @@ impl Peers {
         Ok(Stack::new("ministack", process, Dialect::Chat { url }))
     }
 
-    /// serverless-offline before the chat of AWS's samples, whose table is in an engine of its own.
+    /// Starts serverless-offline with the chat of AWS's samples. A separate engine holds the chat's table.
     pub(crate) async fn serverless_offline(&self) -> Result<Stack> {
         let (engine, tables) = Ours::start(&[]).await?;
         create_table(&tables.dynamodb).await?;
@@ -173,7 +173,7 @@ async fn create_table(dynamodb: &str) -> Result<()> {
     Ok(())
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -186,7 +186,7 @@ async fn until_open(process: &mut Process, port: &str) -> Result<()> {
             return Ok(());
         }
         if process.has_ended() {
-            bail!("it ended before it could serve");
+            bail!("the process ended before it listened on port {port}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

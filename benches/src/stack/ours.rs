@@ -1,4 +1,4 @@
-//! Messaging: its local gateway with its functions, as they are built beside this executable.
+//! Messaging: the local gateway with the functions that are built beside this executable.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Starts one with these arguments beside the usual ones.
+    /// Starts a local gateway with additional arguments and waits until it is ready.
     pub(crate) async fn start(arguments: &[&str]) -> Result<(Process, Self)> {
         let folder = tempfile::tempdir()?;
         let ready = folder.path().join("ready.json");
@@ -42,7 +42,7 @@ impl Ours {
             .arg("--ready-file")
             .arg(&ready)
             .args(arguments)
-            // Hundreds of connections that end with it are no news.
+            // Otherwise it would log a line for each of hundreds of connections that end with it.
             .env("RUST_LOG", "error")
             .stdout(Stdio::null());
         let mut process = Process::start(&mut command)?;
@@ -58,17 +58,17 @@ impl Ours {
         Ok((process, ours))
     }
 
-    /// A domain that nobody has used.
+    /// Returns an unused domain.
     pub(crate) fn fresh_domain(&self) -> String {
         format!("domain-{}", self.domains.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A channel with the subscribers `s0` and on as its members.
+    /// Creates a channel whose members are the subscribers `s0`, `s1` and so on.
     pub(crate) async fn found(&self, domain: &str, channel: &str, members: usize) -> Result<()> {
         self.found_with(domain, channel, 0..members).await
     }
 
-    /// A channel with some subscribers as its members.
+    /// Creates a channel with the given subscribers as its members.
     pub(crate) async fn found_with(
         &self,
         domain: &str,
@@ -80,24 +80,24 @@ impl Ours {
             self.requests.json(Method::PUT, &url, &body).await.map(drop)
         };
         put(url.clone(), json!({ "name": channel })).await?;
-        // One after the other: they would only be in each other's way.
+        // The members join one after the other, because concurrent joins would conflict.
         for who in members {
             put(format!("{url}/subscribers/s{who}"), json!({})).await?;
         }
         Ok(())
     }
 
-    /// A token of a subscriber.
+    /// Issues a token for a subscriber.
     pub(crate) async fn token(&self, domain: &str, subscriber: &str) -> Result<String> {
         let url = format!(
             "{}/domains/{domain}/subscribers/{subscriber}/tokens",
             self.api
         );
-        let minted = self.requests.json(Method::POST, &url, &json!({})).await?;
-        text_of(&minted, "token")
+        let issued = self.requests.json(Method::POST, &url, &json!({})).await?;
+        text_of(&issued, "token")
     }
 
-    /// Tokens of the subscribers `s0` and on.
+    /// Issues tokens for the subscribers `s0`, `s1` and so on.
     pub(crate) async fn tokens(&self, domain: &str, subscribers: usize) -> Result<Vec<String>> {
         stream::iter(0..subscribers)
             .map(|who| async move { self.token(domain, &format!("s{who}")).await })
@@ -106,13 +106,13 @@ impl Ours {
             .await
     }
 
-    /// A connection of a subscriber.
+    /// Opens a connection for a subscriber with a new token.
     pub(crate) async fn connect(&self, domain: &str, subscriber: &str) -> Result<Socket> {
         self.connect_with(&self.token(domain, subscriber).await?)
             .await
     }
 
-    /// A connection under a token.
+    /// Opens a connection with the given token.
     pub(crate) async fn connect_with(&self, token: &str) -> Result<Socket> {
         Socket::open(
             &self.websocket,
@@ -121,7 +121,7 @@ impl Ours {
         .await
     }
 
-    /// What its tables have consumed since it started: read and write units, requests.
+    /// Returns what its tables have consumed since the start: read units, write units and requests.
     pub(crate) async fn units(&self) -> Result<Value> {
         let url = format!("{}/_local/units", self.dynamodb);
         let (_, body) = self.requests.send(Method::GET, &url, "").await?;
@@ -132,7 +132,7 @@ impl Ours {
 async fn until_ready(process: &mut Process, ready: &Path) -> Result<Value> {
     let begun = Instant::now();
     while begun.elapsed() < DEADLINE {
-        // It appears whole or not at all.
+        // The gateway writes the file atomically.
         if let Ok(text) = std::fs::read(ready) {
             return Ok(serde_json::from_slice(&text)?);
         }
@@ -141,19 +141,19 @@ async fn until_ready(process: &mut Process, ready: &Path) -> Result<Value> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("the local gateway is not ready")
+    bail!("the local gateway did not become ready in time")
 }
 
-/// The repository.
+/// Returns the folder of the repository.
 pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The folder of what is built, which this executable is in.
+/// Returns the folder of this executable, in which the other binaries are built too.
 pub(crate) fn binaries() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let folder = executable
         .parent()
-        .context("an executable is in a folder")?;
+        .context("the executable has no folder")?;
     Ok(folder.to_owned())
 }

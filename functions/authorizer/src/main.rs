@@ -10,7 +10,7 @@ use lambda_runtime::{Diagnostic, Error};
 use serde_json::Value;
 use service::{
     Service,
-    ports::{Environment as _, Measure},
+    ports::{Measure, Metrics as _},
 };
 use store::{DynamoStore, Tables};
 

@@ -3,10 +3,10 @@
 
 use std::rc::Rc;
 
-use lambda::{Config, System, WebSocketEvent, Worker, init_logs, serve};
+use lambda::{Config, ConnectionEvent, System, WebSocketEvent, Worker, init_logs, serve};
 use lambda_runtime::{Diagnostic, Error};
 use serde_json::{Value, json};
-use service::{ConnectError, IncomingConnection, Service};
+use service::{ConnectError, DoorbellOf, IncomingConnection, Service};
 use store::{DynamoStore, Tables};
 use tracing::Instrument as _;
 
@@ -37,11 +37,16 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-/// Registers a connection. The returned status becomes the status of the handshake.
+/// Handles `$connect`. The returned status becomes the status of the handshake.
 async fn connect(service: Rc<Connect>, event: WebSocketEvent) -> Result<Value, Diagnostic> {
-    if event.is_doorbell() {
-        return hang_doorbell(&service, &event).await;
+    match event {
+        WebSocketEvent::Client(event) => register(&service, &event).await,
+        WebSocketEvent::Doorbell { event, of } => hang_doorbell(&service, &event, of).await,
     }
+}
+
+/// Registers a client's connection.
+async fn register(service: &Connect, event: &ConnectionEvent) -> Result<Value, Diagnostic> {
     let incoming = IncomingConnection {
         identity: event.identity()?,
         connection: event.connection().clone(),
@@ -57,8 +62,12 @@ async fn connect(service: Rc<Connect>, event: WebSocketEvent) -> Result<Value, D
 }
 
 /// Attaches a doorbell to its session. A doorbell is not registered as a connection of the subscriber.
-async fn hang_doorbell(service: &Connect, event: &WebSocketEvent) -> Result<Value, Diagnostic> {
-    let Some(of) = event.doorbell() else {
+async fn hang_doorbell(
+    service: &Connect,
+    event: &ConnectionEvent,
+    of: Option<DoorbellOf>,
+) -> Result<Value, Diagnostic> {
+    let Some(of) = of else {
         return Ok(json!({"statusCode": 400}));
     };
     let identity = event.identity()?;

@@ -36,9 +36,9 @@ async fn main() -> Result<(), Error> {
 }
 
 async fn disconnect(service: Rc<Disconnect>, event: WebSocketEvent) -> Result<Value, Diagnostic> {
-    if event.is_doorbell() {
+    let WebSocketEvent::Client(event) = event else {
         return Ok(json!({"statusCode": 200}));
-    }
+    };
     let subscriber = event.identity()?.subscriber;
     service
         .disconnect(&subscriber.connection(event.connection().clone()))

@@ -38,9 +38,9 @@ async fn main() -> Result<(), Error> {
 }
 
 async fn message(service: Rc<Message>, event: WebSocketEvent) -> Result<Value, Diagnostic> {
-    if event.is_doorbell() {
+    let WebSocketEvent::Client(event) = event else {
         return Ok(json!({"statusCode": 200}));
-    }
+    };
     let identity = event.identity()?;
     let connection = event.connection().clone();
     let request = event.request().clone();

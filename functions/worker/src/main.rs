@@ -9,7 +9,7 @@ use service::{Service, ports::Job};
 use store::{DynamoStore, Tables};
 use tracing::Instrument as _;
 
-type Fanout = Service<DynamoStore, Clients<DynamoStore, System>, Worker, System>;
+type Work = Service<DynamoStore, Clients<DynamoStore, System>, Worker, System>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -35,6 +35,6 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-async fn work(service: Rc<Fanout>, job: Job) -> Result<(), Diagnostic> {
+async fn work(service: Rc<Work>, job: Job) -> Result<(), Diagnostic> {
     service.work(&job).await.map_err(failed)
 }

@@ -1,5 +1,5 @@
-// The page: draws a session and turns what the user does into client messages.
-// Whatever came from elsewhere is put in as text, never as markup.
+// The page: draws a session and turns the user's actions into client messages.
+// Text from the service is inserted as text, never as markup.
 
 import { Session, uuid } from "./protocol.js";
 
@@ -11,16 +11,16 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const GROUP_MS = 5 * 60_000;
 const TYPING_MS = 5_000;
-const RETRY = [$("banner-button"), $("offline-button")]; // the list's and, where that is another screen, the conversation's
+const RETRY = [$("banner-button"), $("offline-button")]; // of the list, and of the conversation, which is another screen on narrow displays
 
 let session = null;
 let open = null; // the destination on screen
 let wanted = null; // an invite link to follow once signed in: {channel, token}
 let drafts = new Map();
-let stick = true; // the log is at its end and stays there
-let end = 0; // where its end was last scrolled to
+let stick = true; // true if the log stays scrolled to its end
+let end = 0; // the scroll position of the last scroll to the end
 let typedAt = 0;
-let newChannel = ""; // the id of the channel that the dialog creates, however often it has to ask
+let newChannel = ""; // the id of the channel that the dialog creates; it stays the same over retries
 
 // --- small tools ---
 
@@ -38,7 +38,7 @@ function el(tag, props = {}, ...children) {
 
 const signatures = new WeakMap();
 
-/** Makes `node` look like `fresh`, keeping every node it can: what has the focus or is being pressed must not go away. */
+/** Makes `node` look like `fresh` and keeps as many nodes as possible: a focused or pressed node must not be replaced. */
 function morph(node, fresh) {
   const [kept, wanted] = [[...node.childNodes], [...fresh.childNodes]];
   for (const { name } of [...node.attributes]) if (!fresh.hasAttribute(name)) node.removeAttribute(name);
@@ -54,8 +54,8 @@ function morph(node, fresh) {
 }
 
 /**
- * Makes the children of `parent` those of `items` {key, sig, build}. A node whose `sig` is the same stays as it is;
- * one that changed is brought up to date, so the listeners it was built with must not hold what may change.
+ * Makes the children of `parent` those of `items` {key, sig, build}. A node with the same `sig` stays unchanged.
+ * A changed node is updated but keeps its first listeners, so listeners must not capture values that may change.
  */
 function reconcile(parent, items) {
   const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
@@ -76,7 +76,7 @@ function reconcile(parent, items) {
   for (const node of old.values()) node.remove();
 }
 
-/** A round picture of a subscriber: initial, colour by name, and a dot for the availability if it is known. */
+/** Returns a subscriber's round picture: an initial, a colour by name, and a dot for a known availability. */
 function avatar(id, availability) {
   let hue = 0;
   for (const letter of id) hue = (hue * 31 + letter.codePointAt(0)) % 360;
@@ -247,7 +247,7 @@ function drawConnection() {
   for (const button of RETRY) button.textContent = state === "stopped" ? "Connect again" : "Try now";
   $("offline-button").disabled = !broken;
   $("offline").hidden = state === "online";
-  const offline = state === "stopped" ? notice : "Not connected. What you write is kept and sent later.";
+  const offline = state === "stopped" ? notice : "Not connected. Messages are kept and sent later.";
   if ($("offline-text").textContent !== offline) $("offline-text").textContent = offline;
 }
 
@@ -371,13 +371,13 @@ function drawLog() {
   const log = $("log");
   const fromEnd = log.scrollHeight - log.scrollTop;
   const last = log.lastElementChild?.dataset.key;
-  if (stick && log.scrollTop < end - 1 && !atEnd()) stick = false; // scrolled, but the event is yet to come
+  if (stick && log.scrollTop < end - 1 && !atEnd()) stick = false; // the user scrolled, but the scroll event has not arrived yet
   const first = log.dataset.low;
   log.setAttribute("aria-busy", String(Boolean(open.loading)));
   reconcile(log, logItems());
   log.dataset.low = open.low;
   if (stick) toEnd();
-  else if (first !== log.dataset.low) log.scrollTop = log.scrollHeight - fromEnd; // older ones came in above
+  else if (first !== log.dataset.low) log.scrollTop = log.scrollHeight - fromEnd; // keeps the view when older messages appear above
   if (stick) $("newest").hidden = true;
   else if (last && last !== log.lastElementChild.dataset.key) $("newest").hidden = false;
   loadOlder();
@@ -398,9 +398,9 @@ function logItems() {
   const beginning = open.kind === "channel" ? `This is the beginning of ${title(open)}.` : `This is the beginning of your conversation with ${open.id}.`;
   const items = [open.complete
     ? { key: "start", sig: beginning, build: () => el("p", { class: "line", "data-testid": "start", text: beginning }) }
-    : { key: "earlier", sig: String(session.state), build: () => el("p", { class: "line", text: session.state === "online" ? "Loading earlier messages…" : "Earlier messages come when connected." }) }];
+    : { key: "earlier", sig: String(session.state), build: () => el("p", { class: "line", text: session.state === "online" ? "Loading earlier messages…" : "Earlier messages load after reconnecting." }) }];
   let before = null;
-  const place = (event, item) => {
+  const add = (event, item) => {
     const time = new Date(event.timestamp);
     const day = DAY.format(time);
     if (day !== (before && DAY.format(before.time))) {
@@ -412,12 +412,12 @@ function logItems() {
     before = { from: event.kind === "message" ? event.from : undefined, time };
   };
   for (const event of open.events) {
-    if (event.kind === "message") place(event, (grouped) => messageItem(event, mark(event), grouped));
-    else if (lineWords(event)) place(event, () => lineItem(event));
+    if (event.kind === "message") add(event, (grouped) => messageItem(event, mark(event), grouped));
+    else if (lineWords(event)) add(event, () => lineItem(event));
   }
   for (const entry of waiting(open)) {
     const event = { kind: "message", from: session.subscriber, content: entry.content, timestamp: entry.written, "message-id": entry.messageId };
-    place(event, (grouped) => messageItem(event, "waiting", grouped, entry));
+    add(event, (grouped) => messageItem(event, "waiting", grouped, entry));
   }
   return items;
 }
@@ -428,7 +428,7 @@ function mark(event) {
   return event.sequence <= open.peer.read ? "read" : event.sequence <= open.peer.received ? "received" : "stored";
 }
 
-/** A message. While its own author waits for it to be stored, `entry` is its place in the outbox. */
+/** Returns the item of a message. `entry` is its outbox entry while it is not stored. */
 function messageItem(event, marked, grouped, entry) {
   const own = event.from === session.subscriber;
   const failed = entry?.state === "failed";
@@ -468,7 +468,7 @@ function lineWords(event) {
     case "subscriber-left": return event.reason === "removed" ? `${me ? "You were" : `${who} was`} removed` : `${me ? "You" : who} left`;
     case "administrator-changed": return `${me ? "You are" : `${who} is`} ${event.administrator ? "now an administrator" : "no longer an administrator"}`;
     case "channel-updated": return `The channel is now “${event.name}”`;
-    default: return ""; // void, or of a kind that came later
+    default: return ""; // a void event, or a kind that this page does not know
   }
 }
 
@@ -484,7 +484,7 @@ async function loadOlder() {
   try {
     await session.older(destination);
   } catch (error) {
-    if (error.code === undefined) return; // the connection went; the next drawing tries again
+    if (error.code === undefined) return; // the connection was lost; the next draw tries again
     destination.failedOlder = true;
     setTimeout(() => (destination.failedOlder = false, draw()), error.retryMs || 3000);
     if (destination === open) notice(`Earlier messages: ${error.message}`);
@@ -502,7 +502,7 @@ $("log").addEventListener("scroll", () => {
   loadOlder();
 }, { passive: true });
 
-// The log keeps its end in sight when the composer grows or the keyboard of a phone comes up.
+// Keeps the end of the log in view when the composer grows or a phone's keyboard appears.
 new ResizeObserver(() => stick && toEnd()).observe($("log"));
 
 $("newest").addEventListener("click", () => {
@@ -547,7 +547,7 @@ $("composer").addEventListener("submit", (event) => {
   if (!text || !open) return;
   const content = { text };
   if (new TextEncoder().encode(JSON.stringify(content)).length > session.contentBytes) {
-    return notice(`This message is too long: at most ${session.contentBytes / 1024} KiB fit.`);
+    return notice(`This message is too long. The limit is ${session.contentBytes / 1024} KiB.`);
   }
   notice("");
   [stick, end] = [true, 0];
@@ -599,8 +599,8 @@ function memberItem({ id, administrator }) {
         el("span", { class: "acts" },
           !me && el("button", { type: "button", class: "text", text: "Message", "aria-label": `Message ${id}`, onclick: () => show(session.direct(id), true) }),
           channel.administrator && el("button", {
-            type: "button", class: "text", text: administrator ? "Take right" : "Make administrator",
-            "aria-label": administrator ? `Take the administrator right from ${id}` : `Make ${id} an administrator`, onclick: act("set-administrator", () => ({ administrator: !channel.members.get(id)?.administrator })),
+            type: "button", class: "text", text: administrator ? "Remove administrator" : "Make administrator",
+            "aria-label": administrator ? `Remove the administrator right of ${id}` : `Make ${id} an administrator`, onclick: act("set-administrator", () => ({ administrator: !channel.members.get(id)?.administrator })),
           }),
           channel.administrator && !me && el("button", { type: "button", class: "text", text: "Remove", "aria-label": `Remove ${id}`, onclick: act("remove-subscriber") })))),
   };
@@ -661,7 +661,7 @@ function openDialog(name) {
   $(`${name}-dialog`).showModal();
 }
 
-/** A dialog whose form does `work`; it closes when that succeeds and says why when not. */
+/** Runs `work` when a dialog's form is submitted. Closes the dialog on success and shows the error on failure. */
 function dialog(name, work) {
   const [box, form] = [$(`${name}-dialog`), $(`${name}-form`)];
   form.querySelector("[data-close]").addEventListener("click", () => box.close());
@@ -699,7 +699,7 @@ dialog("join", async () => {
 
 dialog("direct", async () => {
   const subscriber = need("direct-subscriber", "1 to 128 letters, digits or . _ ~ + @ : -", ID);
-  if (subscriber === session.subscriber) throw new Error("This is you. Choose somebody else.");
+  if (subscriber === session.subscriber) throw new Error("This is you. Choose another subscriber.");
   show(session.direct(subscriber), true);
 });
 
@@ -729,8 +729,8 @@ $("invite-open").addEventListener("click", () => {
   $("invite-subscriber-row").hidden = !open.administrator;
   $("invite-done").textContent = "";
   $("invite-note").textContent = token
-    ? "Whoever has this link may join."
-    : "The invite token is not known here, so the link serves only who is invited by name.";
+    ? "Everyone with this link may join."
+    : "This page does not know the invite token. The link works only for subscribers who are invited by name.";
 });
 $("invite-copy").addEventListener("click", async () => {
   const field = $("invite-link");
@@ -738,7 +738,7 @@ $("invite-copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(field.value);
   } catch {
-    document.execCommand("copy"); // where the page is not a secure context
+    document.execCommand("copy"); // if the page is not a secure context
   }
   $("invite-done").textContent = "Copied.";
 });

@@ -1,33 +1,33 @@
-// The wire protocol in a browser: a connection that heals itself, and a copy of what the service keeps.
-// No DOM in here; the page listens to `change` and draws what it finds.
+// The wire protocol in a browser: a connection that reconnects by itself, and a copy of the service's state.
+// This file uses no DOM. The page listens to `change` and draws the state.
 
-const ANSWER_MS = 30_000; // API Gateway ends an integration after 29 s: later than this, no answer comes
+const ANSWER_MS = 30_000; // API Gateway ends an integration after 29 s, so no answer arrives later
 const OPEN_MS = 15_000;
 const PING_MS = 4 * 60_000; // API Gateway closes a connection that is idle for 10 minutes
-const STEADY_MS = 5_000; // a connection that lasted this long starts the back-off afresh
+const STEADY_MS = 5_000; // a connection that lasted this long resets the back-off
 const BACKOFF_MS = [500, 30_000];
-const GAP_MS = 250; // own deliveries overtake others' pushes; only a gap that stays is fetched
+const GAP_MS = 250; // own deliveries overtake others' pushes, so only a gap that lasts this long is fetched
 const PAGE = 50;
-const MAX_POSITIONS = 100; // of one `resume`
-const CONTENT_BYTES = 16 * 1024; // until `welcome` tells
+const MAX_POSITIONS = 100; // in one `resume`
+const CONTENT_BYTES = 16 * 1024; // until `welcome` has the limit
 
-/** What the service answered in an `ack` with `status: false`. */
+/** The service rejected a message with an `ack` with `status: false`. */
 export class Rejected extends Error {
   constructor(error = {}) {
-    super(error.reason || "The service refused this without giving a reason.");
+    super(error.reason || "The service rejected this without a reason.");
     this.code = error.code ?? "unknown";
     this.retryMs = (error["retry-after"] ?? 0) * 1000;
   }
 }
 
-/** The connection went away before the answer came. Whether the message was handled is not known. */
+/** The connection was lost before the answer arrived. The message may or may not have been handled. */
 export class Lost extends Error {
   constructor() {
-    super("The connection was lost before the answer came.");
+    super("The connection was lost before the answer arrived.");
   }
 }
 
-/** A UUID, also where `crypto.randomUUID` is missing because the page is not a secure context. */
+/** Returns a UUID. `crypto.randomUUID` is missing if the page is not a secure context. */
 export function uuid() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -37,40 +37,40 @@ export function uuid() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** A JSON object in sessionStorage; without storage it lives as long as the page. */
+/** A JSON object in sessionStorage. Without storage it lives as long as the page. */
 class Stored {
   constructor(key, initial) {
     this.key = key;
     this.value = initial;
     try {
       this.value = { ...initial, ...JSON.parse(sessionStorage.getItem(key) ?? "{}") };
-    } catch { /* storage is switched off or holds something foreign: begin anew */ }
+    } catch { /* storage is disabled or has foreign data: start with the initial value */ }
   }
 
   save() {
     try {
       sessionStorage.setItem(this.key, JSON.stringify(this.value));
-    } catch { /* full or switched off: the page goes on without */ }
+    } catch { /* storage is full or disabled: the page works without it */ }
   }
 }
 
-/** One destination's log as far as it is known: `events` are contiguous from `low` to `position`. */
+/** The known part of a destination's log: `events` are contiguous from `low` to `position`. */
 export class Destination {
   constructor(kind, id, position) {
     Object.assign(this, { kind, id, position, last: position, low: position + 1, first: 1 });
     this.events = [];
-    this.early = new Map(); // sequence → event that came before the one in front of it
+    this.early = new Map(); // sequence → event that arrived before its predecessor
     this.name = kind === "channel" ? "" : id;
     this.administrator = false;
     this.unread = 0;
-    this.counted = position; // up to here the service counted `unread`
-    this.read = 0; // own read horizon
-    this.told = 0; // up to here the service was asked to move it
+    this.counted = position; // the service's `unread` counts up to this sequence
+    this.read = 0; // own read cursor
+    this.reported = 0; // the read cursor that was last sent to the service
     this.peer = { received: 0, read: 0 };
     this.timestamp = "";
     this.members = null; // Map once listed
     this.moreMembers = undefined; // `next` of the member list
-    this.typing = new Map(); // subscriber → when it is forgotten
+    this.typing = new Map(); // subscriber → timer that removes it
   }
 
   get key() {
@@ -85,7 +85,7 @@ export class Destination {
     return this.low <= this.first;
   }
 
-  /** Takes one event by the client rule; returns those that became part of the log, in order. */
+  /** Takes an event by the protocol's client rule. Returns the events that became part of the log, in order. */
   take(event) {
     this.last = Math.max(this.last, event.sequence);
     if (event.sequence <= this.position) return [];
@@ -100,7 +100,7 @@ export class Destination {
     return applied;
   }
 
-  /** Puts an older page before what is there. */
+  /** Puts an older page before the known events. */
   prepend({ events, "first-sequence": first }) {
     const older = events.filter((event) => event.sequence < this.low);
     this.events.unshift(...older);
@@ -108,7 +108,7 @@ export class Destination {
     this.first = older.length ? Math.max(first ?? 1, 1) : this.low;
   }
 
-  /** Forgets what lies behind retention and goes on from `position`. */
+  /** Drops the events and continues from `position`, because those in between are past their retention. */
   restart(position) {
     this.events = [];
     this.position = position;
@@ -117,7 +117,7 @@ export class Destination {
   }
 }
 
-/** A subscriber's session. Events: `change` (draw again), `stopped` (detail: words). */
+/** A subscriber's session. Events: `change` (the state changed), `stopped` (`detail` is the reason as text). */
 export class Session extends EventTarget {
   #socket = null;
   #requests = new Map();
@@ -173,7 +173,7 @@ export class Session extends EventTarget {
     this.#connect();
   }
 
-  /** Ends the session for good; with `words` the page says why. */
+  /** Ends the session. The page shows `words` as the reason if there are any. */
   stop(words) {
     this.#epoch += 1;
     this.#drop();
@@ -182,7 +182,7 @@ export class Session extends EventTarget {
     if (words) this.dispatchEvent(new CustomEvent("stopped", { detail: words }));
   }
 
-  /** Tries at once instead of when the back-off ends. */
+  /** Reconnects at once instead of after the back-off. */
   retryNow() {
     if (this.state !== "waiting" && this.state !== "stopped") return;
     clearTimeout(this.#timers.retry);
@@ -224,7 +224,7 @@ export class Session extends EventTarget {
     };
   }
 
-  /** The kept token while it is good, else a new one. A refused handshake looks like any failure to a browser. */
+  /** Returns the stored token while it is valid, else a new one. A browser cannot tell a refused handshake from other failures. */
   async #token(fresh = false) {
     const kept = this.#stored.value;
     const good = kept.token && (!kept.expires || Date.parse(kept.expires) > Date.now() + 60_000);
@@ -301,13 +301,13 @@ export class Session extends EventTarget {
 
   // --- one request, its answer and its ack ---
 
-  /** Sends a client message; resolves with its response (if any) when the `ack` came. */
+  /** Sends a client message. Resolves with its response, if any, when the `ack` arrives. */
   request(type, fields = {}) {
     const socket = this.#socket;
     if (socket?.readyState !== WebSocket.OPEN) return Promise.reject(new Lost());
     const id = `${type}-${++this.#counter}`;
     return new Promise((resolve, reject) => {
-      // Silence this long means the other side is gone, though nobody told the browser.
+      // After this silence the connection counts as lost, even if the browser did not notice.
       const timer = setTimeout(() => this.#socket === socket && this.#closed(true), ANSWER_MS);
       this.#requests.set(id, { resolve, reject, timer });
       socket.send(JSON.stringify({ type, id, ...fields }));
@@ -319,7 +319,7 @@ export class Session extends EventTarget {
     try {
       message = JSON.parse(data);
     } catch {
-      return; // not ours
+      return; // not a message of the protocol
     }
     const request = this.#requests.get(message["reply-to"]);
     if (message.type === "ack") {
@@ -371,7 +371,7 @@ export class Session extends EventTarget {
   async #renew() {
     try {
       await this.request("authorize", { token: await this.#token(true) });
-    } catch { /* the service then says `token-expired`, and a new connection begins with a new token */ }
+    } catch { /* the service then sends `token-expired`, and the next connection uses a new token */ }
   }
 
   #disconnected({ code, reason, reconnect }) {
@@ -379,11 +379,11 @@ export class Session extends EventTarget {
       "token-invalidated": "Your token was invalidated, so the service ended this connection.",
       "token-expired": "Your token expired, so the service ended this connection.",
       "connection-limit": "A newer connection of yours replaced this one.",
-      "connection-expired": "The connection reached its longest time.",
+      "connection-expired": "The connection reached its maximum age.",
       shutdown: "The service is shutting down.",
     }[code] ?? (reason || "The service ended the connection.");
     if (code.startsWith("token-")) this.#tokenSuspect = true;
-    // `reconnect` is about the same token; in place of one that expired a new one is minted.
+    // `reconnect` refers to the same token. An expired token is replaced by a new one.
     if (reconnect || code === "token-expired") this.#closed(true, words);
     else this.stop(words);
   }
@@ -409,15 +409,15 @@ export class Session extends EventTarget {
       if (entry.kind === "direct") this.direct(entry.id);
       const destination = this.destinations.get(`${entry.kind}:${entry.id}`);
       if (destination) this.#flush(destination);
-      else this.discard(entry); // of a channel that was left meanwhile
+      else this.discard(entry); // its channel was left meanwhile
     }
     if (this.#socket !== socket) return;
     await this.#resume();
-    // Presence changes that happened meanwhile were pushed to nobody.
+    // This connection missed the presence changes that happened meanwhile.
     for (const channel of this.destinations.values()) if (channel.members) await this.listMembers(channel);
   }
 
-  /** Reads both lists to the end: new destinations, new names, what is unread, and where each log ends. */
+  /** Reads all channels and conversations: their names, unread counts and last sequences. */
   async #lists() {
     const before = new Set([...this.destinations.values()].filter((it) => it.kind === "channel"));
     for await (const item of this.#pages("list-channels", "channels")) {
@@ -439,7 +439,7 @@ export class Session extends EventTarget {
     destination.last = Math.max(destination.last, last);
     destination.counted = Math.max(last, destination.position);
     destination.read = Math.max(destination.read, item["read-sequence"] ?? 0);
-    destination.told = destination.read;
+    destination.reported = destination.read;
     destination.unread = item.unread ?? 0;
     destination.timestamp = item.timestamp ?? destination.timestamp;
   }
@@ -453,7 +453,7 @@ export class Session extends EventTarget {
     } while (after !== undefined);
   }
 
-  /** Closes the gaps of all known destinations: with `resume` where it is to be had, else one by one. */
+  /** Fetches the missing events of all known destinations, with `resume` if it succeeds, else one by one. */
   async #resume() {
     const behind = [...this.destinations.values()].filter((it) => it.position < it.last || it.early.size);
     for (let start = 0; start < behind.length; start += MAX_POSITIONS) {
@@ -474,7 +474,7 @@ export class Session extends EventTarget {
     }
   }
 
-  /** Fetches what lies after the position, page by page. One fetch per destination at a time. */
+  /** Fetches the events after the position, page by page. A destination has one fetch at a time. */
   async #catchUp(destination) {
     if (destination.catching) return void (destination.again = true);
     destination.catching = true;
@@ -517,7 +517,7 @@ export class Session extends EventTarget {
     return destination;
   }
 
-  /** The destination that a message names. One that is new is read from the lists soon, for its name. */
+  /** Returns the destination that a message names. For a new one the lists are read soon, to get its name. */
   #destination(message, position) {
     const [kind, id] = message["channel-id"] === undefined
       ? ["direct", message["subscriber-id"]] : ["channel", message["channel-id"]];
@@ -549,7 +549,7 @@ export class Session extends EventTarget {
       if (known) this.#forget(known);
       return;
     }
-    if (event.sequence === undefined) return; // a response without its place in the log: the next event tells
+    if (event.sequence === undefined) return; // a response without a sequence: the next event closes the gap
     const destination = this.#destination(message, event.sequence - 1);
     this.#apply(destination, { ...event, kind });
     if (destination.early.size) this.#gap(destination);
@@ -607,8 +607,8 @@ export class Session extends EventTarget {
       return;
     }
     const destination = this.#destination(message, sequence);
-    // The same words tell a sender that the peer has read, and a reader's other pages that it has read itself:
-    // whose message it is tells which.
+    // This notice has two meanings: the peer has read a message, or the subscriber itself has read it on another page.
+    // The author of the message tells which.
     const author = destination.events.find((it) => it.sequence === sequence)?.from;
     if (status !== "received" && author !== this.subscriber) return this.#readTo(destination, sequence, status);
     const peer = destination.peer;
@@ -631,7 +631,7 @@ export class Session extends EventTarget {
     this.#person(subscriber);
   }
 
-  /** Keeps what a list or an event says of a subscriber, unless a push told something newer. */
+  /** Stores a subscriber's presence from a list or an event, unless a push was newer. */
   #person({ id, status, availability, attributes }, asked = Infinity) {
     if (availability === undefined || (this.#versions.get(id)?.tick ?? -1) >= asked) return;
     this.people.set(id, { id, status, availability, attributes });
@@ -651,7 +651,7 @@ export class Session extends EventTarget {
 
   // --- what goes out ---
 
-  /** Puts a message into the outbox. It stays there, over reconnects and reloads, until it is stored or removed. */
+  /** Puts a message into the outbox. It stays there over reconnects and reloads until it is stored or removed. */
   send(destination, content) {
     const { kind, id } = destination;
     this.outbox.push({ messageId: uuid(), kind, id, content, state: "queued", error: "", written: new Date().toISOString() });
@@ -679,7 +679,7 @@ export class Session extends EventTarget {
     if (entry) this.discard(entry);
   }
 
-  /** Sends what waits for one destination, each after the `ack` of the one before: that keeps the order. */
+  /** Sends a destination's queued messages. Each waits for the `ack` of the one before, which keeps the order. */
   async #flush(destination) {
     if (destination.sending) return;
     destination.sending = true;
@@ -689,7 +689,7 @@ export class Session extends EventTarget {
         entry.state = "sending";
         try {
           await this.request(`${entry.kind}-message`, { ...destination.address, "message-id": entry.messageId, content: entry.content });
-          // The `delivery` came before the `ack`, or is on its way; repeating is harmless, so a lost one is asked for again.
+          // The `delivery` arrives before the `ack` or soon after. If it is lost, the message is sent again, which is idempotent.
           if (this.outbox.includes(entry)) setTimeout(() => this.outbox.includes(entry) && this.retry(entry), ANSWER_MS / 3);
         } catch (error) {
           entry.state = "queued";
@@ -705,12 +705,12 @@ export class Session extends EventTarget {
     }
   }
 
-  /** Opens a conversation that may not have begun. */
+  /** Returns a conversation, which may still be empty. */
   direct(subscriber) {
     return this.#known("direct", subscriber, 0);
   }
 
-  /** Loads the page before what is there. */
+  /** Loads the page before the known events. */
   async older(destination) {
     if (destination.loading || destination.complete || this.state !== "online") return false;
     destination.loading = true;
@@ -724,16 +724,16 @@ export class Session extends EventTarget {
     return true;
   }
 
-  /** Tells the service that everything up to the last message of others is read. */
+  /** Reports to the service that everything up to the last message of others is read. */
   async markRead(destination) {
     const last = destination.events.findLast((it) => it.kind === "message" && it.from !== this.subscriber);
     destination.unread = 0;
-    if (!last || last.sequence <= Math.max(destination.read, destination.told) || this.state !== "online") return;
-    destination.told = last.sequence;
+    if (!last || last.sequence <= Math.max(destination.read, destination.reported) || this.state !== "online") return;
+    destination.reported = last.sequence;
     try {
       await this.request("delivery", { ...destination.address, sequence: last.sequence, status: "read" });
       destination.read = Math.max(destination.read, last.sequence);
-    } catch { /* told with the next message, or after the next connect */ }
+    } catch { /* reported with the next message, or after the next connect */ }
   }
 
   async announce(announced) {
@@ -743,7 +743,7 @@ export class Session extends EventTarget {
     if (this.state === "online") await this.request("announce", announced);
   }
 
-  /** Creates a channel; repeated with the same `id` after a lost answer, it is still one channel. */
+  /** Creates a channel. A retry with the same `id` after a lost answer creates no second channel. */
   async createChannel(id, name, inviteToken) {
     const answer = await this.request("create-channel", { name, "channel-id": id, "invite-token": inviteToken });
     const channel = this.#known("channel", answer["channel-id"], 0);
@@ -793,7 +793,7 @@ export class Session extends EventTarget {
     this.#changed();
   }
 
-  /** An administrator's act on a channel. Its event is not pushed to this connection, so it is fetched. */
+  /** Sends an administrator's change of a channel. The service does not push its event to this connection, so it is fetched. */
   async administer(channel, type, subscriber, fields = {}) {
     await this.request(type, { ...channel.address, "subscriber-id": subscriber, ...fields });
     this.#catchUp(channel);

@@ -1,4 +1,4 @@
-//! The body of a response: whole, or piece by piece as it is written somewhere else.
+//! The body of a response, which is complete or is written piece by piece by another task.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-/// Pieces that may wait for a slow client before whoever writes them has to.
+/// How many pieces may be queued for a slow client before the writer has to wait.
 const WAITING: usize = 16;
 
-/// A body; empty by default.
+/// A body. The default is empty.
 #[derive(Debug, Default)]
 pub struct Body {
     first: Option<Bytes>,
-    /// What follows, unless `first` is all.
+    /// The pieces after `first`, if there are any.
     rest: Option<mpsc::Receiver<Piece>>,
 }
 
@@ -24,20 +24,20 @@ enum Piece {
     Last,
 }
 
-/// Writes the pieces of a body. Dropped before [`Writer::end`], it leaves a body that is cut off.
+/// Writes the pieces of a body. If it is dropped before [`Writer::end`], the body is cut off.
 #[derive(Debug)]
 pub struct Writer(mpsc::Sender<Piece>);
 
-/// The client left: nobody reads the body any more.
+/// The client disconnected, and the body has no reader any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left;
 
-/// The body ended before it was whole.
+/// The body ended before it was complete.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the body was cut off")]
 pub struct Cut;
 
-/// A body and what writes it.
+/// Returns a body and its writer.
 #[must_use]
 pub fn channel() -> (Writer, Body) {
     let (sender, receiver) = mpsc::channel(WAITING);
@@ -49,28 +49,28 @@ pub fn channel() -> (Writer, Body) {
 }
 
 impl Writer {
-    /// Sends a piece; the client gets it at once, in a chunk of its own.
+    /// Sends a piece. The client gets it at once, in a chunk of its own.
     ///
     /// # Errors
-    /// When the client has left.
+    /// Fails if the client has disconnected.
     pub async fn send(&self, data: Bytes) -> Result<(), Left> {
         self.0.send(Piece::Data(data)).await.map_err(|_| Left)
     }
 
-    /// Ends the body, which is then whole.
+    /// Marks the body as complete.
     pub async fn end(self) {
-        // It fails when nobody is there to see it.
+        // This fails if the body has no reader any more.
         let _ = self.0.send(Piece::Last).await;
     }
 
-    /// Returns when the client has left.
+    /// Waits until the client disconnects.
     pub async fn left(&self) {
         self.0.closed().await;
     }
 }
 
 impl Body {
-    /// This body with `first` in front.
+    /// Returns this body with `first` in front.
     #[must_use]
     pub fn preceded_by(self, first: Bytes) -> Self {
         Self {
@@ -79,10 +79,10 @@ impl Body {
         }
     }
 
-    /// The next piece; none at the end.
+    /// Returns the next piece, or `None` at the end.
     ///
     /// # Errors
-    /// When the body was cut off.
+    /// Fails if the body was cut off.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_is_whole_only_when_its_writer_says_so() {
+    async fn dropped_writer_cuts_body_off() {
         let (writer, mut body) = channel();
         writer.send("a".into()).await.unwrap();
         writer.send("b".into()).await.unwrap();
@@ -153,7 +153,7 @@ mod tests {
         writer.end().await;
         assert_eq!(body.next().await.unwrap().unwrap(), "first");
         assert!(body.next().await.unwrap().is_none());
-        assert!(body.next().await.unwrap().is_none(), "it stays ended");
+        assert!(body.next().await.unwrap().is_none(), "the body stays ended");
 
         let (writer, mut body) = channel();
         writer.send("a".into()).await.unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_writer_notices_that_nobody_reads_any_more() {
+    async fn writer_notices_dropped_reader() {
         let (writer, body) = channel();
         drop(body);
         writer.left().await;

@@ -1,4 +1,4 @@
-//! The functions' executables: built from the workspace, or taken ready-made from a folder.
+//! The functions' executables, either built from the workspace or taken from a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -10,7 +10,7 @@ use std::process::{Output, Stdio};
 use serde::Deserialize;
 use tokio::process::Command;
 
-/// Why there are no executables.
+/// Why the executables are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A tool could not be run.
@@ -18,26 +18,21 @@ pub enum BuildError {
         "cannot run cargo: {0}. Build the functions yourself and name their folder with --functions."
     )]
     Cargo(std::io::Error),
-    /// Cargo could not read the workspace; it has said why.
+    /// Cargo could not read the workspace and has printed the reason.
     #[error("cargo cannot read the workspace at {path}", path = .0.display())]
     Workspace(PathBuf),
     /// No package has the binary.
     #[error("the template names the binary `{0}`, but no package of the workspace has it")]
     NoBinary(String),
-    /// The build failed; cargo has said why.
+    /// The build failed, and cargo has printed the errors.
     #[error("the functions do not build; cargo's errors are above")]
     Failed,
-    /// A ready-made executable is none.
-    #[error("{path} is not executable: `chmod +x` makes it so", path = .0.display())]
+    /// A ready-made file is not executable.
+    #[error("{path} is not executable: make it executable with `chmod +x`", path = .0.display())]
     NotExecutable(PathBuf),
     /// A ready-made executable is missing.
     #[error("{dir} has neither `{binary}` nor `{binary}/bootstrap`", dir = .dir.display())]
-    Missing {
-        /// The folder.
-        dir: PathBuf,
-        /// The binary.
-        binary: String,
-    },
+    Missing { dir: PathBuf, binary: String },
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,17 +52,18 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// One line of `cargo build --message-format=json`; of interest are those that name an executable.
+/// One line of `cargo build --message-format=json`. Only lines that name an executable matter.
 #[derive(Debug, Deserialize)]
 struct Message {
     target: Option<Target>,
     executable: Option<PathBuf>,
 }
 
-/// Builds `binaries` of the workspace that `dir` is in, showing progress; with `release` by the profile `local`.
+/// Builds `binaries` of the workspace that contains `dir`, and shows progress. Uses the profile `local` if `release` is
+/// set.
 ///
 /// # Errors
-/// When cargo cannot be run, a binary is in no package, or the build fails.
+/// Fails if cargo cannot be run, if a binary is in no package, or if the build fails.
 pub async fn build(
     dir: &Path,
     binaries: &BTreeSet<String>,
@@ -83,10 +79,10 @@ pub async fn build(
         "--profile",
     ];
     arguments.push(if release { "local" } else { "dev" });
-    // By package, because in a workspace `--bin` alone looks only into the default members.
+    // Name the packages too, because in a workspace `--bin` alone searches only the default members.
     arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
     arguments.extend(binaries.iter().flat_map(|binary| ["--bin", binary]));
-    // Cargo's own progress is the best there is, but only on a terminal.
+    // On a terminal, show cargo's own progress. Elsewhere, print one line.
     let shown = std::io::stderr().is_terminal();
     if !shown {
         eprintln!("building {} functions", binaries.len());
@@ -101,10 +97,12 @@ pub async fn build(
         },
     )
     .await?;
+    // On a terminal, cargo has already printed its errors, and `stderr` is empty.
     if !output.status.success() {
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
         return Err(BuildError::Failed);
     }
+    // Each binary must be among the executables that cargo reports.
     let built: BTreeMap<_, _> = output
         .stdout
         .split(|byte| *byte == b'\n')
@@ -118,10 +116,10 @@ pub async fn build(
     }
 }
 
-/// Takes `binaries` from `dir`: `<binary>`, or `<binary>/bootstrap`.
+/// Finds `binaries` in `dir` as `<binary>` or `<binary>/bootstrap`.
 ///
 /// # Errors
-/// When one is missing, or is not executable.
+/// Fails if one is missing or is not executable.
 pub fn ready_made(
     dir: &Path,
     binaries: &BTreeSet<String>,
@@ -130,7 +128,7 @@ pub fn ready_made(
         let path = dir.join(binary);
         let candidates = [path.join("bootstrap"), path];
         let found = candidates.into_iter().find(|path| path.is_file());
-        // An absolute path still holds when a function changes its folder.
+        // Make the path absolute, so that it stays valid if a function changes its folder.
         let found = found.and_then(|path| std::path::absolute(path).ok());
         let path = found.ok_or_else(|| BuildError::Missing {
             dir: dir.to_owned(),
@@ -145,13 +143,14 @@ pub fn ready_made(
     binaries.iter().map(executable).collect()
 }
 
-/// Whether somebody may execute it; what cannot be asked is found out when it is started.
+/// Returns true if the file is executable for any user. If its metadata cannot be read, returns true and the start
+/// fails later.
 fn is_executable(path: &Path) -> bool {
     path.metadata()
-        .map_or(true, |it| it.permissions().mode() & 0o111 != 0)
+        .map_or(true, |file| file.permissions().mode() & 0o111 != 0)
 }
 
-/// The packages that `binaries` are in.
+/// Returns the packages that contain `binaries`.
 async fn packages(dir: &Path, binaries: &BTreeSet<String>) -> Result<BTreeSet<String>, BuildError> {
     let arguments = ["metadata", "--no-deps", "--format-version", "1"];
     let output = cargo(dir, &arguments, Stdio::piped()).await?;
@@ -184,7 +183,7 @@ async fn packages(dir: &Path, binaries: &BTreeSet<String>) -> Result<BTreeSet<St
 }
 
 async fn cargo(dir: &Path, arguments: &[&str], stderr: Stdio) -> Result<Output, BuildError> {
-    // Under `cargo run` this is the cargo that runs us, of the same toolchain.
+    // Under `cargo run`, `CARGO` is the cargo that runs the gateway, of the same toolchain.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_about_us(name)) {
@@ -204,8 +203,9 @@ async fn cargo(dir: &Path, arguments: &[&str], stderr: Stdio) -> Result<Output, 
         .map_err(BuildError::Cargo)
 }
 
-/// Whether `cargo run` sets a variable for the program that it runs. Build scripts that watch these would run again, and
-/// all that depends on them, each time that this cargo and that one take turns.
+/// Returns true if `cargo run` sets this variable for the program that it runs. Such variables are removed for the
+/// inner cargo. Build scripts that watch them would otherwise run again, with everything that depends on them, each
+/// time the two cargos alternate.
 fn is_about_us(name: &OsStr) -> bool {
     let about = [
         "CARGO_BIN_",
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_made_executables_lie_bare_or_as_bootstrap() {
+    fn ready_made_finds_binary_or_bootstrap() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("packed")).unwrap();
         for (name, mode) in [
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_binary_that_no_package_has_is_named() {
+    async fn unknown_binary_is_named() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let error = build(here, &names(&["no-such-binary"]), false)
             .await

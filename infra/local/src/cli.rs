@@ -10,55 +10,55 @@ use clap::Parser;
 
 use crate::fault::{Fault, Kind};
 
-/// The template of what SockJS's suite needs.
+/// The template that SockJS's protocol suite needs.
 const SUITE: &str = "tests/sockjs/template.yaml";
 
-/// What the help says after the options.
+/// The help text after the options.
 const AFTER: &str = "\
 EXAMPLES
   Run the template of this folder, with everything in memory:
       local-gateway
   Keep the tables between runs, and use ports that are free:
       local-gateway --data .local --port 0
-  Run ready-made functions with some trouble, the same trouble each time:
+  Run ready-made functions with faults, the same faults each time:
       local-gateway --functions target/debug --fault throttle-post=0.1 --seed 7
   Let connections go idle after 6 seconds instead of 10 minutes:
       local-gateway --clock-scale 100
 
-WHAT IS WHERE
-The public port (--port) has the console page at /, the HTTP API under /v1/ and, for everything else, the template's \
-CloudFront distribution: SockJS at /messaging, the raw WebSocket at /messaging/websocket. A template without a distribution \
-has the raw WebSocket there all the same, and its HTTP API may have routes beside /v1/: they come first, but for $default \
-and /{proxy+}, which come last. The port's /metrics are what the \
-functions measured, for Prometheus. The WebSocket API's own port has ws://…/<stage> and <stage>/@connections, as on AWS. \
-DynamoDB and Lambda have ports of their own, and the AWS CLI works with them:
+PORTS AND PATHS
+The public port (--port) serves the console page at / and the HTTP API under /v1/. The template's CloudFront distribution serves \
+every other path: SockJS at /messaging, the raw WebSocket at /messaging/websocket. Without a distribution, the raw WebSocket has \
+the same path, and the HTTP API may have routes outside /v1/. Those routes take precedence, except $default and /{proxy+}, which \
+come last. The functions' metrics are at /metrics, for Prometheus. \
+The WebSocket API's own port serves ws://…/<stage> and <stage>/@connections, as on AWS. \
+DynamoDB and Lambda have their own ports, and the AWS CLI works with them:
       aws dynamodb list-tables --endpoint-url http://127.0.0.1:8083
 
-WHAT DIFFERS FROM AWS
-Signatures are not checked, but what a function may do is: its Policies hold as on AWS (without any it may do nothing, \
-with a Role everything), and /_local/rights of Lambda's port lists what was done. A failed asynchronous invocation is repeated twice as on AWS, but after --retry-delay \
-instead of one and two minutes. Secondary indexes are up to date at once, and a ClientRequestToken of a transaction is not \
-remembered: a repeat is applied again, or fails its conditions. There is no TLS: a function finds @connections by the \
-address that the template writes into its variables (CONNECTIONS_ENDPOINT in this one), which is replaced by the local one, \
-not at https://${requestContext.domainName}/${stage}.";
+DIFFERENCES FROM AWS
+Signatures are not checked, but a function's permissions are: its Policies apply as on AWS. Without Policies a function may do \
+nothing; with a Role it may do everything. /_local/rights on Lambda's port lists the actions of the functions. A failed \
+asynchronous invocation is retried twice as on AWS, but after --retry-delay instead of one and two minutes. Secondary indexes \
+are consistent at once. The ClientRequestToken of a transaction is ignored: a retry is applied again, or fails its conditions. \
+There is no TLS, so a function does not reach @connections at https://${requestContext.domainName}/${stage}. The template writes \
+the address into the function's variables (CONNECTIONS_ENDPOINT in this one), and the gateway replaces it with the local one.";
 
 /// Runs a WebSocket API, an HTTP API, their functions and tables on this machine, from the template that deploys them.
 ///
-/// It stands in for API Gateway, Lambda and DynamoDB faithfully enough that a function cannot tell. It builds the
+/// It replaces API Gateway, Lambda and DynamoDB so closely that a function cannot tell the difference. It builds the
 /// functions with cargo, runs them over the real Lambda Runtime API, and stops everything on Ctrl-C.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "local-gateway", version, after_help = AFTER, after_long_help = AFTER)]
 pub struct Options {
-    /// The template; found in this folder or one above it
+    /// The template, searched for in this folder and in the folders above it
     #[arg(long, value_name = "FILE", default_value = "template.yaml")]
     pub template: PathBuf,
 
-    /// A parameter of the template, instead of its default
+    /// A value for a parameter of the template, instead of its default
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub parameters: Vec<(String, String)>,
 
-    /// Ready-made functions, `DIR/BINARY` or `DIR/BINARY/bootstrap`, instead of building them. A function runs in the folder of its
-    /// executable, which is $LAMBDA_TASK_ROOT
+    /// Use ready-made functions, `DIR/BINARY` or `DIR/BINARY/bootstrap`, instead of building them. A function runs in
+    /// the folder of its executable, which is $LAMBDA_TASK_ROOT
     #[arg(long, value_name = "DIR", conflicts_with = "release")]
     pub functions: Option<PathBuf>,
 
@@ -66,23 +66,25 @@ pub struct Options {
     #[arg(long)]
     pub release: bool,
 
-    /// Keep the tables in this folder; without it they are in memory
+    /// Keep the tables in this folder instead of in memory
     #[arg(long, value_name = "DIR", conflicts_with = "dynamodb_endpoint")]
     pub data: Option<PathBuf>,
 
-    /// Use the DynamoDB at this URL, which has the template's tables, instead of the embedded one; no faults of DynamoDB's then
+    /// Use the DynamoDB at this URL instead of the embedded one. It must have the template's tables. Faults of DynamoDB
+    /// are not available
     #[arg(long, value_name = "URL")]
     pub dynamodb_endpoint: Option<String>,
 
-    /// The public port; 0 picks free ports for everything
+    /// The public port. 0 picks free ports for everything
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
 
-    /// The address of the public port. The HTTP API is open: beyond loopback everybody who reaches it can use it
+    /// The address of the public port. The HTTP API is open: on an address beyond loopback, every machine that reaches
+    /// it can use it
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
 
-    /// The port of the WebSocket API itself and its @connections [default: public port + 1]
+    /// The port of the WebSocket API and its @connections [default: public port + 1]
     #[arg(long, value_name = "PORT")]
     pub websocket_port: Option<u16>,
 
@@ -94,46 +96,49 @@ pub struct Options {
     #[arg(long, value_name = "PORT", conflicts_with = "dynamodb_endpoint")]
     pub dynamodb_port: Option<u16>,
 
-    /// When everything can serve, write its URLs as JSON to this file; it is removed at the start and at the end
+    /// When the gateway is ready, write its URLs as JSON to this file. The file is removed at the start and at the end
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 
-    /// Let this go wrong now and then; RATE is from 0 (never) to 1 (always). Can be repeated
+    /// Inject this fault at random. RATE is from 0 (never) to 1 (always). Can be repeated
     #[arg(long = "fault", value_name = "KIND=RATE", long_help = fault_help())]
     pub faults: Vec<Fault>,
 
-    /// The seed of the faults: the same one gives the same
+    /// The seed of the faults. The same seed gives the same faults
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// How much faster the limits of connections pass: 10 minutes idle, 2 hours in all
+    /// Divide the limits of a connection by this factor: 10 minutes idle, 2 hours in all
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
     pub clock_scale: f64,
 
-    /// Dispatch the messages of a connection one after the other; AWS does not
+    /// Dispatch the messages of a connection one after the other, unlike AWS
     #[arg(long)]
     pub in_order: bool,
 
-    /// The most instances of one function; further invocations wait, and once a function's have waited for a second it is said
+    /// The most instances of one function. Further invocations wait. The gateway warns once per function if one waits
+    /// longer than a second
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
     pub max_instances: usize,
 
-    /// How many invocations a process of a function has at once, if it asks for them as for Lambda's managed instances: under
-    /// load far fewer processes, which end together. On Lambda, and without this, it has one
+    /// The most concurrent invocations of one process, if the function supports Lambda's managed instances. Under load
+    /// there are then far fewer processes, and the invocations of a process end with it. Lambda's normal limit is 1
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = managed)]
     pub concurrency: usize,
 
-    /// Seconds before a failed asynchronous invocation is repeated (AWS: 60, then 120)
+    /// Seconds before a failed asynchronous invocation is retried (AWS: 60, then 120)
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub retry_delay: f64,
 
-    /// Run the places that SockJS's published protocol suite needs (/echo, /close, /disabled_websocket_echo and
-    /// /cookie_needed_echo, from tests/sockjs/template.yaml) instead of the service, with --tell-leaving and with reasons for
-    /// closes, which API Gateway cannot give. Point the suite at it by SOCKJS_URL, without a path
+    /// Run the endpoints of SockJS's published protocol suite instead of the service: /echo, /close,
+    /// /disabled_websocket_echo and /cookie_needed_echo, from tests/sockjs/template.yaml. This implies --tell-leaving,
+    /// and closes have reasons, which API Gateway does not support. Set the suite's SOCKJS_URL to this gateway, without
+    /// a path
     #[arg(long, conflicts_with = "template")]
     pub sockjs_conformance: bool,
 
-    /// Tell a function that the client of its streamed answer left, by ending the connection it answers on; Lambda does not
+    /// Notify a function when the client of its streamed response disconnects, by closing the connection that carries
+    /// the response. Lambda does not notify it
     #[arg(long)]
     pub tell_leaving: bool,
 
@@ -143,7 +148,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The template to run.
+    /// Returns the template to run.
     #[must_use]
     pub fn template(&self) -> &Path {
         if self.sockjs_conformance {
@@ -153,34 +158,35 @@ impl Options {
         }
     }
 
-    /// Whether a function is told that the client of its streamed answer left.
+    /// Returns true if a function is notified when the client of its streamed response disconnects.
     #[must_use]
     pub fn tells_leaving(&self) -> bool {
         self.tell_leaving || self.sockjs_conformance
     }
 
-    /// The port for something beside the public one: chosen, free, or `offset` above the public one.
+    /// Returns the port of another listener: `chosen` if set, any free port if the public port is 0, else `offset`
+    /// above the public port.
     #[must_use]
     pub fn beside(&self, chosen: Option<u16>, offset: u16) -> u16 {
         match (chosen, self.port) {
             (Some(port), _) => port,
             (None, 0) => 0,
-            // Above the last port there is only the choice of the system.
+            // Above the last port number, the system picks a free port.
             (None, port) => port.checked_add(offset).unwrap_or(0),
         }
     }
 
-    /// The wait before a failed asynchronous invocation is repeated.
+    /// Returns the wait before a failed asynchronous invocation is retried.
     #[must_use]
     pub fn retry_delay(&self) -> Duration {
         Duration::from_secs_f64(self.retry_delay)
     }
 }
 
-/// Every fault with what it does.
+/// Returns the help text that lists every fault.
 fn fault_help() -> String {
     let mut help =
-        "Let this go wrong now and then; RATE is from 0 (never) to 1 (always). Can be repeated.\n"
+        "Inject this fault at random. RATE is from 0 (never) to 1 (always). Can be repeated.\n"
             .to_owned();
     for kind in Kind::ALL {
         help.push_str(&format!("\n  {:<20} {}", kind.name(), kind.help()));
@@ -194,16 +200,16 @@ fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
 }
 
 fn factor(text: &str) -> Result<f64, &'static str> {
-    within(0.001..=1e6, text).ok_or("it is a number from 0.001 to 1000000")
+    within(0.001..=1e6, text).ok_or("must be a number from 0.001 to 1000000")
 }
 
 fn seconds(text: &str) -> Result<f64, &'static str> {
-    within(0.0..=3600.0, text).ok_or("it is a number from 0 to 3600")
+    within(0.0..=3600.0, text).ok_or("must be a number from 0 to 3600")
 }
 
 /// Lambda's own limit for a managed instance is 1,600 (docs.aws.amazon.com/lambda, 2026-08).
 fn managed(text: &str) -> Result<usize, &'static str> {
-    within(1..=1600, text).ok_or("it is a number from 1 to 1600")
+    within(1..=1600, text).ok_or("must be a number from 1 to 1600")
 }
 
 fn within<T: FromStr + PartialOrd>(range: RangeInclusive<T>, text: &str) -> Option<T> {
@@ -212,7 +218,7 @@ fn within<T: FromStr + PartialOrd>(range: RangeInclusive<T>, text: &str) -> Opti
 
 fn at_least_one(text: &str) -> Result<usize, &'static str> {
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or("it is a number from 1")
+    number.ok_or("must be a number from 1")
 }
 
 #[cfg(test)]
@@ -226,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_consistent_and_its_help_lists_every_fault() {
+    fn help_lists_every_fault() {
         let mut command = Options::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
@@ -236,16 +242,16 @@ mod tests {
     }
 
     #[test]
-    fn the_help_names_what_a_function_could_stumble_over() {
+    fn help_names_differences_from_aws() {
         let help = Options::command().render_long_help().to_string();
-        let (_, differs) = help.split_once("WHAT DIFFERS FROM AWS").unwrap();
+        let (_, differs) = help.split_once("DIFFERENCES FROM AWS").unwrap();
         for name in ["ClientRequestToken", "requestContext.domainName"] {
             assert!(differs.contains(name), "{name}");
         }
     }
 
     #[test]
-    fn ports_follow_the_public_one_unless_chosen() {
+    fn ports_follow_public_port_unless_chosen() {
         let options = parse(&["--port", "9000"]).unwrap();
         assert_eq!(options.beside(options.lambda_port, 2), 9002);
         let options = parse(&["--port", "0", "--lambda-port", "7"]).unwrap();
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_suite_has_a_template_of_its_own() {
+    fn sockjs_conformance_uses_its_own_template() {
         let options = parse(&["--sockjs-conformance"]).unwrap();
         assert!(options.tells_leaving());
         assert_eq!(options.template(), Path::new("tests/sockjs/template.yaml"));
@@ -267,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_embedded_database_is_refused_beside_another() {
+    fn external_database_excludes_engine_options() {
         let other = ["--dynamodb-endpoint", "http://127.0.0.1:8000"];
         for own in [["--dynamodb-port", "8000"], ["--data", "folder"]] {
             let refusal = parse(&[other, own].concat()).unwrap_err().to_string();
@@ -278,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_values_are_refused() {
         for arguments in [
             ["--fault", "nonsense=1"],
             ["--fault", "throttle-post=2"],

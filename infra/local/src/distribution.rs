@@ -1,4 +1,4 @@
-//! CloudFront: behaviours by path, the functions of viewer requests, and the origins, which are the gateway's own parts.
+//! CloudFront: cache behaviours by path, viewer-request functions, and origins. Every origin is a part of the gateway.
 
 mod event;
 mod script;
@@ -19,7 +19,7 @@ use crate::server::{self, Answer};
 use crate::template::{self, Template};
 use crate::websocket::WebSockets;
 
-/// A distribution in front of the gateway's parts; cheap to clone.
+/// A distribution in front of the gateway's parts. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Distribution {
     behaviours: Arc<[Behaviour]>,
@@ -28,21 +28,21 @@ pub struct Distribution {
 /// Why a distribution cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum DistributionError {
-    /// Its function cannot be compiled.
+    /// A viewer-request function cannot be compiled.
     #[error("the viewer-request function of {pattern} cannot be run: {problem}")]
     Function {
         /// The path pattern.
         pattern: String,
-        /// What the engine says.
+        /// The engine's error.
         problem: String,
     },
-    /// It leads somewhere else.
+    /// An origin is not a part of the gateway.
     #[error(
         "the origin {0} of the distribution is neither an API nor a function URL of the template"
     )]
     Elsewhere(String),
-    /// What it adds to requests is no header.
-    #[error("the origin {0} of the distribution adds a header that is none")]
+    /// An origin adds an invalid header.
+    #[error("the origin {0} of the distribution adds an invalid header")]
     Header(String),
 }
 
@@ -70,10 +70,11 @@ enum Part {
 }
 
 impl Distribution {
-    /// The template's distribution, if it has one, in front of these parts.
+    /// Creates the template's distribution in front of these parts. Returns `None` if the template has no distribution.
     ///
     /// # Errors
-    /// When its function cannot be compiled or an origin is none of the parts.
+    /// Fails if a viewer-request function cannot be compiled, if an origin is not a part of the gateway, or if an
+    /// origin adds an invalid header.
     pub fn new(
         template: &Template,
         sockets: Option<&WebSockets>,
@@ -110,7 +111,7 @@ impl Distribution {
         }))
     }
 
-    /// Whether who asks for a WebSocket at `path` gets to the WebSocket API.
+    /// Returns true if a WebSocket handshake at `path` reaches the WebSocket API.
     #[must_use]
     pub fn leads_to_stage(&self, path: &str) -> bool {
         let asked = Request::get(path)
@@ -135,7 +136,7 @@ impl Distribution {
     pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
         match self.behaviour(request.uri().path()) {
             Some(behaviour) => behaviour.answer(request, source).await,
-            // The default takes every path.
+            // Cannot occur: the default behaviour matches every path.
             None => server::empty(StatusCode::NOT_FOUND),
         }
     }
@@ -164,13 +165,13 @@ impl Behaviour {
                     problem,
                     "a viewer-request function failed"
                 );
-                // As CloudFront answers for a function that fails.
+                // CloudFront answers with the same status if a function fails.
                 server::empty(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
     }
 
-    /// What its viewer-request function makes of a request; without one it goes on as it is.
+    /// Runs the viewer-request function on a request. Without one, the request is forwarded unchanged.
     fn verdict(&self, parts: Parts, source: IpAddr) -> Result<Verdict, String> {
         let Some(script) = &self.script else {
             return Ok(Verdict::Forward(Box::new(parts)));
@@ -181,7 +182,7 @@ impl Behaviour {
 }
 
 impl Origin {
-    /// Whether it is the WebSocket API's stage for a request of this path.
+    /// Returns true if a request of this path reaches the stage of the WebSocket API.
     fn is_stage_at(&self, path: &str) -> bool {
         let path = format!("{}{path}", self.path);
         matches!(&self.part, Part::Stage(sockets) if sockets.is_at(&path))
@@ -233,7 +234,7 @@ fn forbidden() -> Answer {
     server::json(StatusCode::FORBIDDEN, r#"{"message":"Forbidden"}"#)
 }
 
-/// The part of the gateway that has this host on AWS.
+/// Returns the part of the gateway that has this host on AWS.
 fn part(
     template: &Template,
     domain: &str,
@@ -263,7 +264,7 @@ fn part(
     })
 }
 
-/// Whether a path has the pattern: `*` is any number of characters, `?` is one.
+/// Returns true if the path matches the pattern. `*` matches any number of characters, `?` exactly one.
 fn matches(pattern: &[u8], path: &[u8]) -> bool {
     match (pattern, path) {
         ([], []) => true,
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_have_stars_and_question_marks() {
+    fn patterns_match_stars_and_question_marks() {
         for (pattern, path, expected) in [
             ("*", "/anything", true),
             ("*/websocket", "/messaging/websocket", true),

@@ -1,4 +1,4 @@
-//! The public port: the console page, the HTTP API and, behind the distribution, SockJS under one address.
+//! The public port: the console page, the HTTP API, and the distribution with SockJS, all under one address.
 
 use std::net::IpAddr;
 
@@ -17,21 +17,20 @@ const SCRIPT: &str = include_str!("../console/app.js");
 const PROTOCOL: &str = include_str!("../console/protocol.js");
 const STYLE: &str = include_str!("../console/style.css");
 
-/// Where the raw WebSocket is.
+/// The path of the raw WebSocket.
 pub const WEBSOCKET: &str = "/messaging/websocket";
 
-/// What stands behind the public port; cheap to clone.
+/// Serves the public port. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Edge {
-    /// What stands in front of everything but the page and the HTTP API, if the template has it.
+    /// Serves every path except the console page and the HTTP API, if the template has a distribution.
     pub distribution: Option<Distribution>,
     /// The WebSocket API, if the template has one.
     pub sockets: Option<WebSockets>,
-    /// The HTTP API.
     pub api: HttpApi,
-    /// What the functions measured.
+    /// The functions' metrics.
     pub metrics: Metrics,
-    /// Whether only this machine can connect. Then pages of other sites are kept out, since the API is open.
+    /// True if only this machine can connect. Pages of other sites are then refused, because the API is open.
     pub loopback: bool,
 }
 
@@ -41,9 +40,10 @@ impl Edge {
         if self.loopback && server::is_rebound(request.headers()) {
             return problem(
                 StatusCode::FORBIDDEN,
-                "This address answers only as localhost or a loopback address; see --host for others.",
+                "This address answers only requests for localhost or a loopback address. Use --host for other addresses.",
             );
         }
+        // Routes that name the path take precedence over everything else on this port.
         let path = request.uri().path();
         if template::is_under_v1(path) || self.is_of_a_route(request.method(), path) {
             return self.api(request, source).await;
@@ -54,7 +54,7 @@ impl Edge {
             ("/app.js", ..) if reads => asset("text/javascript; charset=utf-8", SCRIPT),
             ("/protocol.js", ..) if reads => asset("text/javascript; charset=utf-8", PROTOCOL),
             ("/style.css", ..) if reads => asset("text/css; charset=utf-8", STYLE),
-            // The type is Prometheus's text format.
+            // This is the content type of Prometheus's text format.
             ("/metrics", ..) if reads => server::with_type(
                 StatusCode::OK,
                 "text/plain; version=0.0.4",
@@ -62,12 +62,13 @@ impl Edge {
             ),
             (_, Some(distribution), _) => distribution.answer(request, source).await,
             (WEBSOCKET, None, Some(sockets)) => sockets.upgrade(request, source).await,
-            // What no other place is for may have a route that takes what is left.
+            // The HTTP API may have a catch-all route for the remaining paths.
             _ => self.api(request, source).await,
         }
     }
 
-    /// Where there is a distribution, it says which paths the HTTP API has.
+    /// Returns true if a route of the HTTP API names this path and there is no distribution. A distribution decides
+    /// itself which paths reach the HTTP API.
     fn is_of_a_route(&self, method: &Method, path: &str) -> bool {
         self.distribution.is_none() && self.api.names(method, path)
     }
@@ -76,7 +77,7 @@ impl Edge {
         if self.loopback && is_from_another_site(request.headers()) {
             return problem(
                 StatusCode::FORBIDDEN,
-                "Pages of other sites may not use this API, which is open to this machine.",
+                "Pages of other sites may not use this API, because it is open to this machine.",
             );
         }
         self.api
@@ -113,7 +114,7 @@ fn asset(content_type: &'static str, content: &'static str) -> Answer {
 fn nothing_here() -> Answer {
     problem(
         StatusCode::NOT_FOUND,
-        "No route of the template's takes this. The console is at /.",
+        "No route of the template matches this request. The console is at /.",
     )
 }
 
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_sites_are_known_by_their_origin() {
+    fn origin_header_identifies_other_sites() {
         let check = |origin: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ORIGIN, origin.parse().unwrap());

@@ -1,4 +1,4 @@
-//! Faults on request: what happens on AWS now and then, made to happen here, from a seed.
+//! Fault injection: failures that occasionally happen on AWS, reproduced here from a seed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// What can go wrong.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `$disconnect` is not invoked.
@@ -23,20 +23,20 @@ pub enum Kind {
     FailDynamodb,
     /// A DynamoDB call is applied, but its reply is lost.
     LoseDynamodbReply,
-    /// A DynamoDB write meets another transaction.
+    /// A DynamoDB write conflicts with another transaction.
     ConflictDynamodb,
     /// A POST to `@connections` is answered 429.
     ThrottlePost,
-    /// A POST to `@connections` is never answered, and not sent.
+    /// A POST to `@connections` is never answered, and the message is not sent.
     HangPost,
-    /// A POST to `@connections` is sent, but its answer is lost.
+    /// The message of a POST to `@connections` is sent, but the response is lost.
     LosePostReply,
-    /// The 101 of a handshake comes a while after `$connect` has returned.
+    /// The 101 of a handshake is sent a while after `$connect` has returned.
     DelayUpgrade,
 }
 
 impl Kind {
-    /// Every kind, in the order of the help.
+    /// Every kind, in the order of the help text.
     pub const ALL: [Self; 10] = [
         Self::DropDisconnect,
         Self::KillInstance,
@@ -50,13 +50,13 @@ impl Kind {
         Self::DelayUpgrade,
     ];
 
-    /// The name on the command line.
+    /// Returns the name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.texts().0
     }
 
-    /// Whether it happens in DynamoDB.
+    /// Returns true if the fault occurs in DynamoDB.
     #[must_use]
     pub fn is_of_dynamodb(self) -> bool {
         matches!(
@@ -68,7 +68,7 @@ impl Kind {
         )
     }
 
-    /// One line for the help.
+    /// Returns one line for the help text.
     #[must_use]
     pub fn help(self) -> &'static str {
         self.texts().1
@@ -95,20 +95,20 @@ impl Kind {
             ),
             Self::ConflictDynamodb => (
                 "conflict-dynamodb",
-                "a DynamoDB write meets another transaction",
+                "a DynamoDB write conflicts with another transaction",
             ),
             Self::ThrottlePost => ("throttle-post", "a POST to @connections is answered 429"),
             Self::HangPost => (
                 "hang-post",
-                "a POST to @connections is never answered, and not sent",
+                "a POST to @connections is never answered, and the message is not sent",
             ),
             Self::LosePostReply => (
                 "lose-post-reply",
-                "a POST to @connections is sent, but its answer is lost",
+                "the message of a POST to @connections is sent, but the response is lost",
             ),
             Self::DelayUpgrade => (
                 "delay-upgrade",
-                "the 101 of a handshake comes late after $connect has returned",
+                "the 101 of a handshake is sent a while after $connect has returned",
             ),
         }
     }
@@ -117,23 +117,22 @@ impl Kind {
 /// One `KIND=RATE` of the command line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fault {
-    /// What goes wrong.
     pub kind: Kind,
-    /// How often, 0 to 1.
+    /// The probability, 0 to 1.
     pub rate: f64,
 }
 
-/// Why a `--fault` is not one.
+/// Why a `--fault` is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    /// Not of the form `KIND=RATE`.
+    /// The text is not of the form `KIND=RATE`.
     #[error("write it as KIND=RATE, for example throttle-post=0.05")]
     Form,
-    /// There is no such kind.
-    #[error("there is no fault `{0}`; there are {known}", known = KindNames)]
+    /// The kind does not exist.
+    #[error("there is no fault `{0}`; the faults are {known}", known = KindNames)]
     Kind(String),
-    /// The rate is no number of 0 to 1.
-    #[error("`{0}` is no rate; it is a number from 0 (never) to 1 (always)")]
+    /// The rate is not a number from 0 to 1.
+    #[error("`{0}` is not a rate; a rate is a number from 0 (never) to 1 (always)")]
     Rate(String),
 }
 
@@ -164,17 +163,17 @@ impl FromStr for Fault {
     }
 }
 
-/// Decides when faults strike; cheap to clone, all clones share the dice.
+/// Decides when faults are applied. Cheap to clone. All clones share the random generators.
 #[derive(Debug, Clone)]
 pub struct Faults {
     dice: Arc<[Die]>,
 }
 
-/// Each kind throws a die of its own.
+/// The random generator and the state of one kind of fault.
 #[derive(Debug)]
 struct Die {
     kind: Kind,
-    /// The rate's bits: it may be changed while the gateway runs.
+    /// The bits of the rate, which can change while the gateway runs.
     rate: AtomicU64,
     struck: AtomicU64,
     rng: Mutex<StdRng>,
@@ -187,7 +186,8 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// The faults of the command line; the same seed gives the same throws. Of two rates of a kind the last holds.
+    /// Creates the faults of the command line. The same seed gives the same decisions. If a kind is given twice, the
+    /// last rate applies.
     #[must_use]
     pub fn new(faults: &[Fault], seed: u64) -> Self {
         let dice = Kind::ALL
@@ -197,7 +197,7 @@ impl Faults {
                 kind,
                 rate: AtomicU64::new(0),
                 struck: AtomicU64::new(0),
-                // By the kind, so that another fault beside does not change what this one does.
+                // Derive the seed from the kind, so that other faults do not change this one.
                 rng: Mutex::new(StdRng::seed_from_u64(seed ^ (number << 32))),
             })
             .collect();
@@ -208,14 +208,14 @@ impl Faults {
         all
     }
 
-    /// From now on this fault strikes at this rate.
+    /// Changes the rate of a fault from now on.
     pub fn set(&self, fault: Fault) {
         if let Some(die) = self.die(fault.kind) {
             die.rate.store(fault.rate.to_bits(), Ordering::Relaxed);
         }
     }
 
-    /// Throws the die of `kind`.
+    /// Decides at random if the fault `kind` is applied now.
     #[must_use]
     pub fn strikes(&self, kind: Kind) -> bool {
         self.die(kind).is_some_and(|die| {
@@ -228,14 +228,14 @@ impl Faults {
         })
     }
 
-    /// How often each kind has struck.
+    /// Returns how often each kind was applied.
     #[must_use]
     pub fn struck(&self) -> BTreeMap<&'static str, u64> {
         let count = |die: &Die| (die.kind.name(), die.struck.load(Ordering::Relaxed));
         self.dice.iter().map(count).collect()
     }
 
-    /// How long a fault of `kind` that struck lasts: anything below `most`.
+    /// Returns a random duration below `most` for an applied fault of `kind`.
     #[must_use]
     pub fn delay(&self, kind: Kind, most: Duration) -> Duration {
         self.die(kind).map_or(Duration::ZERO, |die| {
@@ -243,7 +243,7 @@ impl Faults {
         })
     }
 
-    /// Which of two equal ways a fault of `kind` that struck takes.
+    /// Chooses at random between two equally likely variants of an applied fault of `kind`.
     #[must_use]
     pub fn heads(&self, kind: Kind) -> bool {
         self.die(kind).is_some_and(|die| die.rng().random_bool(0.5))
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_repeats_itself_whatever_other_faults_there_are() {
+    fn seed_repeats_regardless_of_other_faults() {
         let alone = throws(&["throttle-post=0.3"], 7, Kind::ThrottlePost);
         let beside = throws(
             &["hang-post=0.5", "throttle-post=0.3"],
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_kept() {
+    fn fault_rates_are_kept() {
         let struck = |fault: &str| {
             throws(&[fault], 1, Kind::HangPost)
                 .iter()
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_can_be_changed_and_what_struck_is_counted() {
+    fn changed_rate_applies_and_is_counted() {
         let faults = Faults::default();
         assert!(!faults.strikes(Kind::HangPost));
         faults.set("hang-post=1".parse().unwrap());
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_fault_says_how_to_write_one() {
+    fn invalid_fault_explains_syntax() {
         let refusal = |text: &str| text.parse::<Fault>().unwrap_err().to_string();
         assert!(refusal("hang-post").contains("KIND=RATE"));
         assert!(refusal("hang=1").contains("hang-post, lose-post-reply"));

@@ -1,4 +1,4 @@
-//! Function URLs: each has a port of its own, as on AWS each has a host of its own.
+//! Function URLs. Each has its own port, as each has its own host on AWS.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,16 +19,16 @@ use crate::template::{InvokeMode, Template};
 
 /// "Invocation payload: 6 MB each for request and response, synchronous", Lambda quotas page.
 const LARGEST_EVENT: usize = 6 * 1024 * 1024;
-/// Whose requests are not signed, as events say it (Lambda developer guide, request payloads of function URLs).
+/// The account of unsigned requests in events (Lambda developer guide, request payloads of function URLs).
 const NOBODY: &str = "anonymous";
-/// The type of a streamed answer that begins with its status and headers, as JSON.
+/// The content type of a streamed response that begins with its status and headers, as JSON.
 const WITH_PRELUDE: &str = "application/vnd.awslambda.http-integration-response";
-/// What stands between that JSON and the body.
+/// The bytes between that JSON and the body.
 const DELIMITER: [u8; 8] = [0; 8];
-/// More than any status and headers need; a function that never sends the delimiter fails here.
+/// The largest prelude, more than any status and headers need. It stops a function that never sends the delimiter.
 const LONGEST_PRELUDE: usize = 1024 * 1024;
 
-/// The URL of one function; cheap to clone.
+/// The URL of one function. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct FunctionUrl {
     function: String,
@@ -37,7 +37,7 @@ pub struct FunctionUrl {
     lambda: Lambda,
 }
 
-/// The functions' URLs, listened on but not yet served.
+/// The listeners of all function URLs, before they are served.
 #[derive(Debug)]
 pub struct FunctionUrls {
     urls: Vec<Listening>,
@@ -47,7 +47,7 @@ pub struct FunctionUrls {
 struct Listening {
     function: String,
     mode: InvokeMode,
-    /// As the template's intrinsic functions give it, with a slash at its end.
+    /// The URL that the template's intrinsic functions return, with a slash at the end.
     on_aws: String,
     here: String,
     listener: TcpListener,
@@ -57,7 +57,7 @@ impl FunctionUrls {
     /// Listens on a free port for each function that has a URL.
     ///
     /// # Errors
-    /// When no port can be listened on.
+    /// Fails if no port is available.
     pub async fn listen(template: &Template) -> std::io::Result<Self> {
         let mut urls = Vec::new();
         for function in template.functions.values() {
@@ -76,14 +76,14 @@ impl FunctionUrls {
         Ok(Self { urls })
     }
 
-    /// What stands for what in the functions' variables.
+    /// Returns the text replacements in the functions' variables: the URL on AWS and the local URL of each function.
     pub fn replacements(&self) -> impl Iterator<Item = (String, String)> {
         self.urls
             .iter()
             .map(|url| (url.on_aws.clone(), url.here.clone()))
     }
 
-    /// Serves them until the handles are aborted, and says where.
+    /// Serves the URLs until the handles are aborted, and prints them.
     #[must_use]
     pub fn serve(self, lambda: &Lambda) -> Vec<AbortHandle> {
         self.urls
@@ -109,7 +109,7 @@ impl FunctionUrls {
 }
 
 impl FunctionUrl {
-    /// The URL of `function` (its logical id) in `lambda`.
+    /// Creates the URL of `function` (its logical id) in `lambda`.
     #[must_use]
     pub fn new(function: String, mode: InvokeMode, lambda: &Lambda) -> Self {
         Self {
@@ -120,7 +120,7 @@ impl FunctionUrl {
         }
     }
 
-    /// Answers a request, whatever its path.
+    /// Answers a request of any path.
     pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (parts, body) = request.into_parts();
         let body = match listen::body(body, LARGEST_EVENT).await {
@@ -128,7 +128,7 @@ impl FunctionUrl {
             Err(BodyError::TooLarge) => return too_large(),
             Err(BodyError::Broken) => return message(StatusCode::BAD_REQUEST, "Bad Request"),
         };
-        // "Function URLs use payload format version 2.0" on one route for everything; the path comes as it was sent.
+        // "Function URLs use payload format version 2.0". One route takes every request, and the path is not decoded.
         let target = Target {
             account: NOBODY,
             api_id: &self.id,
@@ -149,7 +149,8 @@ impl FunctionUrl {
             InvokeMode::Streaming => {
                 match self.lambda.invoke_streaming(&self.function, event).await {
                     Ok(streamed) => stream(streamed).await.unwrap_or_else(unusable),
-                    // Whole, though it might have been streamed: then it is the body, whatever it looks like.
+                    // The function did not stream its response. The whole response is then the body, whatever its
+                    // format.
                     Err(outcome) => buffered(outcome, |answer| {
                         Ok(server::with_type(
                             StatusCode::OK,
@@ -174,7 +175,7 @@ fn buffered(outcome: Invocation, decode: impl FnOnce(Bytes) -> Result<Answer, St
     }
 }
 
-/// The response of a streamed answer; what follows its head goes to the client as it comes.
+/// Builds the response from a streamed one. The body after the head is forwarded to the client as it arrives.
 async fn stream(streamed: Streamed) -> Result<Answer, String> {
     let Streamed {
         content_type,
@@ -192,10 +193,11 @@ async fn stream(streamed: Streamed) -> Result<Answer, String> {
     Ok(Answer::from_parts(parts, body.preceded_by(first)))
 }
 
-/// What comes before the delimiter, and what came with it of the body.
+/// Reads up to the delimiter. Returns the bytes before it, and the bytes of the body that arrived with it.
 async fn prelude(body: &mut Body) -> Result<(Bytes, Bytes), String> {
     let mut read = BytesMut::new();
     loop {
+        // Search again from the start, because a delimiter can span two pieces.
         let found = read
             .windows(DELIMITER.len())
             .position(|window| window == DELIMITER);
@@ -208,14 +210,14 @@ async fn prelude(body: &mut Body) -> Result<(Bytes, Bytes), String> {
             Ok(Some(piece)) if read.len() + piece.len() <= LONGEST_PRELUDE => {
                 read.extend_from_slice(&piece);
             }
-            Ok(_) => return Err("it has no delimiter after its head".to_owned()),
+            Ok(_) => return Err("the response has no delimiter after its head".to_owned()),
             Err(cut) => return Err(cut.to_string()),
         }
     }
 }
 
 fn unusable(problem: String) -> Answer {
-    tracing::warn!(problem, "the function's answer could not be used");
+    tracing::warn!(problem, "the function's response is invalid");
     failed()
 }
 

@@ -1,4 +1,4 @@
-//! Starts everything in order, says where it is, and stops it again.
+//! Starts all parts in order, returns their URLs, and stops them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,13 +35,13 @@ use crate::websocket::{self, WebSockets};
 const IDLE: Duration = Duration::from_secs(10 * 60);
 /// "Connection duration for WebSocket API: 2 hours", API Gateway quotas page.
 const LONGEST: Duration = Duration::from_secs(2 * 60 * 60);
-/// How long open connections have at the end for their `$disconnect`.
+/// How long a shutdown waits for the `$disconnect` of the open connections.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a database that was named may take to let somebody in.
+/// How long the gateway tries to connect to the database of `--dynamodb-endpoint`.
 const DATABASE: Duration = Duration::from_secs(2);
 
-/// Everything that runs.
+/// The running gateway.
 #[derive(Debug)]
 pub struct Gateway {
     urls: Urls,
@@ -55,10 +55,6 @@ pub struct Gateway {
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
-#[expect(
-    missing_docs,
-    reason = "each variant is the failure of one part, which documents it"
-)]
 pub enum StartError {
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -75,24 +71,22 @@ pub enum StartError {
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     #[error(
-        "nobody answers at {0}, where --dynamodb-endpoint says that DynamoDB is: start it first, or leave the option out"
+        "no server answers at {0}, the --dynamodb-endpoint: start DynamoDB there first, or omit the option"
     )]
     Database(String),
-    #[error(
-        "--fault {0} strikes in the embedded DynamoDB only: leave out either it or --dynamodb-endpoint"
-    )]
+    #[error("--fault {0} applies only to the embedded DynamoDB: omit it or --dynamodb-endpoint")]
     Fault(&'static str),
     #[error("cannot write the ready file {path}: {source}", path = .path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
-    #[error("cannot tell the address of a listener: {0}")]
+    #[error("cannot get the address of a listener: {0}")]
     Address(io::Error),
 }
 
 impl Gateway {
-    /// Starts everything; when it returns, everything can serve.
+    /// Starts all parts. When it returns, all of them can serve.
     ///
     /// # Errors
-    /// When the template, the build, a port or the database is unusable. What had started is stopped.
+    /// Fails if the template, the build, a port or the database is unusable. Parts that had started are stopped.
     pub async fn start(options: &Options) -> Result<Self, StartError> {
         let template_path = find_upwards(options.template());
         let parameters: BTreeMap<_, _> = options.parameters.iter().cloned().collect();
@@ -101,11 +95,11 @@ impl Gateway {
         let rights = Rights::new(&template);
         let metrics = Metrics::default();
 
-        // First what should not cost a build to find out: a port that is taken, a database that is not there.
+        // Check first what can fail without a build, such as a taken port or an absent database.
         faults_can_strike(options)?;
         ready_file_has_a_folder(options)?;
         let ports = Ports::listen(options).await?;
-        // Not before the ports are known to be free: it may be another gateway's, which runs.
+        // Remove the file only after the ports are known to be free: it may belong to another running gateway.
         remove_stale_ready_file(options)?;
         database_answers(options).await?;
         let engine = start_engine(options, &template, &faults, &rights).await?;
@@ -115,6 +109,7 @@ impl Gateway {
         };
         let executables = executables(options, &template, &template_path).await?;
 
+        // Start Lambda with all URLs that the functions' variables contain.
         let stage_address = ports.stage.local_addr().map_err(StartError::Address)?;
         let edge_address = ports.edge.local_addr().map_err(StartError::Address)?;
         let function_urls = FunctionUrls::listen(&template)
@@ -144,6 +139,7 @@ impl Gateway {
         .map_err(StartError::Lambda)?;
         let schedules = Schedules::start(&template.schedules, &template.region, &lambda)?;
 
+        // Serve the function URLs, the WebSocket API's port and the public port.
         let sockets = template
             .web_socket
             .as_ref()
@@ -154,7 +150,7 @@ impl Gateway {
         }
         let api = HttpApi::new(template.http_routes.clone(), lambda.clone());
         let distribution = Distribution::new(&template, sockets.as_ref(), &api, &lambda)?;
-        let (websocket, sockjs) = places(options, sockets.as_ref(), distribution.as_ref());
+        let (websocket, sockjs) = edge_paths(options, sockets.as_ref(), distribution.as_ref());
         let edge = Edge {
             distribution,
             sockets: sockets.clone(),
@@ -167,6 +163,7 @@ impl Gateway {
             async move { Ok(edge.answer(request, source).await) }
         }));
 
+        // Everything can serve: write the ready file.
         let urls = Urls::new(
             edge_address,
             stage_address,
@@ -197,13 +194,13 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Where everything is.
+    /// Returns the URLs of all parts.
     #[must_use]
     pub fn urls(&self) -> &Urls {
         &self.urls
     }
 
-    /// Stops everything: no new requests, then the connections with their `$disconnect`, the functions, the database.
+    /// Stops all parts in order: new requests, the connections with their `$disconnect`, the functions, the database.
     pub async fn shut_down(self) {
         if let Some(path) = &self.ready_file {
             let _ = std::fs::remove_file(path);
@@ -229,7 +226,7 @@ struct Ports {
 }
 
 impl Ports {
-    /// Only the public port may be seen from other machines.
+    /// Listens on all ports. Only the public port may be reachable from other machines.
     async fn listen(options: &Options) -> Result<Self, ListenError> {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let stage = options.beside(options.websocket_port, 1);
@@ -242,7 +239,7 @@ impl Ports {
     }
 }
 
-/// A ready file can be written where there is a folder for it.
+/// Fails if the folder of the ready file does not exist.
 fn ready_file_has_a_folder(options: &Options) -> Result<(), StartError> {
     let Some(path) = &options.ready_file else {
         return Ok(());
@@ -257,7 +254,7 @@ fn ready_file_has_a_folder(options: &Options) -> Result<(), StartError> {
     })
 }
 
-/// What a gateway that was killed left behind would be taken for this one's.
+/// Removes the ready file of a killed gateway, which a reader could mistake for this gateway's.
 fn remove_stale_ready_file(options: &Options) -> Result<(), StartError> {
     let Some(path) = &options.ready_file else {
         return Ok(());
@@ -271,13 +268,13 @@ fn remove_stale_ready_file(options: &Options) -> Result<(), StartError> {
     }
 }
 
-/// Faults of DynamoDB strike in the embedded one alone.
+/// Fails if a fault of DynamoDB is requested together with an external database, to which it cannot be applied.
 fn faults_can_strike(options: &Options) -> Result<(), StartError> {
-    let theirs = options
+    let of_dynamodb = options
         .faults
         .iter()
         .find(|fault| fault.kind.is_of_dynamodb());
-    match theirs {
+    match of_dynamodb {
         Some(fault) if options.dynamodb_endpoint.is_some() => {
             Err(StartError::Fault(fault.kind.name()))
         }
@@ -285,7 +282,7 @@ fn faults_can_strike(options: &Options) -> Result<(), StartError> {
     }
 }
 
-/// Somebody listens at the endpoint that was named.
+/// Fails if `--dynamodb-endpoint` is set and no server accepts a connection there.
 async fn database_answers(options: &Options) -> Result<(), StartError> {
     let Some(endpoint) = &options.dynamodb_endpoint else {
         return Ok(());
@@ -369,16 +366,16 @@ fn sockets(
     WebSockets::new(options, lambda.clone())
 }
 
-/// The paths of the raw WebSocket and of SockJS, where they are: a distribution of somebody else's may have neither.
-fn places(
+/// Returns the paths of the raw WebSocket and of SockJS. The distribution of another template may have neither.
+fn edge_paths(
     options: &Options,
     sockets: Option<&WebSockets>,
     distribution: Option<&Distribution>,
 ) -> (Option<&'static str>, Option<&'static str>) {
-    let leads_there = distribution.is_none_or(|it| it.leads_to_stage(edge::WEBSOCKET));
+    let leads_there = distribution.is_none_or(|found| found.leads_to_stage(edge::WEBSOCKET));
     let websocket = sockets.filter(|_| leads_there).map(|_| edge::WEBSOCKET);
     let sockjs = match distribution {
-        // The suite names the places itself.
+        // The suite appends its own paths.
         Some(_) if options.sockjs_conformance => Some(""),
         Some(_) => websocket.map(|_| "/messaging"),
         None => None,
@@ -386,7 +383,7 @@ fn places(
     (websocket, sockjs)
 }
 
-/// The stage's URLs on AWS, for `@connections` and for clients, and here.
+/// Returns pairs of the stage's URL on AWS and its local URL, for `@connections` and for clients.
 fn stage_urls(template: &Template, address: SocketAddr) -> impl Iterator<Item = (String, String)> {
     let api = template.web_socket.as_ref();
     let pair = api.zip(template.connections_url()).map(|(api, url)| {
@@ -398,7 +395,7 @@ fn stage_urls(template: &Template, address: SocketAddr) -> impl Iterator<Item = 
     pair.into_iter().flatten()
 }
 
-/// The WebSocket API's own port has exactly two things: the stage and its `@connections`.
+/// Serves the WebSocket API's own port, which has only the stage and its `@connections`.
 fn serve_stage(
     listener: TcpListener,
     sockets: WebSockets,
@@ -435,7 +432,7 @@ fn forbidden() -> Answer {
     server::json(StatusCode::FORBIDDEN, r#"{"message":"Forbidden"}"#)
 }
 
-/// A relative template is also looked for in the folders above, as cargo does with its manifest.
+/// Finds a relative template in this folder or in the folders above it, as cargo finds its manifest.
 fn find_upwards(template: &Path) -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     let found = here

@@ -1,28 +1,28 @@
-//! Ids and timestamps in the forms in which API Gateway writes them.
+//! Ids and timestamps in API Gateway's formats.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use jiff::Timestamp;
 
-/// A new connection, request or message id: 16 characters of base64url that end in `=`, as captured.
+/// Returns a new connection, request or message id: 16 characters of base64url that end in `=`, as captured.
 #[must_use]
 pub fn id() -> String {
     URL_SAFE.encode(rand::random::<[u8; 11]>())
 }
 
-/// A new value for `X-Amzn-Trace-Id`: `Root=1-<seconds>-<24 hex digits>`.
+/// Returns a new value for `X-Amzn-Trace-Id`: `Root=1-<seconds>-<24 hex digits>`.
 #[must_use]
 pub fn trace_id(now_ms: i64) -> String {
     let [a, b, c] = rand::random::<[u32; 3]>();
     format!("Root=1-{:08x}-{a:08x}{b:08x}{c:08x}", now_ms / 1000)
 }
 
-/// Milliseconds since the epoch.
+/// Returns the current time in milliseconds since the epoch.
 #[must_use]
 pub fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-/// The time as access logs write it: `19/Feb/2024:07:11:42 +0000`.
+/// Formats a time as in access logs: `19/Feb/2024:07:11:42 +0000`.
 #[must_use]
 pub fn request_time(ms: i64) -> String {
     timestamp(ms)
@@ -30,7 +30,7 @@ pub fn request_time(ms: i64) -> String {
         .to_string()
 }
 
-/// The time as ISO 8601 with milliseconds: `2024-02-19T07:11:42.790Z`.
+/// Formats a time as ISO 8601 with milliseconds: `2024-02-19T07:11:42.790Z`.
 #[must_use]
 pub fn iso(ms: i64) -> String {
     timestamp(ms).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_look_like_the_captured_ones_and_differ() {
+    fn ids_are_unique_and_well_formed() {
         let ids: BTreeSet<_> = (0..1_000).map(|_| id()).collect();
         assert_eq!(ids.len(), 1_000);
         for id in ids {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_captured() {
+    fn times_have_captured_format() {
         assert_eq!(
             request_time(1_708_326_702_790),
             "19/Feb/2024:07:11:42 +0000"

@@ -1,4 +1,4 @@
-//! The local gateway: API Gateway, Lambda and DynamoDB of one template, on one machine.
+//! The local gateway: runs API Gateway, Lambda and DynamoDB of one template on one machine.
 
 pub mod body;
 pub mod build;

@@ -1,5 +1,5 @@
-//! The HTTP listener behind which Lambda and DynamoDB are served. Unlike the front's, its connections end with it: what
-//! an instance left open must not outlive the instance.
+//! The HTTP listener of Lambda and DynamoDB. Unlike the connections of `server`, its connections end with the listener:
+//! a connection that an instance left open must not outlive the instance.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,13 +21,13 @@ use crate::server::{self, Answer, Unanswered};
 /// Why a body could not be read.
 #[derive(Debug)]
 pub(crate) enum BodyError {
-    /// It is longer than allowed.
+    /// The body is longer than allowed.
     TooLarge,
-    /// The client went away.
+    /// The client disconnected.
     Broken,
 }
 
-/// Answers requests on `listener` until dropped; its connections end with it.
+/// Answers requests on `listener` until dropped. All connections then end.
 pub(crate) async fn serve<H, F>(listener: TcpListener, handler: H) -> Infallible
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -37,7 +37,7 @@ where
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                // Mostly too many open files: accepting again at once would only spin.
+                // The usual cause is too many open files. Wait, because accepting again at once would only spin.
                 let Ok((stream, _)) = accepted else {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -46,10 +46,10 @@ where
                 let handler = handler.clone();
                 connections.spawn(async move {
                     let service = service_fn(handler);
-                    // No timer: with one, hyper ends a kept-alive connection after 30 idle seconds, and a pooled client's next
-                    // request may meet that end.
+                    // Set no timer. With one, hyper closes a kept-alive connection after 30 idle seconds, and the next
+                    // request of a pooled client may fail.
                     let http = http1::Builder::new();
-                    // It fails when a client goes away or an answer is withheld; neither is news.
+                    // This fails if the client disconnects or the response is withheld. Both are expected.
                     let _ = http.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
@@ -58,7 +58,7 @@ where
     }
 }
 
-/// The whole body, of at most `most` bytes.
+/// Reads the whole body, at most `most` bytes.
 pub(crate) async fn body(incoming: Incoming, most: usize) -> Result<Bytes, BodyError> {
     match Limited::new(incoming, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
@@ -67,12 +67,12 @@ pub(crate) async fn body(incoming: Incoming, most: usize) -> Result<Bytes, BodyE
     }
 }
 
-/// Whether a web page may have sent this: no SDK and no function names an origin or another host.
+/// Returns true if a web page may have sent this request. SDKs and functions send no `Origin` and no other host.
 pub(crate) fn is_from_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || server::is_rebound(headers)
 }
 
-/// The URL that reaches a listener; one on every address is reached on loopback.
+/// Returns the URL that reaches a listener. A listener on all addresses is reached on loopback.
 pub(crate) fn url(address: SocketAddr) -> String {
     let host = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),

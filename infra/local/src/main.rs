@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     };
     let _ = std::io::stdout().write_all(ready::text(gateway.urls()).as_bytes());
     stop.await;
-    // A second signal ends it at once.
+    // A second signal ends the process at once.
     tokio::select! {
         () = gateway.shut_down() => ExitCode::SUCCESS,
         () = signals::stop() => ExitCode::from(signals::EXIT_CODE),

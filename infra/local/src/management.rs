@@ -1,4 +1,4 @@
-//! `@connections`: how functions write to clients, ask about connections and drop them.
+//! `@connections`: functions post to connections, query them and close them.
 
 use std::borrow::Cow;
 
@@ -22,13 +22,13 @@ use crate::websocket::registry::{Closing, Connection, PostError};
 /// "The data parameter … is limited to 128 KB", PostToConnection in the API reference.
 const LARGEST_POST: usize = 128 * 1024;
 
-/// The most that a hanging POST hangs; clients give up long before.
+/// How long a hanging POST hangs. Clients give up long before.
 const HANG: std::time::Duration = std::time::Duration::from_secs(60);
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
-/// Whether a path is one of `@connections`, of whatever stage. Clients may percent-encode the `@`.
+/// Returns true if a path belongs to `@connections` of any stage. Clients may percent-encode the `@`.
 #[must_use]
 pub fn is_management(path: &str) -> bool {
     segments(path)
@@ -36,10 +36,10 @@ pub fn is_management(path: &str) -> bool {
         .is_some_and(|segment| segment == "@connections")
 }
 
-/// Answers a request to `/{stage}/@connections/{id}`. Its signature is not checked, but whether a function may do this is.
+/// Answers a request to `/{stage}/@connections/{id}`. Checks the permission of the function, but not the signature.
 ///
 /// # Errors
-/// When a fault loses the answer.
+/// Fails if a fault withholds the response.
 pub async fn answer(
     sockets: &WebSockets,
     faults: &Faults,
@@ -66,7 +66,7 @@ async fn decide(
     if stage != sockets.stage() {
         return Ok(forbidden());
     }
-    // Which connection it is makes no difference to any policy.
+    // Policies do not distinguish connections, so the resource has `*` instead of the id.
     let what = format!(
         "{}/{stage}/{}/@connections/*",
         sockets.api_id(),
@@ -83,9 +83,10 @@ async fn decide(
     {
         return Ok(forbidden());
     }
-    let said = sockets
+    // A DELETE may name its close code and reason, but only for the SockJS suite.
+    let requested = sockets
         .takes_close_reasons()
-        .then(|| request.uri().query().and_then(said))
+        .then(|| request.uri().query().and_then(requested_close))
         .flatten();
     let connection = sockets.registry().find(id);
     match *request.method() {
@@ -102,14 +103,15 @@ async fn decide(
             .remove(id)
             .map_or_else(gone, |connection| {
                 let usual = || Closing::new(1000, "Connection Closed Normally");
-                connection.close(said.unwrap_or_else(usual));
+                connection.close(requested.unwrap_or_else(usual));
                 server::empty(StatusCode::NO_CONTENT)
             })),
         _ => Ok(forbidden()),
     }
 }
 
-/// Answers 200 when the message stands in the connection's ordered queue: as on AWS that is not delivery.
+/// Answers 200 when the message is in the connection's ordered queue. As on AWS, this does not mean that it was
+/// delivered.
 async fn post(
     faults: &Faults,
     connection: Option<&Connection>,
@@ -149,8 +151,8 @@ async fn post(
     })
 }
 
-/// The close that a query asks for, `code=3000&reason=…`.
-fn said(query: &str) -> Option<Closing> {
+/// Returns the close that a query requests, `code=3000&reason=…`.
+fn requested_close(query: &str) -> Option<Closing> {
     let parameters = query::parse(query);
     let first = |name| parameters.get(name)?.first();
     Some(Closing::new(first("code")?.parse().ok()?, first("reason")?))
@@ -176,7 +178,7 @@ fn describe(connection: &Connection) -> Answer {
     )
 }
 
-/// An SDK could not parse the body of AWS's own 410 as JSON, so there is none here.
+/// Returns the 410 without a body, because SDKs cannot parse the body of AWS's own 410 as JSON.
 fn gone() -> Answer {
     error_answer(StatusCode::GONE, "GoneException", Bytes::new())
 }
@@ -222,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_of_connections_are_known_in_both_spellings() {
+    fn connections_paths_match_both_spellings() {
         assert!(is_management("/prod/@connections/R1kmxc2VNjMCFIA%3D"));
         assert!(is_management("/prod/%40connections/R1kmxc2VNjMCFIA="));
         assert!(!is_management("/prod"));
@@ -232,11 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn a_close_is_said_whole_or_not_at_all() {
-        let close = said("code=3000&reason=Go%20away%21");
+    fn incomplete_close_query_is_ignored() {
+        let close = requested_close("code=3000&reason=Go%20away%21");
         assert_eq!(close, Some(Closing::new(3000, "Go away!")));
         for query in ["", "code=3000", "reason=x", "code=x&reason=y"] {
-            assert_eq!(said(query), None, "{query}");
+            assert_eq!(requested_close(query), None, "{query}");
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Metrics that functions write in CloudWatch's embedded metric format, added up and shown as Prometheus reads them.
+//! Adds up the metrics that functions write in CloudWatch's embedded metric format, and shows them in Prometheus's
+//! format.
 //!
-//! The format: docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-//! (2026-08). What Prometheus calls a summary has a count of values and their sum.
+//! The format:
+//! docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+//! (2026-08). A summary in Prometheus has a count of values and their sum.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// How every line in the format begins, as the functions write it. Any other line with it is none.
+/// The text that occurs in every line of the format. A line with it that does not parse is not a metric.
 const MARK: &str = "\"_aws\"";
 
-/// Everything that was measured since the start. Cheap to clone.
+/// The sums of all metrics since the start. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     sums: Arc<Mutex<BTreeMap<Series, Sum>>>,
@@ -31,7 +33,8 @@ struct Sum {
 }
 
 impl Metrics {
-    /// Takes a line of a function's output, if it is one of metrics; what to show of it, short.
+    /// Adds the metrics of a line of a function's output. Returns their short form, or `None` if the line has no
+    /// metrics.
     pub(crate) fn take(&self, line: &str) -> Option<String> {
         if !line.contains(MARK) {
             return None;
@@ -60,7 +63,7 @@ impl Metrics {
     fn add(&self, directive: &Value, name: &str, metric: &Value, labels: &str, values: &[f64]) {
         let text =
             |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        // The namespace ends with the stack's name, of which there is one here.
+        // Remove the stack's name from the end of the namespace, because there is only one stack here.
         let namespace = text(directive.get("Namespace"));
         let namespace = namespace.split('/').next().unwrap_or_default().to_owned();
         let unit = match text(metric.get("Unit")).as_str() {
@@ -80,7 +83,7 @@ impl Metrics {
         }
     }
 
-    /// All of it in Prometheus's text format.
+    /// Returns all metrics in Prometheus's text format.
     #[must_use]
     pub fn text(&self) -> String {
         let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +101,7 @@ impl Metrics {
     }
 }
 
-/// `{type="ping"}`; nothing without dimensions.
+/// Returns the labels, for example `{type="ping"}`. Without dimensions the text is empty.
 fn labels(document: &Value, dimensions: &Value) -> Option<String> {
     let mut labels = Vec::new();
     for dimension in dimensions.as_array()? {
@@ -117,7 +120,7 @@ fn labels(document: &Value, dimensions: &Value) -> Option<String> {
     })
 }
 
-/// One value, or many.
+/// Returns the numbers of a metric, which has one value or an array.
 fn values(value: &Value) -> Vec<f64> {
     match value {
         Value::Array(values) => values.iter().filter_map(Value::as_f64).collect(),
@@ -125,7 +128,7 @@ fn values(value: &Value) -> Vec<f64> {
     }
 }
 
-/// `FanoutSize` as `fanout_size`.
+/// Converts `FanoutSize` to `fanout_size`.
 fn snake(name: &str) -> String {
     let mut snake = String::new();
     for letter in name.chars() {
@@ -150,7 +153,7 @@ mod tests {
         "type":"ping","Messages":1,"GateWait":[3,4.5]}"#;
 
     #[test]
-    fn lines_are_added_up_by_name_and_dimension() {
+    fn values_sum_by_name_and_dimension() {
         let metrics = Metrics::default();
         assert_eq!(
             metrics.take(LINE).unwrap(),
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_left_alone() {
+    fn other_lines_are_ignored() {
         let metrics = Metrics::default();
         for line in [
             "",

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-/// Each key with its values in the order they were sent.
+/// Each key with its values in the order of the query.
 pub type Parameters = BTreeMap<String, Vec<String>>;
 
-/// Reads a raw query string. A key without `=` has the empty value.
+/// Parses a raw query string. A key without `=` has an empty value.
 #[must_use]
 pub fn parse(raw: &str) -> Parameters {
     let mut parameters = Parameters::new();
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_decoded_and_kept_in_order() {
+    fn values_are_decoded_in_order() {
         let parameters = parse("access_token=a%2Bb%3D&x=1&x=2&flag&&sp+ace=%C3%A9");
         assert_eq!(parameters["access_token"], ["a+b="]);
         assert_eq!(parameters["x"], ["1", "2"]);

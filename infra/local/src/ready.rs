@@ -1,4 +1,4 @@
-//! What is told when everything can serve: the URLs, printed and in the ready file.
+//! The URLs of a ready gateway: the printed text and the ready file.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::template::{Template, is_under_v1};
 
-/// Where everything is; the content of the ready file.
+/// The URLs of all parts, and the content of the ready file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Urls {
     /// The public port.
@@ -29,15 +29,14 @@ pub struct Urls {
     /// The endpoint of `@connections`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub management: Option<String>,
-    /// DynamoDB.
     pub dynamodb: String,
     /// Lambda's Invoke API.
     pub lambda: String,
 }
 
 impl Urls {
-    /// The URLs of a gateway that listens at these addresses, with the raw WebSocket and SockJS at these paths of the public
-    /// port, if they are there.
+    /// Returns the URLs of a gateway that listens at these addresses. `websocket` and `sockjs` are the paths of the raw
+    /// WebSocket and of SockJS on the public port, if it has them.
     #[must_use]
     pub fn new(
         edge: SocketAddr,
@@ -48,7 +47,7 @@ impl Urls {
         dynamodb: String,
         lambda: String,
     ) -> Self {
-        // All addresses are reached through this machine's own.
+        // A listener on all addresses is reached on loopback.
         let edge = if edge.ip().is_unspecified() {
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), edge.port())
         } else {
@@ -67,10 +66,10 @@ impl Urls {
         }
     }
 
-    /// Writes them as JSON. Whoever waits for the file sees it whole or not at all.
+    /// Writes the URLs as JSON. The file appears atomically, so a waiting reader never sees a part of it.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
         serde_json::to_writer_pretty(&mut file, self)?;
@@ -80,7 +79,7 @@ impl Urls {
     }
 }
 
-/// What all routes of HTTP APIs begin with.
+/// Returns the path prefix of all routes of HTTP APIs, or `None` without routes.
 fn api_path(template: &Template) -> Option<&'static str> {
     let mut routes = template.http_routes.iter();
     let all_under_v1 = routes.all(|route| is_under_v1(&route.path));
@@ -88,13 +87,13 @@ fn api_path(template: &Template) -> Option<&'static str> {
     (!template.http_routes.is_empty()).then_some(path)
 }
 
-/// The folder of a file.
+/// Returns the folder of a file.
 pub(crate) fn folder(path: &Path) -> &Path {
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
 
-/// What is printed: the URLs, and lines to paste.
+/// Returns the text to print: the URLs, and commands to paste.
 #[must_use]
 pub fn text(urls: &Urls) -> String {
     let mut text = String::from("\nReady. Ctrl-C stops everything.\n\n");
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_has_lines_to_paste() {
+    fn text_has_commands_to_paste() {
         let url = |path: &str| Some(format!("ws://127.0.0.1:8080{path}"));
         let text = text(&Urls {
             edge: "http://127.0.0.1:8080".to_owned(),

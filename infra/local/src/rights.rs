@@ -1,7 +1,7 @@
-//! What each function may do: the statements of its policy, held against every request that it signs.
+//! Permissions: checks every request that a function signs against the statements of its policy.
 //!
-//! A function is known by its access key, which every signature names. Signatures themselves are not checked, and what
-//! is signed by nobody or by somebody else is not a function's doing and is let through.
+//! A function is identified by its access key, which is part of every signature. The signatures themselves are not
+//! checked. Requests that are unsigned or signed with another key do not come from a function and are allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::template::{ACCOUNT, Statement, Template};
 
-/// What a function's access key begins with; its logical id follows.
+/// The prefix of a function's access key. The logical id follows.
 const KEY: &str = "local-";
 
-/// The rights of all functions, and what was made of them. Cheap to clone.
+/// The permissions of all functions, and the decisions made so far. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Rights {
     inner: Arc<Inner>,
@@ -24,26 +24,26 @@ pub struct Rights {
 struct Inner {
     region: String,
     statements: BTreeMap<String, Option<Vec<Statement>>>,
-    /// What was decided, by function, action and resource: functions do the same things again and again.
+    /// Caches decisions by function, action and resource, because functions repeat the same requests.
     decided: Mutex<Decided>,
 }
 
 type Decided = BTreeMap<String, BTreeMap<String, BTreeMap<String, bool>>>;
 
-/// Something a function did that takes a right.
+/// A request of a function that needs a permission.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Use {
     /// The function's logical id.
     pub function: String,
-    /// Such as `dynamodb:GetItem`.
+    /// For example `dynamodb:GetItem`.
     pub action: String,
-    /// The ARN of what it was done to, without the id of a connection.
+    /// The ARN of the resource, without the id of a connection.
     pub resource: String,
-    /// Whether its policy allows it; if not, it was refused.
+    /// True if the function's policy allows it. If false, the request was refused.
     pub allowed: bool,
 }
 
-/// A function lacks a right.
+/// A function lacks a permission.
 #[derive(Debug, thiserror::Error)]
 #[error("{function} is not authorized to perform: {action} on resource: {resource}")]
 pub struct Denied {
@@ -53,7 +53,7 @@ pub struct Denied {
 }
 
 impl Rights {
-    /// The rights that the template gives.
+    /// Returns the permissions that the template grants.
     #[must_use]
     pub fn new(template: &Template) -> Self {
         let functions = &template.functions;
@@ -70,17 +70,18 @@ impl Rights {
         }
     }
 
-    /// The ARN of a resource in the template's region.
+    /// Returns the ARN of a resource in the template's region.
     #[must_use]
     pub fn arn(&self, service: &str, resource: &str) -> String {
         let region = &self.inner.region;
         format!("arn:aws:{service}:{region}:{ACCOUNT}:{resource}")
     }
 
-    /// Whether who signed a request with these headers may perform `action` on `resource`.
+    /// Checks that the signer of a request with these headers may perform `action` on `resource`.
     ///
     /// # Errors
-    /// [`Denied`], if it is a function whose policy does not say so. The developer is told.
+    /// Fails with [`Denied`] if the signer is a function whose policy does not allow it. The first such denial is
+    /// logged.
     pub fn check(&self, headers: &HeaderMap, action: &str, resource: &str) -> Result<(), Denied> {
         let Some(function) = signer(headers) else {
             return Ok(());
@@ -106,12 +107,12 @@ impl Rights {
             resource: resource.to_owned(),
         };
         if known.is_none() {
-            tracing::error!("{denied}; its Policies in the template do not allow it");
+            tracing::error!("{denied}; the function's Policies in the template do not allow it");
         }
         Err(denied)
     }
 
-    /// Everything that functions did so far, each once.
+    /// Returns every distinct request that functions have made so far.
     #[must_use]
     pub fn used(&self) -> BTreeSet<Use> {
         let mut used = BTreeSet::new();
@@ -148,20 +149,20 @@ impl Rights {
     }
 }
 
-/// The access key that a function signs with.
+/// Returns the access key of a function.
 #[must_use]
 pub fn access_key(function: &str) -> String {
     format!("{KEY}{function}")
 }
 
-/// The logical id in `Credential=local-ID/date/region/service/aws4_request`.
+/// Returns the logical id in `Credential=local-ID/date/region/service/aws4_request`.
 fn signer(headers: &HeaderMap) -> Option<&str> {
     let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (_, credential) = authorization.split_once("Credential=")?;
     credential.split('/').next()?.strip_prefix(KEY)
 }
 
-/// What of a DynamoDB request says what it is for; the rest, which may be long, is skipped.
+/// The fields of a DynamoDB request that name its tables. The rest, which may be long, is skipped.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Request {
@@ -171,17 +172,17 @@ struct Request {
     transact_items: Vec<BTreeMap<String, Part>>,
 }
 
-/// A part of a transaction.
+/// One action of a transaction.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Part {
     table_name: String,
 }
 
-/// Each action of a DynamoDB request with the table or index that it is for: `(dynamodb:Query, Tokens/index/by-time)`.
-/// None of what is no request.
+/// Returns each action of a DynamoDB request with its table or index, for example `(dynamodb:Query,
+/// Tokens/index/by-time)`. Returns nothing if `request` cannot be parsed.
 ///
-/// There is no right to a transaction: each of its parts takes its own (DynamoDB developer guide, "Using IAM with
+/// A transaction has no permission of its own: each of its parts needs one (DynamoDB developer guide, "Using IAM with
 /// transactions", 2026-08).
 #[must_use]
 pub fn needed(operation: &str, request: &str) -> Vec<(String, String)> {
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_may_do_what_its_policy_says_and_nothing_else() {
+    fn policy_limits_function() {
         let rights = rights();
         let table = "arn:aws:dynamodb:r:1:table/T";
         assert!(
@@ -281,14 +282,18 @@ mod tests {
                 .is_err()
         );
         assert_eq!(rights.used().len(), 3);
-        for other in [signed("Unchecked"), signed("Nobody"), HeaderMap::new()] {
+        for other in [signed("Unchecked"), signed("Unknown"), HeaderMap::new()] {
             assert!(rights.check(&other, "dynamodb:PutItem", table).is_ok());
         }
-        assert_eq!(rights.used().len(), 3, "only what is a function's doing");
+        assert_eq!(
+            rights.used().len(),
+            3,
+            "only requests of functions are recorded"
+        );
     }
 
     #[test]
-    fn a_transaction_takes_the_rights_of_its_parts() {
+    fn transaction_needs_permissions_of_parts() {
         let part = json!({ "TableName": "T" });
         let request = json!({ "TransactItems": [{ "Put": part }, { "ConditionCheck": part }, { "Update": part }] });
         let needed = needed("TransactWriteItems", &request.to_string());
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_of_an_index_is_for_the_index_and_a_batch_for_each_table() {
+    fn index_query_and_batch_name_resources() {
         let query = json!({ "TableName": "T", "IndexName": "i" });
         assert_eq!(
             needed("Query", &query.to_string()),

@@ -1,4 +1,4 @@
-//! Schedules: what EventBridge would invoke on a timer.
+//! Schedules: invokes functions on a timer, as EventBridge does.
 
 mod expression;
 
@@ -13,21 +13,19 @@ use self::expression::Expression;
 use crate::lambda::Lambda;
 use crate::template::{ACCOUNT, STACK, Schedule};
 
-/// The running schedules; they stop when dropped.
+/// The running schedules. They stop when dropped.
 #[derive(Debug)]
 pub struct Schedules {
     _timers: JoinSet<()>,
 }
 
-/// Why a schedule cannot be kept.
+/// Why a schedule cannot run.
 #[derive(Debug, thiserror::Error)]
 #[error("the schedule {name} has the expression `{expression}`: {problem}")]
 pub struct ScheduleError {
     /// The event's name in the template.
     pub name: String,
-    /// Its expression.
     pub expression: String,
-    /// What is wrong with it.
     pub problem: String,
 }
 
@@ -35,7 +33,7 @@ impl Schedules {
     /// Starts a timer for each schedule.
     ///
     /// # Errors
-    /// When an expression is neither a `rate(…)` nor a `cron(…)` that can be kept.
+    /// Fails if an expression is not a supported `rate(…)` or `cron(…)`.
     pub fn start(
         schedules: &[Schedule],
         region: &str,
@@ -71,7 +69,7 @@ async fn keep(expression: Expression, schedule: Schedule, region: String, lambda
     }
 }
 
-/// From when the next time is reckoned: what was missed while the machine slept is not made up for.
+/// Returns the time from which the next run is computed. Runs that were missed while the machine slept are skipped.
 fn resumed(expression: &Expression, last: Timestamp, now: Timestamp) -> Timestamp {
     match expression.after(last) {
         Some(next) if next < now => now,
@@ -79,13 +77,13 @@ fn resumed(expression: &Expression, last: Timestamp, now: Timestamp) -> Timestam
     }
 }
 
-/// The template's own input, or the event EventBridge makes up.
+/// Returns the template's input, or the event that EventBridge generates.
 fn payload(schedule: &Schedule, region: &str, time: Timestamp) -> Bytes {
     if let Some(input) = &schedule.input {
         return input.clone().into();
     }
     let name = format!("{STACK}-{}{}", schedule.function, schedule.name);
-    // The scheduler's detail is a text, the rule's an object.
+    // The detail is a string for the scheduler and an object for a rule.
     let (resource, detail) = if schedule.source == "aws.scheduler" {
         (
             format!("arn:aws:scheduler:{region}:{ACCOUNT}:schedule/default/{name}"),
@@ -127,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_in_sleep_is_not_made_up_for() {
+    fn missed_runs_are_skipped() {
         let minutely = Expression::parse("rate(1 minute)", true).unwrap();
         let at = |time: &str| time.parse::<Timestamp>().unwrap();
         let last = at("2026-01-31T12:00:00Z");
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_made_up_unless_the_template_gives_one() {
+    fn event_is_generated_without_input() {
         let time = "2026-01-31T12:00:00Z".parse().unwrap();
         let event: serde_json::Value =
             serde_json::from_slice(&payload(&schedule(None), "us-east-1", time)).unwrap();

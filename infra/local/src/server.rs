@@ -1,4 +1,4 @@
-//! What every listener of the front shares: binding, accepting, and answers.
+//! Binding, accepting and responses of the public port, the WebSocket API's port and the function URLs.
 
 use std::future::Future;
 use std::io;
@@ -16,15 +16,15 @@ use tokio::task::AbortHandle;
 
 use crate::body::Body;
 
-/// A response, whole or with a body that is still being written.
+/// A response, complete or with a body that is still being written.
 pub type Answer = Response<Body>;
 
-/// The request is not answered: its TCP connection is closed.
+/// The request gets no response, and its TCP connection is closed.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection is closed without an answer, as asked for by a fault")]
+#[error("the connection is closed without a response")]
 pub struct Unanswered;
 
-/// Why a port cannot be listened on.
+/// Why the gateway cannot listen on a port.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen on {address} for {purpose}: {source}. Choose another with {option}, or --port 0 for free ones."
@@ -36,10 +36,10 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Listens on `host:port`; `option` is what chooses the port on the command line.
+/// Listens on `host:port`. `option` is the command-line option for the port, which the error names.
 ///
 /// # Errors
-/// When the port is taken or the host is not this machine's.
+/// Fails if the port is taken or the host does not belong to this machine.
 pub async fn listen(
     host: IpAddr,
     port: u16,
@@ -57,7 +57,7 @@ pub async fn listen(
         })
 }
 
-/// Answers requests on `listener` until the handle is aborted. Requests that were accepted before run on.
+/// Answers requests on `listener` until the handle is aborted. Connections accepted before that continue.
 pub fn serve<A, F>(listener: TcpListener, answer: A) -> AbortHandle
 where
     A: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
@@ -69,9 +69,9 @@ where
                 Ok((stream, peer)) => {
                     drop(tokio::spawn(speak(stream, peer.ip(), answer.clone())));
                 }
-                // Mostly too many open files: accepting again at once would only spin.
+                // The usual cause is too many open files. Wait, because accepting again at once would only spin.
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "accepting a connection failed");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -85,7 +85,7 @@ where
     A: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Answer, Unanswered>> + Send + 'static,
 {
-    // Without it a small answer may wait for the acknowledgement of the one before.
+    // Without this, a small response may wait for the acknowledgement of the previous one.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let version = request.version();
@@ -98,8 +98,8 @@ where
     }
 }
 
-/// A client of HTTP/1.0 sees the end of a body without a length by the end of its connection, so that is not kept for it,
-/// whatever it asked for.
+/// Closes the connection after a body without a length to an HTTP/1.0 client, even if it asked for keep-alive. Such a
+/// client recognises the end of the body only by the end of the connection.
 fn for_version(version: Version, mut answer: Answer) -> Answer {
     if version == Version::HTTP_10 && answer.body().size_hint().exact().is_none() {
         let close = HeaderValue::from_static("close");
@@ -108,13 +108,13 @@ fn for_version(version: Version, mut answer: Answer) -> Answer {
     answer
 }
 
-/// A response with a JSON body.
+/// Returns a response with a JSON body.
 #[must_use]
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, "application/json", body)
 }
 
-/// A response with a body of the given type.
+/// Returns a response with a body of the given type.
 #[must_use]
 pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Body::from(body.into()));
@@ -124,7 +124,7 @@ pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into
     answer
 }
 
-/// A response without a body.
+/// Returns a response without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Body::default());
@@ -132,8 +132,8 @@ pub fn empty(status: StatusCode) -> Answer {
     answer
 }
 
-/// Whether a page of another site may have sent this through a name that resolves to this machine (DNS rebinding).
-/// Only asked when listening on loopback, where no other name than these is honest.
+/// Returns true if a page of another site may have sent this request through a name that resolves to this machine (DNS
+/// rebinding). Used only on loopback listeners, for which only loopback names are legitimate.
 #[must_use]
 pub fn is_rebound(headers: &HeaderMap) -> bool {
     let host = headers
@@ -142,7 +142,7 @@ pub fn is_rebound(headers: &HeaderMap) -> bool {
     !host.is_some_and(is_loopback_authority)
 }
 
-/// Whether `authority` (a `Host` header, or what follows the scheme in an origin) names this machine.
+/// Returns true if `authority` (a `Host` header, or an origin without its scheme) names this machine.
 #[must_use]
 pub fn is_loopback_authority(authority: &str) -> bool {
     let name = match authority.rsplit_once(':') {
@@ -152,10 +152,10 @@ pub fn is_loopback_authority(authority: &str) -> bool {
     let bracketed = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
-    // An address cannot resolve to another one: that takes a name.
+    // Any loopback address is safe. DNS rebinding needs a name.
     let is_loopback = match bracketed {
-        Some(address) => address.parse().is_ok_and(|it: Ipv6Addr| it.is_loopback()),
-        None => name.parse().is_ok_and(|it: Ipv4Addr| it.is_loopback()),
+        Some(address) => address.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()),
+        None => name.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback()),
     };
     is_loopback || name.eq_ignore_ascii_case("localhost")
 }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_loopback() {
+    fn only_local_names_are_loopback() {
         for yes in [
             "localhost",
             "localhost:8080",

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a shell shows for a process that ended on Ctrl-C.
+/// The exit code that a shell shows for a process that ended on Ctrl-C.
 pub const EXIT_CODE: u8 = 130;
 
 /// Waits for Ctrl-C or SIGTERM.
@@ -11,7 +11,7 @@ pub async fn stop() {
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
     ) else {
-        // Without handlers the signals end the process themselves.
+        // Without handlers, the signals end the process by default.
         return std::future::pending().await;
     };
     tokio::select! {

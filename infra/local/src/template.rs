@@ -1,4 +1,4 @@
-//! The deployment template, read as CloudFormation and SAM would read it.
+//! Reads the deployment template as CloudFormation and SAM read it.
 
 mod apis;
 mod conditions;
@@ -6,10 +6,14 @@ mod distribution;
 mod events;
 mod functions;
 mod intrinsics;
+mod parameters;
 mod policies;
+mod resource;
 mod resources;
+mod scope;
 mod secrets;
 mod tables;
+mod values;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -17,15 +21,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The account every local resource belongs to.
+/// The account of every local resource.
 pub const ACCOUNT: &str = "123456789012";
-/// The stack's name, as `AWS::StackName` and in front of generated names.
+/// The stack's name: the value of `AWS::StackName` and the prefix of generated names.
 pub const STACK: &str = "messaging";
 
-/// What of a template runs locally, with every intrinsic function resolved.
+/// The parts of a template that run locally, with every intrinsic function resolved.
 #[derive(Debug, Clone)]
 pub struct Template {
-    /// The region, also of every ARN.
+    /// The region, which is also part of every ARN.
     pub region: String,
     /// Functions by logical id.
     pub functions: BTreeMap<String, Function>,
@@ -33,15 +37,13 @@ pub struct Template {
     pub web_socket: Option<WebSocketApi>,
     /// Routes of the HTTP APIs, in the order of their functions' logical ids.
     pub http_routes: Vec<HttpRoute>,
-    /// The CloudFront distribution in front of all that, if the template has one.
+    /// The CloudFront distribution in front of the APIs and function URLs, if the template has one.
     pub distribution: Option<Distribution>,
-    /// DynamoDB tables.
     pub tables: Vec<Table>,
-    /// What invokes functions on a timer.
     pub schedules: Vec<Schedule>,
 }
 
-/// One function and how it is configured.
+/// One function and its configuration.
 #[derive(Debug, Clone)]
 pub struct Function {
     /// The logical id.
@@ -50,41 +52,42 @@ pub struct Function {
     pub name: String,
     /// The ARN without a qualifier.
     pub arn: String,
-    /// The cargo binary that is its code.
+    /// The cargo binary with the function's code.
     pub binary: String,
-    /// What the template calls its handler; nothing here depends on it.
+    /// The template's `Handler`. The gateway only passes it on.
     pub handler: String,
-    /// After this long an invocation is ended and its instance killed.
+    /// After this time an invocation fails and its instance is killed.
     pub timeout: Duration,
-    /// Memory in MB; told to the function, not enforced.
+    /// Memory in MB. The function can read it, but it is not enforced.
     pub memory_mb: u32,
-    /// Variables of the template, resolved.
+    /// The template's variables, resolved.
     pub environment: BTreeMap<String, String>,
-    /// `ReservedConcurrentExecutions`: what exceeds it is throttled.
+    /// `ReservedConcurrentExecutions`. Further invocations are throttled.
     pub reserved_concurrency: Option<usize>,
-    /// How often a failed asynchronous invocation is repeated.
+    /// How often a failed asynchronous invocation is retried.
     pub event_retries: u32,
-    /// How the function's own URL invokes it, if it has one.
+    /// The invoke mode of the function's own URL, if it has one.
     pub url: Option<InvokeMode>,
-    /// What its policies allow; none if the template leaves that to a role, or to policies that are not written out.
+    /// The statements of the function's policies. `None` if a role or policies outside the template define its
+    /// permissions.
     pub rights: Option<Vec<Statement>>,
 }
 
-/// How a function URL hands on what its function answers.
+/// How a function URL returns the function's response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvokeMode {
-    /// When it is whole.
+    /// The response is sent when it is complete.
     Buffered,
-    /// As it comes.
+    /// The response is sent piece by piece as it arrives.
     Streaming,
 }
 
-/// One statement of a policy. It allows; what denies is refused when the template is read.
+/// One statement of a policy. It always allows: a template with a `Deny` statement is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// Its `Sid`.
+    /// The `Sid`.
     pub id: Option<String>,
-    /// Such as `dynamodb:GetItem`.
+    /// For example `dynamodb:GetItem`.
     pub actions: Vec<String>,
     /// ARNs.
     pub resources: Vec<String>,
@@ -95,11 +98,11 @@ pub struct Statement {
 pub struct WebSocketApi {
     /// The logical id.
     pub id: String,
-    /// The API id, as `Ref` gives it and as events carry it.
+    /// The API id that `Ref` returns and that events contain.
     pub api_id: String,
-    /// The stage, also the path of its URL.
+    /// The stage, which is also the path of its URL.
     pub stage: String,
-    /// Who decides about `$connect`.
+    /// The authorizer of `$connect`.
     pub authorizer: Option<Authorizer>,
     /// Logical ids of functions by route key.
     pub routes: BTreeMap<String, String>,
@@ -112,7 +115,8 @@ pub struct WebSocketApi {
 pub struct Authorizer {
     /// The function's logical id.
     pub function: String,
-    /// E.g. `route.request.querystring.access_token`; all must be there, none means it always runs.
+    /// For example `route.request.querystring.access_token`. The authorizer runs only if all of them are present. If
+    /// the list is empty, it always runs.
     pub identity_sources: Vec<String>,
 }
 
@@ -121,11 +125,11 @@ pub struct Authorizer {
 pub struct HttpRoute {
     /// The method in upper case, or `ANY`.
     pub method: String,
-    /// The path with its parameters, e.g. `/v1/{proxy+}`; `$default` for everything else.
+    /// The path with its parameters, e.g. `/v1/{proxy+}`, or `$default` for all other requests.
     pub path: String,
     /// The function's logical id.
     pub function: String,
-    /// The API id, as events carry it.
+    /// The API id that events contain.
     pub api_id: String,
     /// The stage, `$default` unless the template names one.
     pub stage: String,
@@ -136,29 +140,29 @@ pub struct HttpRoute {
 pub struct Distribution {
     /// Origins by id.
     pub origins: BTreeMap<String, Origin>,
-    /// Cache behaviours; the first whose pattern matches has a request. The last is the default, `*`.
+    /// Cache behaviours. The first whose pattern matches handles a request. The last is the default, `*`.
     pub behaviours: Vec<Behaviour>,
 }
 
-/// Where a distribution sends requests.
+/// A target of a distribution's requests.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// The host.
     pub domain: String,
-    /// What is put in front of paths; empty, or with a slash at its beginning and none at its end.
+    /// The prefix of all paths. It is empty, or begins with a slash and does not end with one.
     pub path: String,
-    /// Headers that are added, or replaced.
+    /// Headers that are added to requests or replace those of the client.
     pub headers: Vec<(String, String)>,
 }
 
-/// What a distribution does with the paths of a pattern.
+/// How a distribution handles the paths of a pattern.
 #[derive(Debug, Clone)]
 pub struct Behaviour {
-    /// The pattern: `*` stands for any characters, `?` for one.
+    /// The pattern. `*` matches any number of characters, `?` exactly one.
     pub pattern: String,
     /// The origin's id.
     pub origin: String,
-    /// Methods that it takes.
+    /// The allowed methods.
     pub methods: Vec<String>,
     /// The source of its viewer-request function.
     pub viewer_request: Option<Arc<str>>,
@@ -171,9 +175,9 @@ pub struct Table {
     pub id: String,
     /// The physical name.
     pub name: String,
-    /// AttributeDefinitions, KeySchema and GlobalSecondaryIndexes.
+    /// The CreateTable request: TableName, BillingMode, AttributeDefinitions, KeySchema and secondary indexes.
     pub definition: serde_json::Value,
-    /// The attribute that says when an item expires.
+    /// The attribute with the expiry time of an item.
     pub ttl_attribute: Option<String>,
 }
 
@@ -186,48 +190,43 @@ pub struct Schedule {
     pub function: String,
     /// `rate(…)` or `cron(…)`.
     pub expression: String,
-    /// The payload, when the template gives one.
+    /// The payload, if the template has one.
     pub input: Option<String>,
-    /// The `source` of a payload the template does not give.
+    /// The `source` of a generated payload.
     pub source: &'static str,
 }
 
-/// Why a template cannot be run locally.
+/// Why a template cannot run locally.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// The file could not be read.
     #[error("cannot read the template {path}: {source}. Name another with --template.", path = .path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
     /// The file is not YAML.
     #[error("{path} is not a template: {source}", path = .path.display())]
     Syntax {
-        /// The file.
         path: PathBuf,
-        /// Where and what.
         source: serde_yaml_ng::Error,
     },
-    /// Something in it cannot be honoured.
+    /// The template uses something that the gateway does not support.
     #[error("{path}: {place}: {problem}", path = .path.display())]
     Unsupported {
-        /// The file.
         path: PathBuf,
-        /// The logical id, with its line.
+        /// The location: the logical id and its line.
         place: String,
-        /// What is wrong and what to do.
+        /// The problem and its remedy.
         problem: String,
     },
 }
 
 impl Template {
-    /// Reads the template at `path`; `parameters` override its defaults.
+    /// Reads the template at `path`. `parameters` override its defaults.
     ///
     /// # Errors
-    /// When it is no template, or has something that cannot be run locally.
+    /// Fails if the file is not a template, or if it uses something that the gateway does not support.
     pub fn read(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
         let text = std::fs::read_to_string(path).map_err(|source| TemplateError::Unreadable {
             path: path.to_owned(),
@@ -237,9 +236,9 @@ impl Template {
             path: path.to_owned(),
             source,
         })?;
-        // AWS_REGION moves the ARNs too, so that a developer's other tools agree with them.
+        // AWS_REGION also changes the ARNs, so that they match a developer's other tools.
         let region = std::env::var("AWS_REGION").unwrap_or_else(|_| "us-east-1".to_owned());
-        // Stacks are looked for beside it, and it is known again among them.
+        // Nested stacks are found relative to this path. A canonical path detects a stack nested in itself.
         let paths = [path.canonicalize().unwrap_or_else(|_| path.to_owned())];
         let source = resources::Source {
             document: &document,
@@ -255,7 +254,7 @@ impl Template {
         Ok(template)
     }
 
-    /// The WebSocket API's URL as the template's functions know it, without a slash at its end.
+    /// Returns the WebSocket API's URL in the functions' variables, without a slash at the end.
     #[must_use]
     pub fn connections_url(&self) -> Option<String> {
         let api = self.web_socket.as_ref()?;
@@ -265,19 +264,19 @@ impl Template {
         ))
     }
 
-    /// The URL of the function `id` as the template's functions know it, with a slash at its end.
+    /// Returns the URL of the function `id` in the functions' variables, with a slash at the end.
     #[must_use]
     pub fn function_url(&self, id: &str) -> String {
         function_url(id, &self.region)
     }
 }
 
-/// Whether the public port has this path for HTTP APIs, whatever else there is.
+/// Returns true if the public port always routes this path to the HTTP APIs.
 pub(crate) fn is_under_v1(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/")
 }
 
-/// On AWS the host is random; here it only has to be told apart.
+/// Returns the URL of a function. On AWS the host is random. Here it only has to be unique.
 fn function_url(id: &str, region: &str) -> String {
     format!("https://{}.lambda-url.{region}.on.aws/", id.to_lowercase())
 }

@@ -1,4 +1,4 @@
-//! Building functions with cargo, in a small workspace of the test's own.
+//! Building functions with cargo, in a small workspace that each test writes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use local_gateway::build::{BuildError, build};
 
-/// A workspace like the project's: its default member is another than the functions.
+/// Writes a workspace like the project's: the functions are not its default members.
 fn workspace(dir: &Path, hello: &str) {
     fs::write(
         dir.join("Cargo.toml"),
@@ -29,19 +29,19 @@ fn hello() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_function_is_built_though_it_is_no_default_member() {
+async fn non_default_member_is_built() {
     let dir = tempfile::tempdir().unwrap();
     workspace(dir.path(), "fn main() { println!(\"hello\"); }");
     let built = build(dir.path(), &hello(), false).await.unwrap();
     assert_eq!(built.len(), 1);
     let output = Command::new(built.get("hello").unwrap()).output().unwrap();
     assert_eq!(output.stdout, b"hello\n");
-    // Nothing is compiled the second time, and the executable is still told.
+    // The second build compiles nothing and still reports the executable.
     assert_eq!(build(dir.path(), &hello(), false).await.unwrap(), built);
 }
 
 #[tokio::test]
-async fn a_failed_build_and_a_folder_without_a_workspace_are_told_apart() {
+async fn build_errors_name_their_cause() {
     let dir = tempfile::tempdir().unwrap();
     let error = build(dir.path(), &hello(), false).await.unwrap_err();
     assert!(matches!(error, BuildError::Workspace(path) if path == dir.path()));

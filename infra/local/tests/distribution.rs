@@ -113,14 +113,14 @@ Resources:
     )
 }
 
-/// The names of the URLs that are told.
-fn told(gateway: &Gateway) -> Vec<String> {
+/// Returns the names of the URLs in the ready file.
+fn printed_urls(gateway: &Gateway) -> Vec<String> {
     let text = fs::read_to_string(gateway.dir().join("ready.json")).unwrap();
     let urls: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
     urls.into_keys().collect()
 }
 
-/// One request as it is, and everything that comes back until the connection ends.
+/// Sends a request verbatim and returns everything that arrives until the connection ends.
 fn raw(gateway: &Gateway, request: &str) -> String {
     let host = gateway.url("edge").strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
@@ -132,7 +132,7 @@ fn raw(gateway: &Gateway, request: &str) -> String {
 }
 
 #[test]
-fn the_function_answers_or_lets_through() {
+fn viewer_function_answers_or_forwards() {
     let gateway = Gateway::start_with(&[], template);
     let edge = gateway.url("edge");
     let answer = http("GET", &format!("{edge}/greet"), "");
@@ -144,13 +144,13 @@ fn the_function_answers_or_lets_through() {
     assert_eq!(answer.header("content-type"), None);
     assert_eq!(http("GET", &format!("{edge}/fail"), "").status, 503);
     assert_eq!(http("TRACE", &format!("{edge}/x"), "").status, 403);
-    // The gateway's own page and API come first.
+    // The gateway's own page and API take precedence.
     assert!(http("GET", &format!("{edge}/"), "").body.contains("<html"));
     assert_eq!(gateway.url("sockjs"), format!("{edge}/messaging"));
 }
 
 #[test]
-fn the_origin_gets_the_request_as_it_was_sent() {
+fn origin_receives_request_unchanged() {
     let gateway = Gateway::start_with(&[], template);
     let url = format!("{}//a/./b%2Fc/%20?x=%20&flag", gateway.url("edge"));
     let headers = [
@@ -177,7 +177,7 @@ fn the_origin_gets_the_request_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_led_to_the_stage() {
+async fn websocket_reaches_stage() {
     let gateway = Gateway::start_with(&[], template);
     let url = format!(
         "{}/m/a%20b/websocket?token=t&x=1&x=2",
@@ -199,7 +199,7 @@ async fn a_websocket_is_led_to_the_stage() {
 }
 
 #[test]
-fn no_place_is_told_of_that_a_distribution_does_not_have() {
+fn unreachable_urls_are_not_printed() {
     let everywhere = ["dynamodb", "edge", "lambda", "management", "stage"];
     let gateway = Gateway::start_with(&[], |dir| {
         let template = template(dir);
@@ -207,19 +207,19 @@ fn no_place_is_told_of_that_a_distribution_does_not_have() {
         fs::write(dir.join("nested.yaml"), elsewhere).unwrap();
         template
     });
-    assert_eq!(told(&gateway), everywhere);
-    // There its function does not let a WebSocket through.
+    assert_eq!(printed_urls(&gateway), everywhere);
+    // Here the distribution's function does not forward WebSockets.
     let gateway = Gateway::start_with(&[], |dir| {
         let template = template(dir);
         let closed = NESTED.replace("'/greet'", "'/messaging/websocket'");
         fs::write(dir.join("nested.yaml"), closed).unwrap();
         template
     });
-    assert_eq!(told(&gateway), everywhere);
+    assert_eq!(printed_urls(&gateway), everywhere);
 }
 
 #[test]
-fn a_route_that_a_distribution_hides_is_refused() {
+fn route_hidden_by_distribution_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("template.yaml");
     let with = |events: &str, origin: &str| {
@@ -243,8 +243,8 @@ fn a_route_that_a_distribution_hides_is_refused() {
     let refused = with(&route("/a"), api).unwrap_err();
     assert!(
         refused.contains(
-            "Called: beside a distribution the local gateway has routes of HTTP APIs only under /v1: \
-             /a is not, and its API is no origin"
+            "Called: with a distribution, the local gateway serves HTTP API routes only under /v1: \
+             /a is not, and its API is not an origin"
         ),
         "{refused}"
     );
@@ -253,7 +253,7 @@ fn a_route_that_a_distribution_hides_is_refused() {
 }
 
 #[test]
-fn old_and_lazy_clients_are_served() {
+fn http10_and_missing_length_are_accepted() {
     let gateway = Gateway::start_with(&[], template);
     let old = raw(&gateway, "GET /greet HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").to_lowercase();
     assert!(
@@ -265,7 +265,7 @@ fn old_and_lazy_clients_are_served() {
         old.contains("content-length") && !old.contains("transfer-encoding"),
         "{old}"
     );
-    // A body without a length is none, and one connection takes several requests.
+    // A request without a length has no body, and one connection carries several requests.
     let both = raw(
         &gateway,
         "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /greet HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",

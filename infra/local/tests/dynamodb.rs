@@ -1,4 +1,4 @@
-//! The engine behind our own front: the wire, the kept tables, and what the faults do.
+//! The DynamoDB engine behind the gateway's HTTP front end: the wire format, persisted tables and faults.
 
 #![allow(
     clippy::expect_used,
@@ -22,11 +22,11 @@ use local_gateway::rights::Rights;
 use local_gateway::template::Table;
 use serde_json::{Value, json};
 
-/// Only so that a test fails rather than hangs.
+/// A test that takes longer fails instead of hanging.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn items_are_written_and_read_and_errors_are_dynamodb_s() {
+async fn items_round_trip_errors_match_dynamodb() {
     within(async {
         let engine = engine(|_| {}).await;
         put(&engine, "a", "first").await;
@@ -70,7 +70,7 @@ async fn items_are_written_and_read_and_errors_are_dynamodb_s() {
 }
 
 #[tokio::test]
-async fn requests_that_are_none_are_refused_as_dynamodb_refuses_them() {
+async fn malformed_requests_get_dynamodb_errors() {
     within(async {
         let engine = engine(|_| {}).await;
         let (status, body) = call(&engine, "GetItem", &json!({ "TableName": 1, "Key": {} })).await;
@@ -98,7 +98,7 @@ async fn requests_that_are_none_are_refused_as_dynamodb_refuses_them() {
 }
 
 #[tokio::test]
-async fn a_repeated_transaction_token_does_not_slow_the_engine_or_replay() {
+async fn repeated_transaction_token_is_ignored() {
     within(async {
         let engine = engine(|_| {}).await;
         let transaction = json!({
@@ -125,7 +125,7 @@ async fn a_repeated_transaction_token_does_not_slow_the_engine_or_replay() {
 }
 
 #[tokio::test]
-async fn a_kept_database_has_its_items_and_refuses_another_schema() {
+async fn persisted_database_refuses_other_schema() {
     within(async {
         let folder = tempfile::tempdir().unwrap();
         let keep = |options: &mut EngineOptions| options.data = Some(folder.path().join("data"));
@@ -157,7 +157,7 @@ async fn a_kept_database_has_its_items_and_refuses_another_schema() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_was_applied_and_a_failure_was_not() {
+async fn lost_reply_applies_failure_does_not() {
     within(async {
         let folder = tempfile::tempdir().unwrap();
         let with = |fault: &str| {
@@ -225,7 +225,7 @@ async fn a_lost_reply_was_applied_and_a_failure_was_not() {
 }
 
 #[tokio::test]
-async fn consumed_units_are_added_up_and_told_to_nobody_who_did_not_ask() {
+async fn consumed_units_reported_only_on_request() {
     within(async {
         let engine = engine(|_| {}).await;
         put(&engine, "a", &"x".repeat(1500)).await;
@@ -264,7 +264,7 @@ async fn consumed_units_are_added_up_and_told_to_nobody_who_did_not_ask() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named_with_the_way_out() {
+async fn taken_port_error_names_option() {
     within(async {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut options = options();

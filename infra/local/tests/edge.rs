@@ -1,4 +1,4 @@
-//! The public port: page, raw WebSocket, HTTP API, and who is kept out; and how the command line fails.
+//! The public port: the page, the raw WebSocket, the HTTP API and refused origins and hosts. Also errors of the command line.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -12,7 +12,7 @@ use common::{Gateway, connect_to, connection_id, eventually, http, try_http};
 use serde_json::json;
 
 #[tokio::test]
-async fn the_page_and_its_parts_are_served() {
+async fn console_files_are_served() {
     let gateway = Gateway::start(&[]);
     let edge = gateway.url("edge");
     for (path, kind) in [
@@ -26,7 +26,7 @@ async fn the_page_and_its_parts_are_served() {
         assert_eq!(answer.header("content-type"), Some(kind));
         assert!(!answer.body.is_empty());
     }
-    // Its template has no distribution, so that nothing speaks SockJS.
+    // The template has no distribution, so nothing serves SockJS.
     for (method, path) in [
         ("GET", "/messaging"),
         ("GET", "/nothing"),
@@ -45,7 +45,7 @@ async fn the_page_and_its_parts_are_served() {
 }
 
 #[tokio::test]
-async fn the_raw_websocket_leads_to_the_stage() {
+async fn raw_websocket_reaches_stage() {
     let gateway = Gateway::start(&[]);
     let url = format!("{}?token=alice&x=1", gateway.url("websocket"));
     let mut socket = connect_to(&url, &[("x-tag", "t")]).await.unwrap();
@@ -57,7 +57,7 @@ async fn the_raw_websocket_leads_to_the_stage() {
         json!({"token": "alice", "x": "1"})
     );
     assert_eq!(event["headers"]["X-Tag"], "t");
-    // As behind CloudFront: the stage's own host, not the public one.
+    // As behind CloudFront, the function sees the stage's own host, not the public one.
     let host = gateway
         .url("management")
         .strip_prefix("http://")
@@ -69,7 +69,7 @@ async fn the_raw_websocket_leads_to_the_stage() {
 }
 
 #[tokio::test]
-async fn requests_of_the_http_api_reach_their_function() {
+async fn http_api_requests_reach_function() {
     let gateway = Gateway::start(&[]);
     let api = gateway.url("api");
     assert!(api.ends_with("/v1"));
@@ -101,13 +101,13 @@ async fn requests_of_the_http_api_reach_their_function() {
     assert_eq!(http("GET", api, "").status, 404);
     let large = "x".repeat(10 * 1024 * 1024 + 1);
     assert_eq!(http("POST", &format!("{api}/x"), &large).status, 413);
-    // Within the HTTP API's limit, but beyond Lambda's once it is base64.
+    // The body is within the HTTP API's limit, but exceeds Lambda's limit once it is encoded as base64.
     let large = "x".repeat(5 * 1024 * 1024);
     assert_eq!(http("POST", &format!("{api}/x"), &large).status, 413);
 }
 
 #[tokio::test]
-async fn routes_beside_v1_are_reached() {
+async fn routes_outside_v1_are_reached() {
     let gateway = Gateway::start_with(&[], |dir| {
         let events = r#"
         Named: { Type: HttpApi, Properties: { ApiId: !Ref HttpApi, Method: POST, Path: "/hello/{name}" } }
@@ -128,7 +128,7 @@ async fn routes_beside_v1_are_reached() {
         let answer = http(method, &format!("{edge}{path}"), "");
         assert_eq!(answer.json()["routeKey"], route, "{method} {path}");
     }
-    // What is left to a greedy route is not what the gateway has itself.
+    // A greedy route does not hide the gateway's own files.
     let script = http("GET", &format!("{edge}/app.js"), "");
     assert_eq!(
         script.header("content-type"),
@@ -139,7 +139,7 @@ async fn routes_beside_v1_are_reached() {
 }
 
 #[tokio::test]
-async fn a_function_that_passes_its_own_timeout_has_failed() {
+async fn function_timeout_is_error() {
     let gateway = Gateway::start_with(&[], |dir| {
         common::template(dir).replace("Timeout: 20", "Timeout: 1")
     });
@@ -153,7 +153,7 @@ async fn a_function_that_passes_its_own_timeout_has_failed() {
 }
 
 #[test]
-fn that_invocations_wait_for_an_instance_is_said_once() {
+fn instance_shortage_is_logged_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("said");
     let template = common::template(dir.path());
@@ -165,12 +165,12 @@ fn that_invocations_wait_for_an_instance_is_said_once() {
     let gateway = Gateway::spawn(&mut command, dir);
     for _ in 0..4 {
         let url = format!("{}/hang", gateway.url("api"));
-        // It is answered when the gateway ends, if at all.
+        // The answer may only come when the gateway ends, or never.
         std::thread::spawn(move || try_http("GET", &url, &[], b""));
     }
     let expected = "[fixture_function] invocations of Fixture wait because all its instances are busy; \
-                    --max-instances is how many it may have";
-    let said = eventually("it is said", || {
+                    raise the limit with --max-instances";
+    let said = eventually("the gateway logs the warning", || {
         let said = fs::read_to_string(&path).unwrap();
         said.contains(expected).then_some(said)
     });
@@ -178,7 +178,7 @@ fn that_invocations_wait_for_an_instance_is_said_once() {
 }
 
 #[tokio::test]
-async fn other_sites_and_other_names_are_kept_out() {
+async fn foreign_origins_and_hosts_are_refused() {
     let gateway = Gateway::start(&[]);
     let url = format!("{}/x", gateway.url("api"));
     let status = |headers: &[(&str, &str)]| try_http("POST", &url, headers, b"").unwrap().status;
@@ -190,7 +190,7 @@ async fn other_sites_and_other_names_are_kept_out() {
     assert_eq!(status(&[("Host", "localhost:8080")]), 201);
 }
 
-/// Runs the gateway until it ends by itself; gives its exit code and what it said.
+/// Runs the gateway until it exits by itself. Returns its exit code and its standard error.
 fn fails(dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = common::command(dir);
     let process = command
@@ -206,7 +206,7 @@ fn fails(dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn what_cannot_start_says_why_and_what_to_do() {
+fn failed_start_explains_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let (code, said) = fails(dir.path(), &[]);
     assert_eq!(code, Some(1));

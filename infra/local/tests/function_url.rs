@@ -1,4 +1,4 @@
-//! Function URLs: served, known to the other functions, and streaming where they are to.
+//! Function URLs: serving requests, their addresses in other functions' variables, and response streaming.
 
 #![allow(
     clippy::indexing_slicing,
@@ -16,7 +16,7 @@ use std::path::Path;
 use common::{DEADLINE, Gateway, Response, eventually, http, try_http};
 use serde_json::{Value, json};
 
-/// Three functions have a URL, and a fourth is told where everything is.
+/// A template in which three functions have a URL and `Caller` has every address as a variable.
 fn template(dir: &Path) -> String {
     format!(
         "Globals: {{ Function: {{ Runtime: provided.al2023, Timeout: 20 }} }}
@@ -57,7 +57,7 @@ Resources:
     )
 }
 
-/// A variable of the function that is told where everything is; by the name of a function, its URL.
+/// Returns a variable of the function `Caller`. A function's name yields its URL.
 fn url(gateway: &Gateway, function: &str) -> String {
     let invoke = format!(
         "{}/2015-03-31/functions/Caller/invocations",
@@ -74,7 +74,7 @@ fn open(url: &str) -> BufReader<TcpStream> {
     BufReader::new(stream)
 }
 
-/// The instances of the streaming function: whether each is busy.
+/// Returns, for each instance of the streaming function, true if it is busy.
 fn instances(gateway: &Gateway) -> Vec<bool> {
     let url = format!("{}/_local/functions", gateway.url("lambda"));
     let functions = http("GET", &url, "").json();
@@ -85,14 +85,14 @@ fn instances(gateway: &Gateway) -> Vec<bool> {
         .collect()
 }
 
-/// Waits until its instance is free: a request before that would start another.
+/// Waits until the streaming function's instance is idle. An earlier request would start another instance.
 fn idle(gateway: &Gateway) {
-    eventually("the instance is free", || {
+    eventually("the instance is idle", || {
         (instances(gateway) == [false]).then_some(())
     });
 }
 
-/// A connection on which the streaming function was told its steps.
+/// Opens a connection and posts the steps that the streaming function executes.
 fn streaming(
     gateway: &Gateway,
     version: &str,
@@ -116,13 +116,13 @@ fn line(reader: &mut BufReader<TcpStream>) -> String {
     line.trim_end().to_owned()
 }
 
-/// The lines of the head, in lower case.
+/// Reads the lines of the response head, in lower case.
 fn head(reader: &mut BufReader<TcpStream>) -> Vec<String> {
     std::iter::from_fn(|| Some(line(reader).to_lowercase()).filter(|line| !line.is_empty()))
         .collect()
 }
 
-/// The next chunk of a chunked body; empty for the last.
+/// Reads the next chunk of a chunked body. The last chunk is empty.
 fn chunk(reader: &mut BufReader<TcpStream>) -> String {
     let length = usize::from_str_radix(&line(reader), 16).unwrap();
     let mut data = vec![0; length + 2];
@@ -138,7 +138,7 @@ fn rest(reader: &mut BufReader<TcpStream>) -> String {
 }
 
 #[test]
-fn a_function_is_called_by_the_url_another_one_knows() {
+fn function_url_invokes_function() {
     let gateway = Gateway::start_with(&[], template);
     let url = url(&gateway, "Called");
     let event = |headers: &[(&str, &str)], body: &[u8]| -> Value {
@@ -174,14 +174,14 @@ fn a_function_is_called_by_the_url_another_one_knows() {
 }
 
 #[test]
-fn a_function_is_told_where_the_stage_is_here() {
+fn functions_get_local_stage_urls() {
     let gateway = Gateway::start_with(&[], template);
     assert_eq!(url(&gateway, "Socket"), gateway.url("stage"));
     assert_eq!(url(&gateway, "Management"), gateway.url("management"));
 }
 
 #[test]
-fn each_piece_reaches_the_client_when_it_is_written() {
+fn response_streams_piece_by_piece() {
     let gateway = Gateway::start_with(&[], template);
     let steps = json!([{"send": "one"}, {"await": "go"}, {"send": "two"}, {"send": "three"}]);
     let mut client = streaming(&gateway, "HTTP/1.1", "", &steps);
@@ -201,12 +201,12 @@ fn each_piece_reaches_the_client_when_it_is_written() {
         );
     }
     assert_eq!(chunk(&mut client), "one");
-    // Only what the client has seen lets the function go on.
+    // The function continues only after the client has seen the first piece.
     fs::write(gateway.dir().join("go"), "").unwrap();
     assert_eq!(chunk(&mut client), "two");
     assert_eq!(chunk(&mut client), "three");
     assert_eq!(chunk(&mut client), "");
-    // The connection is kept, and the instance too.
+    // The connection stays open, and the instance is reused.
     idle(&gateway);
     write!(client.get_mut(), "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n[]").unwrap();
     assert_eq!(self::head(&mut client)[0], "http/1.1 201 created");
@@ -215,7 +215,7 @@ fn each_piece_reaches_the_client_when_it_is_written() {
 }
 
 #[test]
-fn an_old_client_gets_the_pieces_until_the_connection_ends() {
+fn http10_client_receives_unchunked_stream() {
     let gateway = Gateway::start_with(&[], template);
     let steps = json!([{"send": "one"}, {"await": "go"}, {"send": "two"}]);
     let mut client = streaming(&gateway, "HTTP/1.0", "Connection: Keep-Alive\r\n", &steps);
@@ -234,7 +234,7 @@ fn an_old_client_gets_the_pieces_until_the_connection_ends() {
 }
 
 #[test]
-fn an_answer_that_fails_half_way_is_cut_off() {
+fn failing_stream_is_cut_off() {
     let gateway = Gateway::start_with(&[], template);
     let mut client = streaming(
         &gateway,
@@ -262,7 +262,7 @@ fn an_answer_that_fails_half_way_is_cut_off() {
 }
 
 #[test]
-fn what_fails_before_it_begins_is_a_bad_gateway() {
+fn failure_before_stream_returns_502() {
     let gateway = Gateway::start_with(&[], template);
     let answer = rest(&mut streaming(
         &gateway,
@@ -278,7 +278,7 @@ fn what_fails_before_it_begins_is_a_bad_gateway() {
 }
 
 #[test]
-fn what_a_streaming_url_gets_whole_is_the_body() {
+fn unstreamed_answer_becomes_body() {
     let gateway = Gateway::start_with(&[], template);
     let answer = http("GET", &format!("{}x", url(&gateway, "Raw")), "");
     assert_eq!(answer.status, 200);
@@ -290,14 +290,14 @@ fn what_a_streaming_url_gets_whole_is_the_body() {
 }
 
 #[test]
-fn a_client_that_leaves_ends_nothing() {
+fn leaving_client_does_not_end_invocation() {
     let gateway = Gateway::start_with(&[], template);
     let steps = json!([{"send": "one"}, {"await": "go"}, {"send": "two"}, {"send": "three"}, {"send": "four"}]);
     let mut client = streaming(&gateway, "HTTP/1.1", "", &steps);
     head(&mut client);
     assert_eq!(chunk(&mut client), "one");
     drop(client);
-    // The gateway sees that it is gone before it sees this one.
+    // The gateway notices the closed connection before it handles this request.
     assert_eq!(http("GET", &url(&gateway, "Called"), "").status, 200);
     fs::write(gateway.dir().join("go"), "").unwrap();
     eventually("the invocation has run to its end", || {
@@ -307,17 +307,17 @@ fn a_client_that_leaves_ends_nothing() {
 }
 
 #[test]
-fn a_function_is_told_that_its_client_left_where_that_is_asked_for() {
+fn tell_leaving_notifies_function() {
     let gateway = Gateway::start_with(&["--tell-leaving"], template);
     let steps = json!([{"send": "one"}, {"await": "never"}]);
     let mut client = streaming(&gateway, "HTTP/1.1", "", &steps);
     head(&mut client);
     assert_eq!(chunk(&mut client), "one");
     drop(client);
-    eventually("the function knows", || {
+    eventually("the function is notified", || {
         gateway.dir().join("left").exists().then_some(())
     });
-    // It is none the worse for it.
+    // The instance is still usable.
     idle(&gateway);
     let mut client = streaming(&gateway, "HTTP/1.1", "", &json!([{"send": "again"}]));
     head(&mut client);

@@ -1,4 +1,4 @@
-//! A gateway that is killed without warning: no function is left behind, and what was acknowledged is kept.
+//! A gateway that is killed without warning leaves no function process behind and keeps acknowledged writes.
 
 #![allow(
     clippy::expect_used,
@@ -15,15 +15,15 @@ use common::{Gateway, connect_to, eventually, send, try_http};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn functions_at_work_and_idle_ones_die_with_the_gateway() {
+async fn killed_gateway_ends_all_functions() {
     let mut gateway = Gateway::start(&[]);
     let mut socket = connect_to(&format!("{}?token=alice", gateway.url("stage")), &[])
         .await
         .unwrap();
-    // One waits for a file that never comes; another is started beside it and idles.
+    // One function waits for a file that never appears. The second message starts another function, which then idles.
     send(&mut socket, r#"{"do":"await","file":"never"}"#).await;
     send(&mut socket, r#"{"do":"touch","file":"touched"}"#).await;
-    let functions = eventually("one function is at work and one idle", || {
+    let functions = eventually("one function is busy and one idle", || {
         let functions = functions(&gateway);
         let busy = functions
             .iter()
@@ -39,13 +39,13 @@ async fn functions_at_work_and_idle_ones_die_with_the_gateway() {
 }
 
 #[tokio::test]
-async fn sigterm_ends_functions_at_work_too() {
+async fn sigterm_ends_busy_functions() {
     let mut gateway = Gateway::start(&[]);
     let mut socket = connect_to(&format!("{}?token=alice", gateway.url("stage")), &[])
         .await
         .unwrap();
     send(&mut socket, r#"{"do":"await","file":"never"}"#).await;
-    let functions = eventually("a function is at work", || {
+    let functions = eventually("a function is busy", || {
         let functions = functions(&gateway);
         functions
             .iter()
@@ -119,7 +119,7 @@ fn functions(gateway: &Gateway) -> Vec<Value> {
     serde_json::from_str(&answer.body).unwrap()
 }
 
-/// A process that nobody has waited for yet has ended as well.
+/// Returns true if the process has ended. A zombie process counts as ended.
 fn has_ended(pid: u64) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat

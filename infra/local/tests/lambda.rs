@@ -1,4 +1,4 @@
-//! Lambda with real processes: invocations, concurrency, deaths, repeats, and the Invoke API's answers.
+//! Lambda with real processes: invocations, concurrency, crashes, retries and the Invoke API's answers.
 
 #![allow(
     clippy::expect_used,
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Only so that a test fails rather than hangs.
+/// A test that takes longer fails instead of hanging.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Setup {
@@ -36,7 +36,7 @@ struct Setup {
 }
 
 #[tokio::test]
-async fn an_invocation_is_answered_and_its_instance_used_again() {
+async fn idle_instance_is_reused() {
     within(async {
         let setup = setup(|_| {}).await;
         let first = setup.answer(json!({ "x": 1 })).await;
@@ -51,7 +51,7 @@ async fn an_invocation_is_answered_and_its_instance_used_again() {
 }
 
 #[tokio::test]
-async fn concurrent_invocations_have_instances_of_their_own_up_to_the_cap() {
+async fn concurrent_invocations_start_capped_instances() {
     within(async {
         let setup = setup(|options| options.max_instances = 2).await;
         let (first, second) = (setup.wait("1"), setup.wait("2"));
@@ -61,9 +61,9 @@ async fn concurrent_invocations_have_instances_of_their_own_up_to_the_cap() {
         let instances = setup.instances().await;
         assert_eq!(instances.len(), 2);
         assert!(instances.iter().all(|instance| instance["busy"] == true));
-        assert!(!third.is_finished(), "a third has to wait");
-        setup.let_go("1");
-        setup.let_go("2");
+        assert!(!third.is_finished(), "a third invocation has to wait");
+        setup.release("1");
+        setup.release("2");
         assert_ne!(pid(first.await.unwrap()), pid(second.await.unwrap()));
         assert!(matches!(third.await.unwrap(), Invocation::Answer(_)));
         assert_eq!(setup.instances().await.len(), 2);
@@ -73,25 +73,25 @@ async fn concurrent_invocations_have_instances_of_their_own_up_to_the_cap() {
 }
 
 #[tokio::test]
-async fn a_process_that_asks_for_several_has_them_at_once() {
+async fn one_process_runs_concurrent_invocations() {
     within(async {
         let setup = setup(|options| {
             options.max_instances = 1;
             options.concurrency = 2;
         })
         .await;
-        // The second one comes while the process starts, and waits for it.
+        // The second invocation arrives while the process starts, and waits for it.
         let (first, second) = (setup.wait("1"), setup.wait("2"));
         setup.begun("1").await;
         setup.begun("2").await;
         let third = setup.begin("{}".to_owned());
         assert_eq!(setup.instances().await.len(), 1);
-        assert!(!third.is_finished(), "a third has to wait");
-        setup.let_go("2");
+        assert!(!third.is_finished(), "a third invocation has to wait");
+        setup.release("2");
         let second = pid(second.await.unwrap());
         assert_eq!(pid(third.await.unwrap()), second);
         assert!(!first.is_finished(), "each gets its own answer");
-        setup.let_go("1");
+        setup.release("1");
         assert_eq!(pid(first.await.unwrap()), second);
         setup.end().await;
     })
@@ -99,7 +99,7 @@ async fn a_process_that_asks_for_several_has_them_at_once() {
 }
 
 #[tokio::test]
-async fn what_a_process_has_at_once_ends_with_it() {
+async fn process_exit_fails_concurrent_invocations() {
     within(async {
         let setup = setup(|options| options.concurrency = 2).await;
         let caught = setup.wait("1");
@@ -107,7 +107,7 @@ async fn what_a_process_has_at_once_ends_with_it() {
         let pid = setup.instances().await[0]["pid"].clone();
         setup.error(json!({ "do": "exit" })).await;
         let Invocation::FunctionError(error) = caught.await.unwrap() else {
-            panic!("it should have failed")
+            panic!("the invocation should have failed")
         };
         assert_eq!(parse(&error)["errorType"], "Runtime.ExitError");
         assert_ne!(setup.answer(json!({})).await["pid"], pid);
@@ -126,7 +126,7 @@ async fn reserved_concurrency_throttles() {
         let (status, headers, _) = setup.post("F", "RequestResponse", "{}").await;
         assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(headers["x-amzn-errortype"], "TooManyRequestsException");
-        setup.let_go("1");
+        setup.release("1");
         assert!(matches!(first.await.unwrap(), Invocation::Answer(_)));
         setup.end().await;
     })
@@ -134,7 +134,7 @@ async fn reserved_concurrency_throttles() {
 }
 
 #[tokio::test]
-async fn a_function_s_own_error_leaves_the_instance_alive() {
+async fn function_error_keeps_instance() {
     within(async {
         let setup = setup(|_| {}).await;
         let before = setup.answer(json!({})).await;
@@ -147,7 +147,7 @@ async fn a_function_s_own_error_leaves_the_instance_alive() {
 }
 
 #[tokio::test]
-async fn a_process_that_exits_fails_its_invocation_and_is_replaced() {
+async fn exited_process_is_replaced() {
     within(async {
         let setup = setup(|_| {}).await;
         let before = setup.answer(json!({})).await;
@@ -164,7 +164,7 @@ async fn a_process_that_exits_fails_its_invocation_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_killed_instance_fails_what_it_was_at_and_nothing_else() {
+async fn killed_instance_fails_only_own_invocation() {
     within(async {
         let setup = setup(|_| {}).await;
         let caught = setup.wait("1");
@@ -172,14 +172,14 @@ async fn a_killed_instance_fails_what_it_was_at_and_nothing_else() {
         let pid = setup.instances().await[0]["pid"].as_u64().unwrap();
         kill(pid);
         let Invocation::FunctionError(error) = caught.await.unwrap() else {
-            panic!("it should have failed")
+            panic!("the invocation should have failed")
         };
         assert_eq!(
             parse(&error)["errorMessage"],
             "Runtime exited with error: signal: killed"
         );
 
-        // One that idles is replaced without an invocation noticing.
+        // An idle instance is replaced without failing any invocation.
         let idle = setup.answer(json!({})).await["pid"].as_u64().unwrap();
         kill(idle);
         setup.until_instances(0).await;
@@ -190,7 +190,7 @@ async fn a_killed_instance_fails_what_it_was_at_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_crash_at_the_start_is_an_error_and_not_a_hang() {
+async fn crash_at_start_returns_error() {
     within(async {
         let crash = |options: &mut LambdaOptions| {
             function(options)
@@ -209,7 +209,7 @@ async fn a_crash_at_the_start_is_an_error_and_not_a_hang() {
 }
 
 #[tokio::test]
-async fn a_timeout_ends_the_instance_but_a_caller_s_limit_does_not() {
+async fn only_function_timeout_ends_instance() {
     within(async {
         let setup = setup(|options| function(options).timeout = Duration::from_millis(300)).await;
         assert_eq!(setup.wait("never").await.unwrap(), Invocation::TimedOut);
@@ -238,7 +238,7 @@ async fn a_timeout_ends_the_instance_but_a_caller_s_limit_does_not() {
             .await;
         assert_eq!(impatient, Invocation::Late);
         setup.begun("1").await;
-        setup.let_go("1");
+        setup.release("1");
         setup.until_idle().await;
         assert_eq!(setup.answer(json!({})).await["pid"], pid);
         setup.end().await;
@@ -247,7 +247,7 @@ async fn a_timeout_ends_the_instance_but_a_caller_s_limit_does_not() {
 }
 
 #[tokio::test]
-async fn an_event_is_tried_three_times_under_one_request_id() {
+async fn failing_event_is_retried_twice() {
     within(async {
         let setup = setup(|_| {}).await;
         let file = setup.folder.path().join("notes");
@@ -269,7 +269,7 @@ async fn an_event_is_tried_three_times_under_one_request_id() {
 }
 
 #[tokio::test]
-async fn the_invoke_api_answers_as_lambda_does() {
+async fn invoke_api_matches_lambda() {
     within(async {
         let setup = setup(|_| {}).await;
         let arn = "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Amessaging-F";
@@ -364,7 +364,7 @@ async fn web_pages_may_not_invoke() {
 }
 
 #[tokio::test]
-async fn a_function_finds_lambda_s_variables_and_not_the_gateway_s() {
+async fn function_gets_only_lambda_variables() {
     within(async {
         let setup = setup(|options| {
             options.replacements = vec![(
@@ -396,7 +396,7 @@ async fn a_function_finds_lambda_s_variables_and_not_the_gateway_s() {
 }
 
 #[tokio::test]
-async fn the_kill_fault_loses_the_answer_and_can_be_switched_off() {
+async fn kill_fault_can_be_disabled() {
     within(async {
         let setup = setup(|options| {
             let fault: Fault = "kill-instance=1".parse().unwrap();
@@ -413,7 +413,7 @@ async fn the_kill_fault_loses_the_answer_and_can_be_switched_off() {
         assert_eq!(status, 400);
         let (status, _, body) = request(Method::PUT, &url, None, "kill-instance=0").await;
         assert_eq!(status, 200);
-        assert_eq!(parse(&body)["kill-instance"], 1, "struck once");
+        assert_eq!(parse(&body)["kill-instance"], 1, "the fault applied once");
         setup.answer(json!({})).await;
         setup.end().await;
     })
@@ -421,7 +421,7 @@ async fn the_kill_fault_loses_the_answer_and_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn shutting_down_leaves_no_process_behind() {
+async fn shutdown_ends_all_processes() {
     within(async {
         let setup = setup(|_| {}).await;
         let busy = setup.wait("never");
@@ -433,7 +433,7 @@ async fn shutting_down_leaves_no_process_behind() {
         assert!(matches!(busy.await.unwrap(), Invocation::FunctionError(_)));
         assert!(
             matches!(setup.invoke(json!({})).await, Invocation::FunctionError(_)),
-            "none starts any more"
+            "no new instance starts"
         );
     })
     .await;
@@ -449,18 +449,18 @@ impl Setup {
     async fn answer(&self, payload: Value) -> Value {
         match self.invoke(payload).await {
             Invocation::Answer(answer) => parse(&answer),
-            other => panic!("no answer but {other:?}"),
+            other => panic!("expected an answer, got {other:?}"),
         }
     }
 
     async fn error(&self, payload: Value) -> Value {
         match self.invoke(payload).await {
             Invocation::FunctionError(error) => parse(&error),
-            other => panic!("no error but {other:?}"),
+            other => panic!("expected an error, got {other:?}"),
         }
     }
 
-    /// The payload of an invocation that says it has begun, and goes on when let go.
+    /// Returns the payload of an invocation that reports its begin and waits until it is released.
     fn waiting(&self, name: &str) -> String {
         let path = |suffix: &str| self.folder.path().join(format!("{name}.{suffix}"));
         json!({ "do": "wait", "begun": path("begun"), "until": path("go") }).to_string()
@@ -480,7 +480,7 @@ impl Setup {
         until(|| async { path.exists() }).await;
     }
 
-    fn let_go(&self, name: &str) {
+    fn release(&self, name: &str) {
         std::fs::write(self.folder.path().join(format!("{name}.go")), "").unwrap();
     }
 
@@ -560,7 +560,7 @@ fn function(options: &mut LambdaOptions) -> &mut Function {
     options.functions.get_mut("F").unwrap()
 }
 
-/// Cargo builds the examples of a package with its tests, beside them.
+/// Returns the fixture's executable. Cargo builds a package's examples together with its tests.
 fn fixture() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test
@@ -630,7 +630,7 @@ fn is_running(pid: u64) -> bool {
 fn pid(invocation: Invocation) -> Value {
     match invocation {
         Invocation::Answer(answer) => parse(&answer)["pid"].clone(),
-        other => panic!("no answer but {other:?}"),
+        other => panic!("expected an answer, got {other:?}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `@connections` as functions see it.
+//! The `@connections` API as functions use it.
 
 mod common;
 
@@ -7,7 +7,7 @@ use common::{Gateway, connection_id, eventually, http, next_close, next_text, tr
 const UNKNOWN: &str = "R1kmxc2VNjMCFIA=";
 
 #[tokio::test]
-async fn a_post_becomes_a_text_frame_and_keeps_its_order() {
+async fn posts_become_ordered_text_frames() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     let url = gateway.connection_url(&connection_id(&mut socket).await);
@@ -24,7 +24,7 @@ async fn a_post_becomes_a_text_frame_and_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn a_get_tells_about_the_connection() {
+async fn get_describes_connection() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway
         .try_connect("token=alice", &[("user-agent", "test/1")])
@@ -44,7 +44,7 @@ async fn a_get_tells_about_the_connection() {
 }
 
 #[tokio::test]
-async fn a_delete_closes_with_1000_and_the_connection_is_gone_at_once() {
+async fn delete_closes_connection_with_1000() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     let url = gateway.connection_url(&connection_id(&mut socket).await);
@@ -67,7 +67,7 @@ async fn a_delete_closes_with_1000_and_the_connection_is_gone_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_gone_and_the_wrong_stage_is_forbidden() {
+async fn unknown_connection_gone_other_stage_forbidden() {
     let gateway = Gateway::start(&[]);
     for id in [UNKNOWN, "nonsense"] {
         assert_eq!(http("POST", &gateway.connection_url(id), "x").status, 410);
@@ -82,7 +82,7 @@ async fn what_is_not_there_is_gone_and_the_wrong_stage_is_forbidden() {
 }
 
 #[tokio::test]
-async fn a_post_may_have_128_kb_of_text() {
+async fn post_over_128_kib_is_refused() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     let url = gateway.connection_url(&connection_id(&mut socket).await);
@@ -100,13 +100,13 @@ async fn a_post_may_have_128_kb_of_text() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_fills_its_buffer() {
+async fn unread_posts_end_in_429() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     let url = gateway.connection_url(&connection_id(&mut socket).await);
     let body = "x".repeat(128 * 1024);
     let mut posted = 0;
-    // The kernel's buffers of both ends come first, so that it takes a while but not forever.
+    // The kernel's buffers of both ends fill first, so many posts succeed before one is throttled.
     let answer = loop {
         let answer = http("POST", &url, &body);
         if answer.status != 200 || posted == 1_000 {
@@ -127,12 +127,12 @@ async fn a_client_that_does_not_read_fills_its_buffer() {
 }
 
 #[tokio::test]
-async fn a_delete_closes_also_whom_nothing_can_be_sent_to() {
+async fn delete_closes_connection_with_full_buffer() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     let url = gateway.connection_url(&connection_id(&mut socket).await);
     let body = "x".repeat(128 * 1024);
-    // The client, which is still there, reads none of it.
+    // The client is still connected but reads nothing.
     while http("POST", &url, &body).status == 200 {}
     assert_eq!(http("DELETE", &url, "").status, 204);
     let event = gateway.event("DISCONNECT");
@@ -144,8 +144,8 @@ async fn a_delete_closes_also_whom_nothing_can_be_sent_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_gone_until_its_101_was_sent() {
-    // This seed delays it by almost the two seconds that it may take.
+async fn post_before_upgrade_returns_410() {
+    // This seed delays the upgrade by almost two seconds, the most that the fault allows.
     let gateway = Gateway::start(&["--fault", "delay-upgrade=1", "--seed", "49"]);
     let url = format!("{}?token=alice", gateway.url("stage"));
     let connecting = tokio::spawn(async move { common::connect_to(&url, &[]).await });
@@ -154,14 +154,14 @@ async fn a_connection_is_gone_until_its_101_was_sent() {
     let url = gateway.connection_url(id);
     assert_eq!(http("POST", &url, "too early").status, 410);
     let mut socket = connecting.await.unwrap().unwrap();
-    eventually("the connection is there", || {
+    eventually("the connection is open", || {
         (http("POST", &url, "now").status == 200).then_some(())
     });
     assert_eq!(next_text(&mut socket).await, "now");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_during_the_handshake_is_disconnected() {
+async fn leaving_during_handshake_invokes_disconnect() {
     let gateway = Gateway::start(&["--fault", "delay-upgrade=1", "--seed", "5"]);
     let connecting = tokio::spawn({
         let url = format!("{}?token=alice", gateway.url("stage"));
@@ -178,7 +178,7 @@ async fn a_client_that_leaves_during_the_handshake_is_disconnected() {
 }
 
 #[tokio::test]
-async fn posts_fail_on_request() {
+async fn post_faults_apply() {
     let gateway = Gateway::start(&["--fault", "throttle-post=1"]);
     let answer = http("POST", &gateway.connection_url(UNKNOWN), "x");
     assert_eq!(answer.status, 429);

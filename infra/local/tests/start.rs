@@ -1,4 +1,4 @@
-//! What a start refuses, before it builds anything, and how it says so.
+//! What the gateway refuses at start, before it builds anything, and its error messages.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -15,21 +15,21 @@ async fn refusal(arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_answer_is_named() {
+async fn unreachable_database_is_named() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
     for url in [url.as_str(), "nowhere"] {
         let refusal = refusal(&["--dynamodb-endpoint", url]).await;
         assert!(
-            refusal.contains(&format!("nobody answers at {url},")),
+            refusal.contains(&format!("no server answers at {url},")),
             "{refusal}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_ready_file_without_a_folder_is_named() {
+async fn ready_file_needs_existing_folder() {
     let refusal = refusal(&["--ready-file", "/no-such-folder/urls"]).await;
     assert_eq!(
         refusal,
@@ -38,8 +38,8 @@ async fn a_ready_file_without_a_folder_is_named() {
 }
 
 #[tokio::test]
-async fn the_project_s_own_places_are_told() {
-    // No function is invoked; what is executed would be this test.
+async fn project_urls_are_printed() {
+    // The test invokes no function: each executable is a link to this test.
     let functions = tempfile::tempdir().unwrap();
     let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
     for function in Template::read(&template, &BTreeMap::new())
@@ -59,18 +59,18 @@ async fn the_project_s_own_places_are_told() {
     let gateway = Gateway::start(&options).await.unwrap();
     let urls = gateway.urls();
     let host = urls.edge.strip_prefix("http://").unwrap();
-    for (told, expected) in [
+    for (printed, expected) in [
         (&urls.websocket, format!("ws://{host}/messaging/websocket")),
         (&urls.sockjs, format!("http://{host}/messaging")),
         (&urls.api, format!("http://{host}/v1")),
     ] {
-        assert_eq!(told.as_ref(), Some(&expected));
+        assert_eq!(printed.as_ref(), Some(&expected));
     }
     gateway.shut_down().await;
 }
 
 #[tokio::test]
-async fn a_fault_that_could_not_strike_is_refused() {
+async fn engine_fault_without_engine_is_refused() {
     let elsewhere = ["--dynamodb-endpoint", "nowhere", "--fault"];
     for kind in [
         "delay-dynamodb",
@@ -83,22 +83,22 @@ async fn a_fault_that_could_not_strike_is_refused() {
         assert_eq!(
             refusal,
             format!(
-                "--fault {kind} strikes in the embedded DynamoDB only: leave out either it or --dynamodb-endpoint"
+                "--fault {kind} applies only to the embedded DynamoDB: omit it or --dynamodb-endpoint"
             )
         );
     }
     let refusal = refusal(&[&elsewhere[..], &["hang-post=0.1"]].concat()).await;
-    assert!(refusal.contains("nobody answers"), "{refusal}");
+    assert!(refusal.contains("no server answers"), "{refusal}");
 }
 
 #[tokio::test]
-async fn a_ready_file_of_before_is_removed_but_not_another_gateway_s() {
+async fn start_removes_only_stale_ready_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("urls");
     std::fs::write(&path, "{}").unwrap();
     let ready_file = ["--ready-file", path.to_str().unwrap()];
 
-    // A gateway runs already: its port is taken.
+    // Another gateway is running, so the port is taken.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let said = refusal(&[&ready_file[..], &["--lambda-port", &port]].concat()).await;
@@ -106,6 +106,6 @@ async fn a_ready_file_of_before_is_removed_but_not_another_gateway_s() {
     assert!(path.exists());
 
     let said = refusal(&[&ready_file[..], &["--dynamodb-endpoint", "nowhere"]].concat()).await;
-    assert!(said.contains("nobody answers"), "{said}");
+    assert!(said.contains("no server answers"), "{said}");
     assert!(!path.exists());
 }

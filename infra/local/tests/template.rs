@@ -1,4 +1,4 @@
-//! The project's own template, and what a template is refused for.
+//! Reading the project's own template, and refusing what the gateway does not support.
 
 #![allow(
     clippy::expect_used,
@@ -25,7 +25,7 @@ fn project() -> Template {
 }
 
 #[test]
-fn the_project_s_template_is_understood() {
+fn project_template_is_read() {
     let template = project();
     let api = template.web_socket.as_ref().unwrap();
     assert_eq!(api.api_id.len(), 10, "as long as AWS's");
@@ -47,17 +47,17 @@ fn the_project_s_template_is_understood() {
 }
 
 #[test]
-fn globals_and_intrinsic_functions_reach_the_functions() {
+fn globals_and_intrinsics_reach_functions() {
     let template = project();
-    let fanout = &template.functions["FanoutFunction"];
-    assert_eq!(fanout.name, "messaging-fanout");
-    assert_eq!(fanout.timeout, Duration::from_secs(60), "its own");
+    let worker = &template.functions["WorkerFunction"];
+    assert_eq!(worker.name, "messaging-worker");
+    assert_eq!(worker.timeout, Duration::from_secs(60), "its own");
     let message = &template.functions["MessageFunction"];
     assert_eq!(message.name, "messaging-MessageFunction");
     assert_eq!(message.binary, "message");
     assert_eq!(message.timeout, Duration::from_secs(29), "from Globals");
     assert_eq!(message.environment["TOKENS_TABLE"], "messaging-Tokens");
-    assert_eq!(message.environment["FANOUT_FUNCTION"], "messaging-fanout");
+    assert_eq!(message.environment["WORKER_FUNCTION"], "messaging-worker");
     assert_eq!(message.environment["URL_SUFFIX"], "amazonaws.com");
     assert_eq!(
         message.environment["CONNECTIONS_ENDPOINT"],
@@ -66,7 +66,7 @@ fn globals_and_intrinsic_functions_reach_the_functions() {
 }
 
 #[test]
-fn tables_keep_keys_indexes_and_expiry_and_drop_how_they_are_billed() {
+fn tables_keep_keys_indexes_ttl_only() {
     let template = project();
     let tokens = template
         .tables
@@ -81,7 +81,7 @@ fn tables_keep_keys_indexes_and_expiry_and_drop_how_they_are_billed() {
 }
 
 #[test]
-fn a_function_without_policies_may_do_nothing_unless_its_role_is_another_s() {
+fn rights_come_from_own_policies() {
     let statement = "{ Statement: [{ Effect: Allow, Action: dynamodb:GetItem, Resource: \"*\" }] }";
     let read = |properties: &str| {
         let text = format!(
@@ -97,13 +97,17 @@ fn a_function_without_policies_may_do_nothing_unless_its_role_is_another_s() {
     let managed = "      Policies: [AmazonDynamoDBReadOnlyAccess]\n";
     assert_eq!(read(""), Some(0));
     assert_eq!(read(&policies), Some(1));
-    assert_eq!(read(role), None, "what it may do is said elsewhere");
+    assert_eq!(
+        read(role),
+        None,
+        "the role's policies are not in the template"
+    );
     assert_eq!(read(&format!("{role}{policies}")), None);
     assert_eq!(read(managed), None);
 }
 
 #[test]
-fn what_is_no_value_is_as_if_it_were_not_there() {
+fn no_value_counts_as_absent() {
     let concurrency = |text: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
         let parameters = BTreeMap::from([("SockjsConcurrency".to_owned(), text.to_owned())]);
@@ -115,7 +119,7 @@ fn what_is_no_value_is_as_if_it_were_not_there() {
 }
 
 #[test]
-fn parameters_override_defaults_and_are_checked() {
+fn parameters_are_overridden_and_validated() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
     let with = |name: &str, value: &str| {
         let parameters = BTreeMap::from([(name.to_owned(), value.to_owned())]);
@@ -138,7 +142,7 @@ fn parameters_override_defaults_and_are_checked() {
 }
 
 #[test]
-fn long_forms_conditions_and_joins_are_evaluated() {
+fn conditions_and_joins_are_evaluated() {
     let template = read(
         r#"
 Parameters: { Debug: { Type: String, Default: "yes" } }
@@ -190,7 +194,7 @@ Resources:
 }
 
 #[test]
-fn a_template_says_what_is_different_here() {
+fn template_sets_local_parameter_defaults() {
     let text = "
 Metadata: { LocalGateway: { Parameters: { Level: here } } }
 Parameters: { Level: { Type: String, Default: there }, Other: { Type: String, Default: same } }
@@ -216,7 +220,7 @@ Resources:
 }
 
 #[test]
-fn schedules_of_both_kinds_are_read_unless_switched_off() {
+fn enabled_schedules_are_read() {
     let template = read(
         r#"
 Resources:
@@ -246,7 +250,7 @@ Resources:
 }
 
 #[test]
-fn what_events_and_apis_may_say_is_taken() {
+fn supported_event_properties_are_accepted() {
     let template = read(
         r#"
 Globals: { HttpApi: { Auth: { DefaultAuthorizer: AWS_IAM, EnableIamAuthorizer: true } } }
@@ -282,7 +286,7 @@ Resources:
 }
 
 #[test]
-fn what_cannot_be_honoured_is_named_with_its_line() {
+fn unsupported_property_error_names_line() {
     let function = |property: &str| {
         format!(
             "Resources:\n  Hello:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: provided.al2023\n      {property}\n"
@@ -308,11 +312,11 @@ fn what_cannot_be_honoured_is_named_with_its_line() {
     for (text, expected) in [
         (
             "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\n".to_owned(),
-            "line 2: Bucket: the local gateway cannot stand in for AWS::S3::Bucket",
+            "line 2: Bucket: the local gateway does not support AWS::S3::Bucket",
         ),
         (
             function("Layers: [x]"),
-            "line 2: Hello: the local gateway cannot honour its property Layers",
+            "line 2: Hello: the local gateway does not support the property Layers",
         ),
         (
             function("Events: { Q: { Type: SQS } }"),
@@ -332,55 +336,55 @@ fn what_cannot_be_honoured_is_named_with_its_line() {
         ),
         (
             route("PayloadFormatVersion: '1.0'"),
-            "line 2: Hello: event E: the local gateway has events of PayloadFormatVersion 2.0 alone, not 1.0",
+            "line 2: Hello: event E: the local gateway supports only PayloadFormatVersion 2.0, not 1.0",
         ),
         (
             route("TimeoutInMillis: 100"),
-            "cannot honour its property TimeoutInMillis",
+            "does not support the property TimeoutInMillis",
         ),
         (
             route("Auth: { Authorizer: Mine }"),
-            "cannot stand in for the authorizer Mine",
+            "does not support the authorizer Mine",
         ),
         (
             route("Auth: { AuthorizationScopes: [a] }"),
-            "cannot honour AuthorizationScopes of its Auth",
+            "does not support AuthorizationScopes in Auth",
         ),
         (
             timer("ScheduleExpressionTimezone: Europe/Berlin"),
-            "keeps schedules in UTC alone, not in Europe/Berlin",
+            "supports schedules only in UTC, not in Europe/Berlin",
         ),
         (
             timer("EndDate: '2030-01-01T00:00:00Z'"),
-            "cannot honour its property EndDate",
+            "does not support the property EndDate",
         ),
         (
             function(
                 "Events: { E: { Type: Schedule, Properties: { Schedule: rate(1 day), Zone: UTC } } }",
             ),
-            "cannot honour its property Zone",
+            "does not support the property Zone",
         ),
         (
             api("CorsConfiguration: true"),
-            "line 2: Api: the local gateway cannot honour its property CorsConfiguration",
+            "line 2: Api: the local gateway does not support the property CorsConfiguration",
         ),
         (
             api("Auth: { Authorizers: { Mine: { JwtConfiguration: {} } } }"),
-            "cannot honour Authorizers of its Auth",
+            "does not support Authorizers in Auth",
         ),
         (
             api("Auth: { DefaultAuthorizer: Mine }"),
-            "cannot stand in for the authorizer Mine",
+            "does not support the authorizer Mine",
         ),
         (
             format!(
                 "Globals: {{ HttpApi: {{ CorsConfiguration: true }} }}\n{}",
                 route("Path: /v1")
             ),
-            "Globals: the local gateway cannot honour its property CorsConfiguration",
+            "Globals: the local gateway does not support the property CorsConfiguration",
         ),
-        (function("FunctionName: !Ref Hello"), "in a circle"),
-        (function("Timeout: soon"), "`soon` is no number"),
+        (function("FunctionName: !Ref Hello"), "form a circle"),
+        (function("Timeout: soon"), "`soon` is not a number"),
     ] {
         let error = read(&text).unwrap_err();
         assert!(
@@ -398,7 +402,7 @@ fn what_cannot_be_honoured_is_named_with_its_line() {
 }
 
 #[test]
-fn a_stack_that_is_nested_in_itself_is_refused() {
+fn stack_nested_in_itself_is_refused() {
     let stack = |url: &str| {
         format!(
             "Resources:\n  Inner:\n    Type: AWS::CloudFormation::Stack\n    Properties: {{ TemplateURL: {url} }}\n"
@@ -425,7 +429,7 @@ fn a_stack_that_is_nested_in_itself_is_refused() {
 }
 
 #[test]
-fn what_only_aws_needs_is_passed_over() {
+fn aws_only_resources_are_ignored() {
     let template =
         read("Resources:\n  Q: { Type: AWS::SQS::Queue }\n  A: { Type: AWS::CloudWatch::Alarm }\n")
             .unwrap();

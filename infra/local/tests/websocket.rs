@@ -1,4 +1,4 @@
-//! The WebSocket API as a client sees it: handshakes, frames, errors, closes, and what functions are told.
+//! The WebSocket API as a client sees it: handshakes, frames, errors, closes, and the functions' events.
 
 mod common;
 
@@ -16,12 +16,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 #[tokio::test]
-async fn each_handshake_ends_with_the_status_of_aws() {
+async fn handshake_statuses_match_aws() {
     let gateway = Gateway::start(&[]);
     for (query, expected) in [
         ("token=alice", 101),
         ("token=alice&status=201", 101),
-        // The identity source is missing or empty; the authorizer is not asked.
+        // The identity source is missing or empty, so the gateway does not invoke the authorizer.
         ("", 401),
         ("token=", 401),
         ("token=unauthorized", 401),
@@ -29,7 +29,7 @@ async fn each_handshake_ends_with_the_status_of_aws() {
         ("token=crash", 500),
         ("token=invalid", 500),
         ("token=object", 500),
-        // What $connect says, verbatim.
+        // The client receives the status that $connect returns.
         ("token=alice&status=301", 301),
         ("token=alice&status=400", 400),
         ("token=alice&status=501", 501),
@@ -52,7 +52,7 @@ async fn each_handshake_ends_with_the_status_of_aws() {
 }
 
 #[tokio::test]
-async fn only_the_stage_itself_can_be_connected_to() {
+async fn only_stage_root_accepts_connections() {
     let gateway = Gateway::start(&[]);
     let other = gateway.url("stage").replace("/prod", "/dev?token=alice");
     assert_eq!(handshake_status(connect_to(&other, &[]).await), 403);
@@ -66,10 +66,10 @@ async fn only_the_stage_itself_can_be_connected_to() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_a_body_only_if_it_is_the_gateways_own() {
+async fn only_gateway_refusals_have_body() {
     let gateway = Gateway::start(&[]);
     let Err(Error::Http(denied)) = gateway.try_connect("token=deny", &[]).await else {
-        panic!("it is denied");
+        panic!("the authorizer denies it");
     };
     let body = String::from_utf8(denied.into_body().unwrap()).unwrap();
     assert!(
@@ -77,13 +77,13 @@ async fn a_refusal_has_a_body_only_if_it_is_the_gateways_own() {
         "{body}"
     );
     let Err(Error::Http(refused)) = gateway.try_connect("token=a&status=403", &[]).await else {
-        panic!("it is refused");
+        panic!("$connect refuses it");
     };
     assert_eq!(refused.into_body().unwrap_or_default(), b"");
 }
 
 #[tokio::test]
-async fn the_subprotocol_is_echoed_only_from_the_answer_of_connect() {
+async fn subprotocol_comes_from_connect_answer() {
     let gateway = Gateway::start(&[]);
     let asked = [("sec-websocket-protocol", "v2, v1")];
     let url = format!("{}?token=alice&protocol=v1", gateway.url("stage"));
@@ -95,13 +95,13 @@ async fn the_subprotocol_is_echoed_only_from_the_answer_of_connect() {
         .insert(asked[0].0, asked[0].1.parse().unwrap());
     let (_socket, response) = tokio_tungstenite::connect_async(request).await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "v1");
-    // Nothing is echoed that $connect did not name: a client that insists fails the connection.
+    // The gateway echoes no subprotocol that $connect did not name. A client that requires one then fails the connection.
     let silent = gateway.try_connect("token=alice", &asked).await;
     assert!(matches!(silent, Err(Error::Protocol(_))), "{silent:?}");
 }
 
 #[tokio::test]
-async fn events_carry_what_they_carry_on_aws_and_the_context_always() {
+async fn events_match_aws_and_carry_context() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway
         .try_connect(
@@ -205,7 +205,7 @@ async fn events_carry_what_they_carry_on_aws_and_the_context_always() {
 }
 
 #[tokio::test]
-async fn a_message_goes_to_the_route_it_names() {
+async fn message_selects_its_route() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     for (message, expected) in [
@@ -222,7 +222,7 @@ async fn a_message_goes_to_the_route_it_names() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_in_the_bytes_of_aws_and_the_connection_stays() {
+async fn function_failure_keeps_connection() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     let id = connection_id(&mut socket).await;
@@ -237,13 +237,13 @@ async fn a_failure_is_told_in_the_bytes_of_aws_and_the_connection_stays() {
             .unwrap_or_else(|| panic!("{frame}"));
         assert_eq!(request_id.strip_suffix(r#""}"#).unwrap().len(), 16);
     }
-    // Routes are one-way: neither the body nor the status of an answer is shown. So what comes next is the next show.
+    // Routes are one-way: the client sees neither the body nor the status of an answer. The next frame is that of the next `show`.
     send(&mut socket, r#"{"do":"nothing","status":501}"#).await;
     assert_eq!(connection_id(&mut socket).await, id);
 }
 
 #[tokio::test]
-async fn without_a_route_a_message_is_forbidden() {
+async fn message_without_route_is_forbidden() {
     let gateway = Gateway::start_with(&[], |dir| {
         common::template(dir).replace(
             "        $default: { FunctionArn: !GetAtt Fixture.Arn }\n",
@@ -260,7 +260,7 @@ async fn without_a_route_a_message_is_forbidden() {
 }
 
 #[tokio::test]
-async fn messages_of_one_connection_are_dispatched_concurrently() {
+async fn messages_are_dispatched_concurrently() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
     send(&mut socket, r#"{"do":"await","file":"signal"}"#).await;
@@ -269,7 +269,7 @@ async fn messages_of_one_connection_are_dispatched_concurrently() {
 }
 
 #[tokio::test]
-async fn in_order_a_message_waits_for_the_one_before() {
+async fn in_order_option_serializes_messages() {
     let gateway = Gateway::start(&["--in-order"]);
     let mut socket = gateway.connect().await;
     let sent: Vec<_> = (0..30)
@@ -285,7 +285,7 @@ async fn in_order_a_message_waits_for_the_one_before() {
 }
 
 #[tokio::test]
-async fn what_is_binary_or_too_large_closes_the_connection() {
+async fn binary_or_oversized_frame_closes_connection() {
     let gateway = Gateway::start(&[]);
     let text = |length: usize| Message::text("x".repeat(length));
     for (message, expected) in [
@@ -313,7 +313,7 @@ async fn what_is_binary_or_too_large_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn fragments_add_up_to_128_kb_and_no_more() {
+async fn fragmented_message_over_128_kib_closes() {
     let gateway = Gateway::start(&[]);
     for (last, expected) in [(29 * 1024, None), (32 * 1024 + 1, Some(1009))] {
         let mut socket = gateway.connect().await;
@@ -335,7 +335,7 @@ async fn fragments_add_up_to_128_kb_and_no_more() {
 }
 
 #[tokio::test]
-async fn how_a_client_leaves_is_told_to_disconnect() {
+async fn disconnect_event_has_close_code() {
     for (close, code, reason) in [
         (
             Some(Message::Close(None)),
@@ -365,7 +365,7 @@ async fn how_a_client_leaves_is_told_to_disconnect() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_pings_do_not_count() {
+async fn idle_connection_is_closed_despite_pings() {
     // Ten minutes become 600 ms.
     let gateway = Gateway::start(&["--clock-scale", "1000"]);
     let mut socket = gateway.connect().await;
@@ -381,14 +381,14 @@ async fn an_idle_connection_is_closed_and_pings_do_not_count() {
 }
 
 #[tokio::test]
-async fn a_busy_connection_lives_two_hours() {
+async fn busy_connection_ends_after_two_hours() {
     // Two hours become 7.2 s, ten minutes 600 ms.
     let gateway = Gateway::start(&["--clock-scale", "1000"]);
     let mut socket = gateway.connect().await;
     let mut answered = 0;
     let ended = tokio::time::timeout(DEADLINE, async {
         loop {
-            // Each answer is traffic, and brings the next message.
+            // Each answer counts as traffic and triggers the next message.
             let _ = socket.send(Message::text(r#"{"do":"show"}"#)).await;
             match socket.next().await {
                 Some(Ok(Message::Text(_))) => answered += 1,
@@ -404,7 +404,7 @@ async fn a_busy_connection_lives_two_hours() {
 }
 
 #[tokio::test]
-async fn a_disconnect_can_be_dropped_on_request() {
+async fn disconnect_can_be_dropped() {
     let gateway = Gateway::start(&["--fault", "drop-disconnect=1"]);
     let mut socket = gateway.connect().await;
     let id = connection_id(&mut socket).await;
@@ -413,7 +413,7 @@ async fn a_disconnect_can_be_dropped_on_request() {
     eventually("the connection is gone", || {
         (http("GET", &url, "").status == 410).then_some(())
     });
-    // A later connection's events come after: had there been a $disconnect, it would be among them.
+    // The events of a later connection come afterwards. A $disconnect would be among the events before them.
     let mut second = gateway.connect().await;
     connection_id(&mut second).await;
     let is_disconnect = |event: &Value| event["requestContext"]["eventType"] == "DISCONNECT";
@@ -421,10 +421,10 @@ async fn a_disconnect_can_be_dropped_on_request() {
 }
 
 #[tokio::test]
-async fn a_stopping_gateway_closes_connections_and_tells_disconnect() {
+async fn stopping_gateway_closes_connections() {
     let mut gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;
-    // Answered: then it is among those that are to be closed.
+    // After an answer the connection is certainly among those that the gateway closes.
     connection_id(&mut socket).await;
     assert!(gateway.stop().success());
     assert_eq!(next_close(&mut socket).await.0, 1012);
@@ -436,7 +436,7 @@ async fn a_stopping_gateway_closes_connections_and_tells_disconnect() {
 }
 
 #[tokio::test]
-async fn a_function_that_takes_longer_than_29_seconds_has_timed_out() {
+async fn function_over_29_seconds_times_out() {
     let gateway = Gateway::start_with(&[], |dir| {
         common::template(dir).replace("    Timeout: 20\n", "    Timeout: 60\n")
     });
@@ -445,6 +445,6 @@ async fn a_function_that_takes_longer_than_29_seconds_has_timed_out() {
     let frame = next_text(&mut socket).await;
     let start = r#"{"message": "Endpoint request timed out", "connectionId":""#;
     assert!(frame.starts_with(start), "{frame}");
-    // The connection stays.
+    // The connection stays open.
     connection_id(&mut socket).await;
 }

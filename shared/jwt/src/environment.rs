@@ -4,7 +4,10 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use protocol::Timestamp;
-use service::ports::{Credential, Environment, Fault, Jti, Measure, SignedToken, TokenHash};
+use service::ports::{
+    Clock, Credential, Environment, Fault, Jti, Measure, Metrics, Random, SignedToken, TokenHash,
+    TokenVerifier,
+};
 
 use crate::{
     Settings, SettingsError, claims,
@@ -58,7 +61,7 @@ impl<E: Environment> WithIssuer<E> {
     }
 }
 
-impl<E: Environment> Environment for WithIssuer<E> {
+impl<E: Clock> Clock for WithIssuer<E> {
     fn now(&self) -> Timestamp {
         self.inner.now()
     }
@@ -66,7 +69,9 @@ impl<E: Environment> Environment for WithIssuer<E> {
     async fn sleep(&self, duration: Duration) {
         self.inner.sleep(duration).await;
     }
+}
 
+impl<E: Random> Random for WithIssuer<E> {
     fn fresh_id(&self) -> String {
         self.inner.fresh_id()
     }
@@ -74,11 +79,15 @@ impl<E: Environment> Environment for WithIssuer<E> {
     fn fresh_token(&self) -> String {
         self.inner.fresh_token()
     }
+}
 
+impl<E: Metrics> Metrics for WithIssuer<E> {
     fn measure(&self, measure: Measure) {
         self.inner.measure(measure);
     }
+}
 
+impl<E: Clock> TokenVerifier for WithIssuer<E> {
     async fn credential(&self, token: &str) -> Result<Credential, Fault> {
         let (Some(issuer), Some(signed)) = (&self.issuer, signed_part(token)) else {
             return Ok(Credential::Opaque);

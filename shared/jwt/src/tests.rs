@@ -5,7 +5,7 @@ mod rotation;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use service::ports::{Credential, Environment, Jti, SignedToken, TokenHash};
+use service::ports::{Credential, Jti, SignedToken, TokenHash, TokenVerifier as _};
 
 use self::issuer::{AUDIENCE, ISSUER, Keys, NOW, Server, Signer, environment, now, token};
 

@@ -13,7 +13,7 @@ use trust::Trust;
 /// | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | set by Lambda |
 /// | `TOKENS_TABLE`, `SUBSCRIBERS_TABLE`, `CHANNELS_TABLE`, `EVENTS_TABLE`, `SESSIONS_TABLE` | the tables |
 /// | `CONNECTIONS_ENDPOINT` | the stage's `@connections` endpoint, without `/@connections` |
-/// | `FANOUT_FUNCTION` | the worker's name |
+/// | `WORKER_FUNCTION` | the worker's name |
 /// | `URL_SUFFIX` | the domain of the partition's endpoints, by default `amazonaws.com` |
 /// | `METRICS_NAMESPACE` | the namespace of metrics; if unset, no metrics are emitted |
 /// | `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | replace AWS's endpoints, if set |

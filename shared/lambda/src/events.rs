@@ -1,4 +1,4 @@
-//! The parts of API Gateway's events that the functions read, and the responses of an authorizer.
+//! The parts of API Gateway's events that the functions read.
 //!
 //! The types are our own, because the functions need only these of some forty fields, and only some of them may be missing.
 //! Header names come in any case, and keys that do not apply are absent. The authorizer's context contains only strings,
@@ -12,13 +12,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use service::{
     DoorbellOf, Identity,
-    ports::{Fault, Framing, Jti, TokenHash},
+    ports::{Framing, Jti, TokenHash},
 };
 
-/// The subprotocol that the service selects if the client offers it.
-const SUBPROTOCOL: &str = "messaging.v1";
-/// The prefix of a subprotocol offer that carries a token.
-const BEARER_OFFER: &str = "bearer.";
+use crate::bearer::{Bearer, Headers, bearer, header, offered_bearer, subprotocol};
 
 /// Deserializes an object that may also be `null` or absent.
 fn object<'de, D: Deserializer<'de>>(
@@ -33,37 +30,17 @@ fn object<'de, D: Deserializer<'de>>(
 pub struct AuthorizerEvent {
     method_arn: String,
     #[serde(default, deserialize_with = "object")]
-    headers: BTreeMap<String, String>,
+    headers: Headers,
     #[serde(default, deserialize_with = "object")]
     query_string_parameters: BTreeMap<String, String>,
-}
-
-/// A bearer token as the client sent it. It has no `Debug` output, so that it is never logged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Bearer(String);
-
-impl Bearer {
-    fn new(token: &str) -> Option<Self> {
-        (!token.is_empty()).then(|| Self(token.to_owned()))
-    }
-
-    /// Returns the token's text.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
 }
 
 impl AuthorizerEvent {
     /// Returns the token from the `Authorization` header, the `access_token` parameter or a subprotocol offer, in this order.
     #[must_use]
     pub fn bearer(&self) -> Option<Bearer> {
-        let offer = || {
-            let token =
-                header_offers(&self.headers).find_map(|offer| offer.strip_prefix(BEARER_OFFER));
-            token.and_then(Bearer::new)
-        };
-        bearer(&self.headers, &self.query_string_parameters).or_else(offer)
+        bearer(&self.headers, &self.query_string_parameters)
+            .or_else(|| offered_bearer(&self.headers))
     }
 
     /// Returns the framing of the connection. It is SockJS if the query has `framing=sockjs`, which the edge adds to SockJS
@@ -75,9 +52,7 @@ impl AuthorizerEvent {
             _ => Framing::Raw,
         }
     }
-}
 
-impl AuthorizerEvent {
     /// Returns the `Origin` header, if present.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
@@ -91,69 +66,64 @@ impl AuthorizerEvent {
         DoorbellOf::parse(self.doorbell_text()?)
     }
 
+    /// Returns the ARN that the answer allows.
+    pub(crate) fn method_arn(&self) -> &str {
+        &self.method_arn
+    }
+
     /// Returns the `doorbell` parameter of the URL.
-    fn doorbell_text(&self) -> Option<&str> {
+    pub(crate) fn doorbell_text(&self) -> Option<&str> {
         let of = self.query_string_parameters.get("doorbell");
         of.map(String::as_str)
     }
 }
 
-/// Returns the authorizer response that allows the connection. API Gateway adds its context to every later event of the
-/// connection.
-#[must_use]
-pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
-    let mut context = json!({
-        "domain": identity.subscriber.domain,
-        "subscriber": identity.subscriber.id,
-        "token": identity.token,
-        "expires": identity.token_expires.millis().to_string(),
-        "framing": identity.framing,
-    });
-    if let (Some(jti), Some(context)) = (&identity.jti, context.as_object_mut()) {
-        context.insert("jti".to_owned(), jti.as_str().into());
-    }
-    if let (Some(doorbell), Some(context)) = (event.doorbell_text(), context.as_object_mut()) {
-        context.insert("doorbell".to_owned(), doorbell.into());
-    }
-    json!({
-        "principalId": identity.subscriber.id,
-        "policyDocument": {
-            "Version": "2012-10-17",
-            "Statement": [{
-                "Action": "execute-api:Invoke",
-                "Effect": "Allow",
-                "Resource": event.method_arn,
-            }],
-        },
-        "context": context,
-    })
-}
-
-/// Returns the only error that API Gateway turns into a 401. Its text is the contract
-/// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html, 2026-08).
-#[must_use]
-pub fn unauthorized() -> Diagnostic {
-    Diagnostic {
-        error_type: "Unauthorized".to_owned(),
-        error_message: "Unauthorized".to_owned(),
-    }
-}
-
-/// Returns the error that reports a fault to Lambda. The invocation fails, and Lambda retries it where that is configured.
-#[must_use]
-pub fn failed(fault: Fault) -> Diagnostic {
-    Diagnostic {
-        error_type: "Fault".to_owned(),
-        error_message: fault.to_string(),
-    }
-}
-
 /// An event of a WebSocket API: `$connect`, a message, `$disconnect`.
 #[derive(Debug, Deserialize)]
+#[serde(from = "ConnectionEvent")]
+pub enum WebSocketEvent {
+    /// The connection belongs to a client.
+    Client(ConnectionEvent),
+    /// The connection is a doorbell. It carries only the signal that the outbox has new messages.
+    Doorbell {
+        event: ConnectionEvent,
+        /// The receiver that listens, or `None` if the `doorbell` parameter was invalid.
+        of: Option<DoorbellOf>,
+    },
+}
+
+impl From<ConnectionEvent> for WebSocketEvent {
+    fn from(event: ConnectionEvent) -> Self {
+        let authorizer = event.request_context.authorizer.as_ref();
+        match authorizer.and_then(|it| it.doorbell.as_deref()) {
+            Some(text) => Self::Doorbell {
+                of: DoorbellOf::parse(text),
+                event,
+            },
+            None => Self::Client(event),
+        }
+    }
+}
+
+impl WebSocketEvent {
+    /// Returns a span for the log lines of this event. It contains the connection, the request and the domain, and no
+    /// content.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        let (Self::Client(event) | Self::Doorbell { event, .. }) = self;
+        let context = &event.request_context;
+        let domain = context.authorizer.as_ref().map(|it| it.domain.as_str());
+        let (connection, request) = (context.connection_id.as_str(), context.request_id.as_str());
+        tracing::info_span!("event", connection, request, domain)
+    }
+}
+
+/// The content of a [`WebSocketEvent`].
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WebSocketEvent {
+pub struct ConnectionEvent {
     #[serde(default, deserialize_with = "object")]
-    headers: BTreeMap<String, String>,
+    headers: Headers,
     request_context: RequestContext,
     #[serde(default)]
     body: Option<String>,
@@ -183,7 +153,7 @@ struct Authorizer {
     doorbell: Option<String>,
 }
 
-impl WebSocketEvent {
+impl ConnectionEvent {
     /// Returns the id of the connection.
     #[must_use]
     pub const fn connection(&self) -> &ConnectionId {
@@ -194,16 +164,6 @@ impl WebSocketEvent {
     #[must_use]
     pub const fn request(&self) -> &RequestId {
         &self.request_context.request_id
-    }
-
-    /// Returns a span for the log lines of this event. It contains the connection, the request and the domain, and no
-    /// content.
-    #[must_use]
-    pub fn span(&self) -> tracing::Span {
-        let context = &self.request_context;
-        let domain = context.authorizer.as_ref().map(|it| it.domain.as_str());
-        let (connection, request) = (context.connection_id.as_str(), context.request_id.as_str());
-        tracing::info_span!("event", connection, request, domain)
     }
 
     /// Returns the identity that the authorizer established.
@@ -235,21 +195,6 @@ impl WebSocketEvent {
         })
     }
 
-    /// Returns true if the connection is a doorbell. A doorbell carries only the signal that the outbox has new messages.
-    #[must_use]
-    pub fn is_doorbell(&self) -> bool {
-        let authorizer = self.request_context.authorizer.as_ref();
-        authorizer.is_some_and(|it| it.doorbell.is_some())
-    }
-
-    /// Returns the receiver whose doorbell the connection is. Returns `None` if the connection is no doorbell or its
-    /// `doorbell` parameter was invalid.
-    #[must_use]
-    pub fn doorbell(&self) -> Option<DoorbellOf> {
-        let authorizer = self.request_context.authorizer.as_ref()?;
-        DoorbellOf::parse(authorizer.doorbell.as_deref()?)
-    }
-
     /// Returns the text of a message, or `None` if the frame was binary.
     #[must_use]
     pub fn text(self) -> Option<String> {
@@ -260,10 +205,9 @@ impl WebSocketEvent {
     /// and never a token that the client offered beside it.
     #[must_use]
     pub fn accept(&self) -> Value {
-        if header_offers(&self.headers).any(|offer| offer == SUBPROTOCOL) {
-            json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": SUBPROTOCOL}})
-        } else {
-            json!({"statusCode": 200})
+        match subprotocol(&self.headers) {
+            Some(name) => json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": name}}),
+            None => json!({"statusCode": 200}),
         }
     }
 }
@@ -278,7 +222,7 @@ pub struct HttpEvent {
     #[serde(default)]
     cookies: Vec<String>,
     #[serde(default, deserialize_with = "object")]
-    headers: BTreeMap<String, String>,
+    headers: Headers,
     #[serde(default, deserialize_with = "object")]
     query_string_parameters: BTreeMap<String, String>,
     request_context: HttpRequestContext,
@@ -360,30 +304,6 @@ impl HttpEvent {
     }
 }
 
-fn header<'a>(headers: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.as_str())
-}
-
-/// Returns the token from the `Authorization` header or the `access_token` parameter, in this order.
-fn bearer(headers: &BTreeMap<String, String>, query: &BTreeMap<String, String>) -> Option<Bearer> {
-    let header = header(headers, "authorization").and_then(|value| {
-        let (scheme, token) = value.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let parameter = query.get("access_token").map(String::as_str);
-    header.or(parameter).and_then(Bearer::new)
-}
-
-fn header_offers(headers: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    header(headers, "sec-websocket-protocol")
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -441,42 +361,9 @@ mod tests {
     }
 
     #[test]
-    fn identity_survives_authorizer_context() {
-        let opaque = Identity {
-            subscriber: Subscriber {
-                domain: Domain::parse("d").unwrap(),
-                id: SubscriberId::parse("alice").unwrap(),
-            },
-            token: TokenHash::of("t"),
-            token_expires: Timestamp::from_millis(1_700_000_000_000),
-            jti: None,
-            framing: Framing::Raw,
-        };
-        let signed = Identity {
-            token: TokenHash::of_signed("h.p"),
-            jti: Some(Jti::new("https://issuer.example", "a#b")),
-            framing: Framing::Sockjs,
-            ..opaque.clone()
-        };
-        for identity in [opaque, signed] {
-            let mut context = allow(&event(&json!({}), &json!({})), &identity)["context"].clone();
-            assert!(context.as_object().unwrap().values().all(Value::is_string));
-            context["principalId"] = json!("alice");
-            let message: WebSocketEvent = serde_json::from_value(json!({
-                "requestContext": {"connectionId": "c=", "requestId": "r=", "authorizer": context},
-                "body": "{}",
-                "isBase64Encoded": false,
-            }))
-            .unwrap();
-            assert_eq!(message.identity().unwrap(), identity);
-            assert_eq!(message.text().unwrap(), "{}");
-        }
-    }
-
-    #[test]
     fn only_subprotocol_is_echoed() {
         let connect = |offer: &str| -> Value {
-            let event: WebSocketEvent = serde_json::from_value(json!({
+            let event: ConnectionEvent = serde_json::from_value(json!({
                 "headers": {"Sec-WebSocket-Protocol": offer},
                 "requestContext": {"connectionId": "c=", "requestId": "r="},
             }))

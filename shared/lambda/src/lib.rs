@@ -1,5 +1,7 @@
 //! The environment of every function: configuration, parsed AWS events, time and randomness, and the client of the worker.
 
+mod answer;
+mod bearer;
 mod config;
 mod events;
 mod metrics;
@@ -8,8 +10,10 @@ mod serve;
 mod system;
 mod worker;
 
+pub use answer::{allow, failed, unauthorized};
+pub use bearer::Bearer;
 pub use config::{Config, ConfigError};
-pub use events::{AuthorizerEvent, Bearer, HttpEvent, WebSocketEvent, allow, failed, unauthorized};
+pub use events::{AuthorizerEvent, ConnectionEvent, HttpEvent, WebSocketEvent};
 pub use metrics::measured;
 pub use origins::Origins;
 pub use serve::serve;

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol::Timestamp;
-use service::ports::{Environment, Measure};
+use service::ports::{Clock, Measure, Metrics, Random, TokenVerifier};
 
 use crate::metrics;
 
@@ -13,7 +13,7 @@ use crate::metrics;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
-impl Environment for System {
+impl Clock for System {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -24,21 +24,27 @@ impl Environment for System {
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+}
 
+impl Random for System {
     fn fresh_id(&self) -> String {
         uuid::Builder::from_random_bytes(random())
             .into_uuid()
             .to_string()
     }
 
-    fn measure(&self, measure: Measure) {
-        metrics::note(measure);
-    }
-
     fn fresh_token(&self) -> String {
         URL_SAFE_NO_PAD.encode(random::<32>())
     }
 }
+
+impl Metrics for System {
+    fn measure(&self, measure: Measure) {
+        metrics::note(measure);
+    }
+}
+
+impl TokenVerifier for System {}
 
 #[expect(
     clippy::expect_used,

@@ -24,13 +24,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Creates a client of the function that `FANOUT_FUNCTION` names.
+    /// Creates a client of the function that `WORKER_FUNCTION` names.
     ///
     /// # Errors
     /// Returns [`ConfigError`] if the variable is not set or the root certificates cannot be read.
     pub fn from_env(config: &Config) -> Result<Self, ConfigError> {
         let endpoint = config.lambda_endpoint();
-        let function = Config::required("FANOUT_FUNCTION")?;
+        let function = Config::required("WORKER_FUNCTION")?;
         Ok(Self {
             client: config.signing_client(&endpoint)?,
             url: format!("{endpoint}/2015-03-31/functions/{function}/invocations"),

@@ -1,4 +1,4 @@
-//! What a back end may do to a channel: the same changes as a client's, without a caller whose rights would be asked.
+//! The operations of a back end: the same changes as a client's, but without a caller whose rights are checked.
 
 use alloc::string::String;
 
@@ -6,33 +6,31 @@ use crate::{
     ChannelKey, Destination, Json, LeaveReason, LogId, MessageId, Rejection, Subscriber,
     SubscriberId,
     change::{Profile, Replace, Roster},
-    decide::{Draft, History, Known, Range},
+    decision::{Draft, History, Known, PageRequest, Range},
     digest::sha256_hex,
     error::Code,
     messages::{
-        self, PageRequest, create_channel, delete_channel, direct_message, get_history,
-        join_channel, leave_channel, set_administrator, update_channel,
+        self, create_channel, delete_channel, direct_message, get_history, join_channel,
+        leave_channel, set_administrator, update_channel,
     },
     model,
     plan::{Answer, Plan},
 };
 
-/// What a back end gives of a channel.
+/// A channel as a back end specifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// The name.
     pub name: String,
-    /// The attributes.
     pub attributes: Json,
-    /// The invite token; without one a channel keeps the one that it has.
+    /// The invite token. If it is `None`, an existing channel keeps its token.
     pub invite_token: Option<String>,
 }
 
 impl Given {
-    /// Checks what a back end gives.
+    /// Checks the values that a back end sent.
     ///
     /// # Errors
-    /// `invalid-value`, `too-large`.
+    /// `invalid-value` or `too-large`.
     pub fn new(
         name: &str,
         attributes: Option<Json>,
@@ -60,7 +58,7 @@ impl Given {
 /// Checks a message that a back end sends in the name of `from`.
 ///
 /// # Errors
-/// `invalid-value`, `too-large`.
+/// `invalid-value` or `too-large`.
 pub fn draft(
     from: &Subscriber,
     destination: &Destination,
@@ -79,7 +77,7 @@ pub fn draft(
     })
 }
 
-/// Checks a page that a back end asks for.
+/// Parses the page that a back end requests.
 ///
 /// # Errors
 /// `invalid-value`.
@@ -87,7 +85,7 @@ pub fn page(after: Option<&str>, limit: Option<&str>) -> Result<PageRequest, Rej
     messages::page_of(after, limit)
 }
 
-/// Checks a range of a log that a back end asks for.
+/// Parses the range of a log that a back end requests.
 ///
 /// # Errors
 /// `invalid-value`.
@@ -99,19 +97,20 @@ pub fn range(
     get_history::range_of(after, before, limit)
 }
 
-/// Checks a page that was read: as for a client, there is never a gap that nobody sees.
+/// Checks that the page that was read follows the requested position without a gap, as for a client.
 ///
 /// # Errors
-/// `gone`, if what follows the position that was asked for is no longer kept.
+/// `gone` if the events after the requested position are no longer retained.
 pub fn retained(range: Range, history: &History) -> Result<(), Rejection> {
     get_history::retained(range, history)
 }
 
-/// Makes the channel as given, or changes it to that; none if it is so already. A new one has no members; the first to
-/// become one administers it.
+/// Creates the channel as given, or changes it accordingly. Returns `None` if nothing would change.
+///
+/// A new channel has no members. Its first member becomes its administrator.
 ///
 /// # Errors
-/// `conflict` if the channel has ended: its id stays taken.
+/// `conflict` if the channel has ended. Its id stays taken.
 pub fn put_channel(
     channel: &ChannelKey,
     given: &Given,
@@ -138,7 +137,7 @@ pub fn put_channel(
         Some(given.attributes.clone()),
     );
     if seen_alike {
-        // Another invite token is nothing that members would see.
+        // Members do not see the invite token, so its change is no event.
         plan.events.clear();
         plan.answer = Answer::Nothing;
     }
@@ -174,10 +173,10 @@ fn create(channel: &ChannelKey, given: &Given) -> Plan {
     }
 }
 
-/// Ends the channel; none if it has ended.
+/// Ends the channel. Returns `None` if it has already ended.
 ///
 /// # Errors
-/// `not-found`.
+/// `not-found` if the channel never existed.
 pub fn delete_channel(channel: &ChannelKey, known: &Known) -> Result<Option<Plan>, Rejection> {
     let roster = known.roster.ok_or_else(Rejection::no_channel)?;
     Ok(roster
@@ -185,10 +184,10 @@ pub fn delete_channel(channel: &ChannelKey, known: &Known) -> Result<Option<Plan
         .then(|| delete_channel::deletion(channel.clone(), roster)))
 }
 
-/// Makes `subscriber` a member, with the right if that is said; none if it is so already.
+/// Makes `subscriber` a member, and sets its right if `administrator` is given. Returns `None` if nothing would change.
 ///
 /// # Errors
-/// `not-found`, `limit-exceeded`, `last-administrator`.
+/// `not-found`, `limit-exceeded` or `last-administrator`.
 pub fn put_member(
     channel: &ChannelKey,
     subscriber: &SubscriberId,
@@ -216,7 +215,7 @@ pub fn put_member(
     )))
 }
 
-/// Ends a membership; none if there is none. With its last member a channel ends.
+/// Ends a membership. Returns `None` if there is none. When its last member leaves, a channel ends.
 ///
 /// # Errors
 /// `not-found`, or `unavailable` if the channel changed meanwhile.
@@ -239,7 +238,7 @@ pub fn remove_member(channel: &ChannelKey, known: &Known) -> Result<Option<Plan>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::tests::{channel_known, context, member};
+    use crate::decision::tests::{channel_known, context, member};
 
     fn channel() -> ChannelKey {
         ChannelKey {
@@ -277,7 +276,7 @@ mod tests {
             ..given("Team")
         };
         let rotated = put_channel(&channel(), &rotated, &known).unwrap().unwrap();
-        assert!(rotated.events.is_empty(), "nobody sees it");
+        assert!(rotated.events.is_empty(), "members do not see the token");
         assert_eq!(
             rotated.profile.unwrap().to.invite_hash,
             Some(sha256_hex(b"new"))

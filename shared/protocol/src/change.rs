@@ -1,116 +1,106 @@
-//! What is committed, as data: entries of a log, and the one transaction of a change of membership.
+//! The writes, as data: entries of a log, and the one transaction of a change of a channel.
 
 use alloc::{string::String, vec::Vec};
 
 use crate::{ChannelId, ChannelKey, ConnectionId, Event, Json, SubscriberId, Timestamp};
 
-/// An event with what the log keeps beside it and never shows.
+/// An event with the fields that the log stores beside it and never shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// The event.
     pub event: Event,
-    /// Its writer's mark: who reads back its own nonce knows that its write took place.
+    /// The writer's mark. A writer that reads back its own nonce knows that its write took place.
     pub nonce: String,
-    /// The connection that caused it; it gets the response instead of the push.
+    /// The connection that caused the event. It gets the response instead of the push.
     pub origin: Option<ConnectionId>,
 }
 
-/// A channel's name and what else its members see of it.
+/// The name of a channel, and its other settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// The name.
     pub name: String,
-    /// The client's own, as it was sent.
+    /// Defined by the client and stored byte for byte.
     pub attributes: Json,
-    /// SHA-256 of the invite token in hexadecimal, if joining by one is possible.
+    /// SHA-256 of the invite token in hexadecimal. `None` if the channel has no invite token.
     pub invite_hash: Option<String>,
-    /// Who created it; none for the back end.
+    /// The subscriber that created the channel. `None` if a back end did.
     pub creator: Option<SubscriberId>,
-    /// Grows with each change.
+    /// Increases with each change.
     pub version: u64,
 }
 
-/// How many are in a channel. Every change of membership takes it from one version to the next, so two changes that
-/// both looked at the same roster cannot both happen.
+/// The numbers of members and administrators of a channel.
+///
+/// Every change of membership takes the roster from one version to the next. So two changes that read the same version
+/// cannot both succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roster {
-    /// Whether it can still be joined: not after the last member left or an administrator deleted it.
+    /// True while the channel can be joined. False after the last member left, or after the channel was deleted.
     pub open: bool,
-    /// Members.
     pub members: u64,
-    /// Administrators among them.
     pub administrators: u64,
-    /// Grows with each change.
+    /// Increases with each change.
     pub version: u64,
 }
 
-/// The channel's side of a membership.
+/// A membership, as stored with the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Who.
     pub subscriber: SubscriberId,
-    /// Whether it administers the channel.
     pub administrator: bool,
-    /// The event with which it joined: it gets that and all later ones.
+    /// The sequence of the event with which the member joined. The member gets this event and all later ones.
     pub joined: u64,
-    /// The event with which it left, kept for a day: it gets none after that.
+    /// The sequence of the event with which the member left, kept for a day. The member gets no later event.
     pub left: Option<u64>,
-    /// What it has displayed.
+    /// The last sequence that the member has displayed.
     pub displayed: u64,
-    /// What it has read.
+    /// The last sequence that the member has read.
     pub read: u64,
 }
 
 impl Member {
-    /// Whether it is one now.
+    /// Returns true unless the member has left.
     #[must_use]
     pub const fn is_current(&self) -> bool {
         self.left.is_none()
     }
 }
 
-/// Who invited a subscriber to a channel.
+/// An invitation of a subscriber to a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {
-    /// The channel.
     pub channel: ChannelId,
-    /// The administrator; none for the back end.
+    /// The administrator that sent it. `None` if a back end did.
     pub from: Option<SubscriberId>,
-    /// When.
     pub at: Timestamp,
 }
 
-/// A new state with the version it replaces; none if it must not exist yet.
+/// A new state, with the version that it replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replace<T> {
-    /// The version that was read.
+    /// The version that was read. `None` if the item must not exist yet.
     pub expect: Option<u64>,
-    /// What stands afterwards.
     pub to: T,
 }
 
-/// One transaction on a channel: all of it or nothing. Its conditions are part of it; one that does not hold is a
-/// conflict, after which everything is read and decided again.
+/// One atomic transaction on a channel, with its conditions.
+///
+/// A condition that does not hold is a conflict. After a conflict everything is read and decided again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The channel.
     pub channel: ChannelKey,
-    /// When, for what is timed by it.
+    /// The time of the change, from which expiry times are computed.
     pub at: Timestamp,
-    /// The events, each at a place where nothing stands yet.
+    /// The events. Each is written to a slot that must be empty.
     pub entries: Vec<LogEntry>,
-    /// The head is made with this sequence (a new channel), where none stands yet.
+    /// Creates the head of a new channel's log with this last sequence. The head must not exist yet.
     pub head: Option<u64>,
-    /// The roster, from the version that was read.
     pub roster: Option<Replace<Roster>>,
-    /// The profile, from the version that was read.
     pub profile: Option<Replace<Profile>>,
-    /// The rows of members.
     pub rows: Vec<RowChange>,
 }
 
 impl Change {
-    /// One of rows alone, which no event tells.
+    /// Returns a change of rows alone, without an event.
     #[must_use]
     pub const fn of_rows(channel: ChannelKey, at: Timestamp, rows: Vec<RowChange>) -> Self {
         Self {
@@ -128,46 +118,44 @@ impl Change {
 /// A change to the rows of one subscriber of the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowChange {
-    /// Becomes a member, on both sides; an invitation is used up. Condition: is none now.
+    /// Makes the subscriber a member, in the channel's row and in its own. Deletes its invitation.
+    ///
+    /// Condition: it is no member.
     Joined {
-        /// Who.
         subscriber: SubscriberId,
-        /// With which right.
         administrator: bool,
-        /// With which event.
+        /// The sequence of the event with which it joins.
         sequence: u64,
     },
-    /// Is a member no more; the channel's side stays as a tombstone. Condition: is one, since `joined`, with the right as it
-    /// was read: else the roster, which may have been read after the row, would count wrongly.
+    /// Ends the membership. The channel's row stays as a tombstone.
+    ///
+    /// Condition: it is a member since `joined`, with the right that was read. Otherwise the counts of the roster could become
+    /// wrong, because the roster may have been read after the row.
     Left {
-        /// Who.
         subscriber: SubscriberId,
-        /// Whether it had the right.
+        /// The right that was read.
         administrator: bool,
-        /// The event with which it had joined.
+        /// The sequence of the event with which it joined.
         joined: u64,
-        /// The event with which it leaves.
+        /// The sequence of the event with which it leaves.
         sequence: u64,
     },
-    /// Gets or loses the right. Condition: is a member, since `joined`, and the right is another, for the same reason.
+    /// Gives or takes the right to administer the channel.
+    ///
+    /// Condition: it is a member since `joined`, and has the opposite right, for the same reason.
     Administrator {
-        /// Who.
         subscriber: SubscriberId,
-        /// The event with which it had joined.
+        /// The sequence of the event with which it joined.
         joined: u64,
-        /// To what.
+        /// The new right.
         administrator: bool,
     },
-    /// Is invited.
+    /// Stores an invitation.
     Invited {
-        /// Who.
         subscriber: SubscriberId,
-        /// By whom.
+        /// The administrator that invites. `None` if a back end does.
         from: Option<SubscriberId>,
     },
-    /// Is invited no more.
-    Uninvited {
-        /// Who.
-        subscriber: SubscriberId,
-    },
+    /// Deletes an invitation.
+    Uninvited { subscriber: SubscriberId },
 }

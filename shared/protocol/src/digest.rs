@@ -1,11 +1,11 @@
-//! SHA-256 as text: how tokens are stored and contents compared.
+//! SHA-256 as text. Tokens are stored as their digest, and contents are compared by their digest.
 
 use alloc::string::String;
 use core::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 of `bytes` in lower-case hexadecimal.
+/// Returns the SHA-256 digest of `bytes` in lower-case hexadecimal.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes)

@@ -1,4 +1,4 @@
-//! What a client did wrong, in the one table of codes.
+//! Rejections of client messages, and the only table of their codes.
 
 use alloc::borrow::Cow;
 
@@ -8,27 +8,27 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// A field's value is none that it may have.
+    /// A field has a forbidden value.
     InvalidValue,
-    /// There is no such thing, or the caller may not know of it.
+    /// The target does not exist, or the caller may not know that it exists.
     NotFound,
-    /// The caller sees it and may not do this to it.
+    /// The caller may see the target but lacks the right for this operation.
     Forbidden,
-    /// It contradicts what is there.
+    /// The request contradicts the stored state.
     Conflict,
-    /// One more would be too many.
+    /// The operation would exceed a limit on a number of items.
     LimitExceeded,
-    /// More bytes than the limit.
+    /// A value has more bytes than its limit.
     TooLarge,
-    /// A channel keeps an administrator.
+    /// The operation would leave the channel without an administrator.
     LastAdministrator,
-    /// The token is of another subscriber.
+    /// The token belongs to another subscriber.
     TokenMismatch,
     /// The token is unknown, expired or invalidated.
     TokenInvalid,
-    /// It lies before what is retained.
+    /// The requested events are older than the retention period.
     Gone,
-    /// It cannot be done now; trying again may help.
+    /// The service cannot do this now. A retry may succeed.
     Unavailable,
 }
 
@@ -48,7 +48,7 @@ impl Code {
         Self::Unavailable,
     ];
 
-    /// The HTTP status that the back-end API answers it with.
+    /// Returns the HTTP status with which the back-end API answers.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -64,22 +64,21 @@ impl Code {
     }
 }
 
-/// A well-formed message that cannot be honoured. It changed nothing.
+/// The rejection of a well-formed message. The message changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 #[error("{reason}")]
 pub struct Rejection {
-    /// What kind.
     pub code: Code,
     /// One short sentence for the developer of the client.
     pub reason: Cow<'static, str>,
-    /// Seconds after which trying again makes sense.
+    /// Seconds after which a retry makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
 }
 
 impl Rejection {
-    /// A rejection with a reason.
+    /// Returns a rejection without `retry_after`.
     #[must_use]
     pub fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -89,19 +88,19 @@ impl Rejection {
         }
     }
 
-    /// `invalid-value`.
+    /// Returns an `invalid-value` rejection.
     #[must_use]
     pub fn invalid(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidValue, reason)
     }
 
-    /// `not-found` for a channel: the same words whether it does not exist or may not be seen.
+    /// Returns the `not-found` rejection for a channel. It does not reveal if the channel exists.
     #[must_use]
     pub fn no_channel() -> Self {
         Self::new(Code::NotFound, "there is no such channel that you may see")
     }
 
-    /// `unavailable` for what may succeed in a moment.
+    /// Returns an `unavailable` rejection that asks for a retry after one second.
     #[must_use]
     pub fn busy() -> Self {
         Self {

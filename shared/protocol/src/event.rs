@@ -9,16 +9,15 @@ use crate::{Json, MessageId, SubscriberId, Timestamp};
 /// One entry of a destination's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its place: 1, 2, 3 … in commit order.
+    /// The position in the log: 1, 2, 3 …
     pub sequence: u64,
-    /// When its writer allocated the place.
+    /// The time when the writer allocated the slot.
     pub timestamp: Timestamp,
-    /// What happened.
     pub body: EventBody,
 }
 
 impl Event {
-    /// The id and the sender, if it is a message.
+    /// Returns the message id and the sender if the event is a message.
     #[must_use]
     pub const fn message(&self) -> Option<(&MessageId, &SubscriberId)> {
         match &self.body {
@@ -30,60 +29,47 @@ impl Event {
     }
 }
 
-/// What happened.
+/// The kind of an event, and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventBody {
     /// A message to the channel or the peer.
     Message {
-        /// The sender's id of it.
         message_id: MessageId,
-        /// The sender.
         from: SubscriberId,
-        /// Any JSON, as it was sent.
+        /// Any JSON, byte for byte as it was sent.
         content: Json,
-        /// The client's own, as it was sent.
+        /// Defined by the client, byte for byte as it was sent.
         attributes: Option<Json>,
     },
-    /// Somebody became a member.
+    /// A subscriber became a member.
     SubscriberJoined {
-        /// Who.
         subscriber_id: SubscriberId,
-        /// With which right.
         administrator: bool,
     },
-    /// Somebody is a member no more.
+    /// A subscriber is no longer a member.
     SubscriberLeft {
-        /// Who.
         subscriber_id: SubscriberId,
-        /// Why.
         reason: LeaveReason,
     },
-    /// A member's right changed.
+    /// A member got or lost the right to administer the channel.
     AdministratorChanged {
-        /// Whose.
         subscriber_id: SubscriberId,
-        /// To what.
         administrator: bool,
     },
-    /// The channel's name or attributes changed.
-    ChannelUpdated {
-        /// The name now.
-        name: String,
-        /// The attributes now.
-        attributes: Json,
-    },
-    /// The channel is no more; the last event of its log.
+    /// The channel's name or attributes changed. Both new values are given.
+    ChannelUpdated { name: String, attributes: Json },
+    /// The channel was deleted. This is the last event of its log.
     ChannelDeleted,
-    /// Nothing: the writer that had this place died before it wrote.
+    /// No event: the writer that had allocated this slot died before it wrote.
     Void,
 }
 
-/// Why a member is one no more.
+/// Why a membership ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaveReason {
-    /// It left.
+    /// The member left.
     Left,
-    /// An administrator removed it.
+    /// An administrator or a back end removed the member.
     Removed,
 }

@@ -1,4 +1,4 @@
-//! Ids as types: nothing that is no id gets past these parsers.
+//! Ids as types. Their parsers accept valid ids only.
 
 use alloc::{borrow::ToOwned, string::String, vec, vec::Vec};
 use core::fmt;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{error::Rejection, limits};
 
-/// Whether `text` is 1–128 characters of `[A-Za-z0-9._~+@:-]`. `#` is in none, so it can separate ids in keys.
+/// Returns true if `text` is 1–128 characters of `[A-Za-z0-9._~+@:-]`. No id contains `#`, so `#` can separate ids in keys.
 fn is_id(text: &str) -> bool {
     (1..=limits::ID_CHARACTERS).contains(&text.len())
         && text
@@ -37,7 +37,7 @@ macro_rules! ids {
                 }
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -60,13 +60,13 @@ macro_rules! ids {
 }
 
 ids! {
-    /// The tenant that a subscriber belongs to.
+    /// The tenant of a subscriber.
     Domain, "domain";
-    /// An end user of a domain; unique only within it.
+    /// An end user of a domain. Unique only within the domain.
     SubscriberId, "subscriber-id";
-    /// A channel of a domain; unique only within it.
+    /// A channel of a domain. Unique only within the domain.
     ChannelId, "channel-id";
-    /// A message of one sender in one destination, chosen by the client or made by the service.
+    /// A message of one sender to one destination. The client chooses the id, or the service generates it.
     MessageId, "message-id";
 }
 
@@ -78,7 +78,7 @@ macro_rules! opaque_ids {
         pub struct $name(pub String);
 
         impl $name {
-            /// The id as text.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -94,32 +94,28 @@ macro_rules! opaque_ids {
 }
 
 opaque_ids! {
-    /// An open WebSocket, named by API Gateway.
+    /// A connection, as API Gateway names it.
     ConnectionId;
-    /// One invocation by API Gateway.
+    /// A request of API Gateway: one invocation of a function.
     RequestId;
 }
 
-/// A subscriber in its domain. The domain is part of every key, so equal ids of two domains never meet.
+/// A subscriber in its domain. The domain is part of every key, so equal ids of two domains never collide.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Subscriber {
-    /// The tenant.
     pub domain: Domain,
-    /// The subscriber within it.
     pub id: SubscriberId,
 }
 
 /// A channel in its domain.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChannelKey {
-    /// The tenant.
     pub domain: Domain,
-    /// The channel within it.
     pub id: ChannelId,
 }
 
 impl Domain {
-    /// The subscriber with this id in the domain.
+    /// Returns the subscriber with this id in the domain.
     #[must_use]
     pub fn subscriber(&self, id: SubscriberId) -> Subscriber {
         Subscriber {
@@ -128,7 +124,7 @@ impl Domain {
         }
     }
 
-    /// The channel with this id in the domain.
+    /// Returns the channel with this id in the domain.
     #[must_use]
     pub fn channel(&self, id: ChannelId) -> ChannelKey {
         ChannelKey {
@@ -141,14 +137,12 @@ impl Domain {
 /// One connection of a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionKey {
-    /// The subscriber that the connection speaks for.
     pub subscriber: Subscriber,
-    /// The connection.
     pub id: ConnectionId,
 }
 
 impl Subscriber {
-    /// The subscriber's connection with this id.
+    /// Returns the subscriber's connection with this id.
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> ConnectionKey {
         ConnectionKey {
@@ -159,7 +153,7 @@ impl Subscriber {
 }
 
 impl ChannelKey {
-    /// The channel's log.
+    /// Returns the log of the channel.
     #[must_use]
     pub fn log(&self) -> LogId {
         LogId::Channel(self.clone())
@@ -170,21 +164,18 @@ impl ChannelKey {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogId {
-    /// A channel's.
+    /// The log of a channel.
     Channel(ChannelKey),
-    /// A direct conversation's; `low` sorts before `high`, so both sides name the same log.
+    /// The log of a direct conversation. `low` sorts before `high`, so both sides name the same log.
     Direct {
-        /// The tenant.
         domain: Domain,
-        /// The one of the two that sorts first.
         low: SubscriberId,
-        /// The other one.
         high: SubscriberId,
     },
 }
 
 impl LogId {
-    /// The log between `subscriber` and `peer`, whoever asks.
+    /// Returns the log of the conversation between `subscriber` and `peer`. It is the same in both directions.
     #[must_use]
     pub fn direct(subscriber: &Subscriber, peer: &SubscriberId) -> Self {
         let (low, high) = if subscriber.id <= *peer {
@@ -199,7 +190,7 @@ impl LogId {
         }
     }
 
-    /// The log of `destination` as `subscriber` names it.
+    /// Returns the log of `destination` as `subscriber` names it.
     #[must_use]
     pub fn of(subscriber: &Subscriber, destination: &Destination) -> Self {
         match destination {
@@ -211,7 +202,7 @@ impl LogId {
         }
     }
 
-    /// How `subscriber`, who takes part in it, names this log.
+    /// Returns the destination by which `subscriber`, a participant, names this log.
     #[must_use]
     pub fn destination_for(&self, subscriber: &SubscriberId) -> Destination {
         match self {
@@ -222,8 +213,10 @@ impl LogId {
         }
     }
 
-    /// How those who take part in it name this log: all members of a channel alike, the two sides of a conversation each
-    /// by the other.
+    /// Returns the destinations by which the participants name this log.
+    ///
+    /// All members of a channel name it alike, so there is one destination, with `None` as subscriber. Each side of a
+    /// conversation names it by its peer.
     #[must_use]
     pub fn sides(&self) -> Vec<(Option<SubscriberId>, Destination)> {
         match self {
@@ -234,7 +227,7 @@ impl LogId {
         }
     }
 
-    /// The tenant.
+    /// Returns the domain of the log.
     #[must_use]
     pub fn domain(&self) -> &Domain {
         match self {
@@ -253,10 +246,9 @@ impl fmt::Display for LogId {
     }
 }
 
-/// Where a client's message goes: exactly one of `channel-id` and `subscriber-id` on the wire.
+/// The destination of a client's message: exactly one of `channel-id` and `subscriber-id` on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Destination {
-    /// A channel.
     #[serde(rename = "channel-id")]
     Channel(ChannelId),
     /// The direct conversation with this peer.

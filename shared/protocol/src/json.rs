@@ -1,4 +1,4 @@
-//! JSON that is kept byte for byte, and the checks that a JSON library does not make.
+//! JSON that is stored byte for byte, and checks that the JSON library does not make.
 
 use alloc::{borrow::ToOwned, boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
@@ -7,32 +7,33 @@ use serde_json::value::RawValue;
 
 use crate::limits;
 
-/// A JSON value as its sender wrote it: big integers, duplicate keys and spaces survive.
+/// A JSON value exactly as its sender wrote it. Big integers, duplicate keys and spaces survive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// The value, if `text` is one JSON value.
+    /// Returns the value if `text` is one JSON value.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         RawValue::from_string(text.to_owned()).ok().map(Self)
     }
 
-    /// The empty object.
+    /// Returns the empty object.
     #[must_use]
     pub fn empty_object() -> Self {
         Self::from_raw(RawValue::NULL, "{}")
     }
 
-    /// The text as it was sent.
+    /// Returns the text exactly as it was sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
 
-    /// The same text for whatever parsers take for the same value: without spaces, keys in their order and once, escapes
-    /// only where they are needed. Numbers count as they are written.
+    /// Returns the canonical text of the value, which is equal for equal values.
+    ///
+    /// It has no spaces, sorted and unique keys, and only the necessary escapes. Numbers stay as they are written.
     #[must_use]
     pub fn canonical(&self) -> String {
         let mut text = String::with_capacity(self.as_str().len());
@@ -68,7 +69,7 @@ fn write_canonical(text: &str, out: &mut String) {
         Some(b'"') => serde_json::from_str(text).map(|content: String| write_string(&content, out)),
         _ => return out.push_str(text),
     };
-    // Not for the text of a value.
+    // The text of a value can always be parsed, so this is never reached.
     if parsed.is_err() {
         out.push_str(text);
     }
@@ -96,9 +97,10 @@ fn write_string(content: &str, out: &mut String) {
     out.push_str(&serde_json::to_string(content).unwrap_or_default());
 }
 
-/// Whether `text` is free of what makes a message malformed although a JSON parser would take it: a byte order mark,
-/// nesting deeper than [`limits::NESTING`], a lone surrogate as an escape. One pass, no recursion, so that the depth of
-/// an attack costs nothing. What is no JSON at all is left to the parser.
+/// Returns false if `text` has one of the faults that make a message malformed although a JSON parser accepts it.
+///
+/// These are a byte order mark, nesting deeper than [`limits::NESTING`], and an escaped lone surrogate. The check takes one
+/// pass without recursion, so a deeply nested text costs no stack. Text that is no JSON is left to the parser.
 #[must_use]
 pub fn is_well_formed(text: &str) -> bool {
     if text.starts_with('\u{feff}') {
@@ -124,6 +126,7 @@ pub fn is_well_formed(text: &str) -> bool {
             }
             continue;
         }
+        // Inside a string: only an escaped low surrogate may follow an escaped high one.
         if byte == b'\\' {
             if bytes.next() != Some(b'u') {
                 if high_surrogate {
@@ -157,7 +160,7 @@ fn code_unit(bytes: &mut impl Iterator<Item = u8>) -> Option<u32> {
     Some(unit)
 }
 
-/// The text of a JSON string, if `raw` is one.
+/// Returns the decoded text if `raw` is a JSON string.
 #[must_use]
 pub fn string(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()

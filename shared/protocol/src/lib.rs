@@ -1,8 +1,8 @@
-//! The protocol: what a client and the service say to each other, and every decision about it.
+//! The protocol: the messages between clients and the service, and every decision about them.
 //!
-//! Pure: no clock, no randomness, no IO, never async. Time and fresh ids are arguments. For a client message
-//! [`ClientMessage::needs`] says what must be read first; [`decide`](decide()) says, given what was found, what is to
-//! be committed and what is to be answered. docs/protocol.md is the users' version of the contract.
+//! The crate is pure: no clock, no randomness, no IO, no async code. Time and fresh ids are arguments. For a client message,
+//! [`ClientMessage::needs`] returns what must be read first. [`ClientMessage::decide`] takes what was read and returns what
+//! to commit and what to answer. docs/protocol.md is the users' version of the contract.
 #![no_std]
 
 extern crate alloc;
@@ -11,24 +11,25 @@ pub mod limits;
 
 pub mod backend;
 pub mod change;
-pub mod decide;
+pub mod decision;
 pub mod digest;
 pub mod error;
 pub mod event;
-pub mod frame;
 pub mod id;
 pub mod json;
 pub mod messages;
 pub mod model;
+pub mod page_size;
 pub mod plan;
+pub mod server_message;
 pub mod time;
+pub mod wire_event;
 
 mod rights;
 
-pub use decide::{Context, Decision, Known, Needs, decide};
+pub use decision::{Context, Decision, Known, Needs};
 pub use error::{Code, Rejection};
 pub use event::{Event, EventBody, LeaveReason};
-pub use frame::ServerMessage;
 pub use id::{
     ChannelId, ChannelKey, ConnectionId, ConnectionKey, Destination, Domain, LogId, MessageId,
     RequestId, Subscriber, SubscriberId,
@@ -39,4 +40,5 @@ pub use model::{
     Announcement, Availability, ChannelSubscriber, Conversation, DeliveryStatus, Membership,
     ReadCursors,
 };
+pub use server_message::ServerMessage;
 pub use time::Timestamp;

@@ -2,49 +2,49 @@
 
 use serde::Serialize;
 
-/// A client message: the size of API Gateway's frame
+/// Bytes of a client message. This is API Gateway's limit for a frame
 /// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html, 2026-08).
 pub const CLIENT_MESSAGE_BYTES: usize = 32 * 1024;
-/// A server message as framed and escaped; API Gateway's own limit is 128 KiB (same page).
+/// Bytes of a server message, SockJS-framed and escaped. API Gateway's own limit is 128 KiB (same page).
 pub const SERVER_MESSAGE_BYTES: usize = 120 * 1024;
-/// `content`, as raw JSON.
+/// Bytes of `content`, as raw JSON.
 pub const CONTENT_BYTES: usize = 16 * 1024;
-/// `attributes`, as raw JSON.
+/// Bytes of `attributes`, as raw JSON.
 pub const ATTRIBUTES_BYTES: usize = 4 * 1024;
-/// `status` of an announcement.
+/// Characters of `status` in an announcement.
 pub const STATUS_CHARACTERS: usize = 256;
-/// A channel's name.
+/// Characters of a channel's name.
 pub const NAME_CHARACTERS: usize = 128;
-/// Every id and every invite token.
+/// Characters of every id and every invite token.
 pub const ID_CHARACTERS: usize = 128;
-/// A client message's `id`; a longer one makes the message malformed.
+/// Bytes of a client message's `id`. A longer `id` makes the message malformed.
 pub const REQUEST_ID_BYTES: usize = 12 * 1024;
-/// Nesting of a client message; deeper makes it malformed.
+/// Nesting levels of a client message. Deeper nesting makes it malformed.
 pub const NESTING: usize = 64;
-/// Items of a page at most.
+/// The maximum number of items in a page.
 pub const PAGE: usize = 100;
-/// Items of a page if the client does not say.
+/// Items in a page if the client gives no `limit`.
 pub const PAGE_DEFAULT: usize = 50;
 /// Positions in one `resume`.
 pub const POSITIONS: usize = 100;
-/// Channels that one subscriber is a member of.
+/// Channels that one subscriber can be a member of.
 pub const CHANNELS_PER_SUBSCRIBER: usize = 1_000;
-/// Open connections of one subscriber; a further one replaces the oldest.
+/// Open connections of one subscriber. One more replaces the oldest.
 pub const CONNECTIONS_PER_SUBSCRIBER: usize = 20;
 /// Members of one channel.
 pub const MEMBERS_PER_CHANNEL: u64 = 100_000;
-/// Members of a channel whose presence is told to each other.
+/// Members up to which a channel publishes its members' presence to each other.
 pub const PRESENCE_MEMBERS: u64 = 100;
-/// Days that events are kept.
+/// Days for which events are retained.
 pub const HISTORY_DAYS: i64 = 30;
-/// A connection's life in seconds: API Gateway's.
+/// The maximum age of a connection in seconds. This is API Gateway's limit.
 pub const CONNECTION_SECONDS: i64 = 2 * 60 * 60;
-/// A connection's idle time in seconds: API Gateway's.
+/// The idle timeout of a connection in seconds. This is API Gateway's limit.
 pub const IDLE_SECONDS: i64 = 10 * 60;
-/// The greatest sequence: what a JSON number carries exactly everywhere.
+/// The greatest sequence. Every JSON implementation represents numbers up to it exactly.
 pub const SEQUENCE: u64 = (1 << 53) - 1;
 
-/// The limits as `welcome` tells them.
+/// The limits as sent in `welcome`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
@@ -66,7 +66,7 @@ pub struct Limits {
     idle_seconds: i64,
 }
 
-/// The table.
+/// The values of all limits that clients need to know.
 pub const LIMITS: Limits = Limits {
     client_message_bytes: CLIENT_MESSAGE_BYTES,
     server_message_bytes: SERVER_MESSAGE_BYTES,

@@ -1,20 +1,61 @@
-//! The client messages: one file each, with its fields, its wire example, its decision and its tests.
+//! The client messages. Each has one file with its fields, a wire example, its decision and its tests.
+
+pub mod announce;
+pub mod authorize;
+pub mod channel_message;
+pub mod create_channel;
+pub mod delete_channel;
+pub mod delivery;
+pub mod direct_message;
+pub mod get_history;
+pub mod hello;
+pub mod invite_subscriber;
+pub mod join_channel;
+pub mod leave_channel;
+pub mod list_channels;
+pub mod list_conversations;
+pub mod list_subscribers;
+pub mod ping;
+pub mod remove_subscriber;
+pub mod resume;
+pub mod set_administrator;
+pub mod typing;
+pub mod unannounce;
+pub mod update_channel;
 
 use alloc::{boxed::Box, collections::BTreeMap, string::String};
 
 use serde_json::value::RawValue;
 
 use crate::{
-    ChannelId, Destination, Json, SubscriberId,
+    ChannelId, Destination, Json, LogId, MessageId, Subscriber, SubscriberId,
+    decision::{Context, Decision, Known, Needs, PageRequest},
     error::{Code, Rejection},
     json, limits,
 };
 
+/// One type of client message. The macro `client_messages` dispatches to it.
+trait Message: Sized {
+    /// Takes the message from its fields.
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal>;
+
+    /// Returns what must be read before the message can be decided for `subscriber`.
+    fn needs(&self, _subscriber: &Subscriber) -> Needs {
+        Needs::default()
+    }
+
+    /// Returns the log and the message id that identify a repeat of the message.
+    fn idempotency(&self, _subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
+        None
+    }
+
+    /// Decides the message.
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection>;
+}
+
 macro_rules! client_messages {
     ($($module:ident $variant:ident $name:literal;)*) => {
-        $(pub mod $module;)*
-
-        /// A client message, by its `type`. Every field was checked on the way in.
+        /// A client message, by its `type`. Parsing has checked every field.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum ClientMessage {
             $(
@@ -29,16 +70,46 @@ macro_rules! client_messages {
 
             fn parse(message_type: &str, fields: &Fields<'_>) -> Result<Self, Refusal> {
                 match message_type {
-                    $($name => $module::$variant::parse(fields).map(Self::$variant),)*
+                    $($name => <$module::$variant as Message>::parse(fields).map(Self::$variant),)*
                     _ => Err(Refusal::Malformed),
                 }
             }
 
-            /// Its `type`.
+            /// Returns the `type` of the message.
             #[must_use]
             pub const fn message_type(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $name,)*
+                }
+            }
+
+            /// Returns what must be read before the message can be decided for `subscriber`.
+            #[must_use]
+            pub fn needs(&self, subscriber: &Subscriber) -> Needs {
+                match self {
+                    $(Self::$variant(message) => message.needs(subscriber),)*
+                }
+            }
+
+            /// Returns the log and the message id that identify a repeat of the message.
+            ///
+            /// Returns `None` if the client did not choose a message id.
+            #[must_use]
+            pub fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
+                match self {
+                    $(Self::$variant(message) => message.idempotency(subscriber),)*
+                }
+            }
+
+            /// Decides the message.
+            ///
+            /// It accepts any `known`, so it may be called again with fresher data.
+            ///
+            /// # Errors
+            /// Returns the rejection to answer the client with.
+            pub fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+                match self {
+                    $(Self::$variant(message) => message.decide(context, known),)*
                 }
             }
         }
@@ -70,29 +141,26 @@ client_messages! {
     authorize Authorize "authorize";
 }
 
-/// What a text from a client is.
+/// A decoded text frame from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// Not formatted correctly, or of no known type: no answer, no effect.
+    /// Malformed, or of an unknown type. It has no effect and no answer.
     Ignored,
-    /// Well-formed, and not to be honoured whatever is stored.
+    /// Well-formed, but rejected regardless of what is stored.
     Rejected {
-        /// The client's `id` of it.
         id: Option<String>,
-        /// Why.
         rejection: Rejection,
     },
-    /// To be handled.
     Message {
-        /// The client's `id` of it.
         id: Option<String>,
-        /// What it is.
         message: Box<ClientMessage>,
     },
 }
 
-/// Decodes a text frame. Whether it is malformed is decided by presence and JSON types alone, before any value is looked
-/// at, so that a wrong value never hides that a field is missing.
+/// Decodes a text frame.
+///
+/// The presence and JSON types of the fields alone decide if it is malformed. Values are checked afterwards, so that a wrong
+/// value never hides a missing field.
 #[must_use]
 pub fn decode(text: &str) -> Decoded {
     if !json::is_well_formed(text) {
@@ -112,6 +180,7 @@ pub fn decode(text: &str) -> Decoded {
     }
     match ClientMessage::parse(&message_type, &fields) {
         Err(Refusal::Malformed) => Decoded::Ignored,
+        // A well-formed message that is too long gets an answer. A malformed one does not.
         _ if text.len() > limits::CLIENT_MESSAGE_BYTES => Decoded::Rejected {
             id,
             rejection: Rejection::new(Code::TooLarge, "a message is at most 32 KiB"),
@@ -124,12 +193,12 @@ pub fn decode(text: &str) -> Decoded {
     }
 }
 
-/// Why a message was not parsed.
+/// Why a message could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A field is missing or of the wrong JSON type: the message is ignored.
+    /// A field is missing or has the wrong JSON type. The message is ignored.
     Malformed,
-    /// A field's value is none that it may have: the message is answered.
+    /// A field has a forbidden value. The message is answered.
     Rejected(Rejection),
 }
 
@@ -139,10 +208,10 @@ impl From<Rejection> for Refusal {
     }
 }
 
-/// The fields of a message, by name. Of a repeated key the last one counts, as in JavaScript.
+/// The fields of a message, by name. If a key is repeated, the last value counts, as in JavaScript.
 ///
-/// Each accessor fails only for what makes the message malformed: `required` if it is absent, always if it has another
-/// JSON type (`null` is one). So a message first takes all its fields and then looks at their values.
+/// An accessor fails only if the message is malformed: if a required field is absent, or if a field has another JSON type.
+/// `null` is another type. So a message first takes all its fields and then checks their values.
 pub struct Fields<'a>(BTreeMap<String, &'a RawValue>);
 
 type Field<T> = Result<T, Refusal>;
@@ -193,7 +262,7 @@ impl<'a> Fields<'a> {
         serde_json::from_str(raw.get()).map_err(|_| Refusal::Malformed)
     }
 
-    /// The destination, not yet looked at: exactly one of `channel-id` and `subscriber-id`.
+    /// Returns the unchecked destination: exactly one of `channel-id` and `subscriber-id`.
     fn destination(&self) -> Field<RawDestination> {
         match (
             self.optional_string("channel-id")?,
@@ -206,7 +275,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A JSON number, not yet looked at.
+/// An unchecked JSON number.
 struct Number(String);
 
 impl From<&str> for Number {
@@ -216,7 +285,8 @@ impl From<&str> for Number {
 }
 
 impl Number {
-    /// An integer within `range`; a whole number may be written as `5.0` or `5e0`, as some encoders do.
+    /// Returns the number if it is an integer within `range`. Some encoders write whole numbers as `5.0` or `5e0`, which are
+    /// accepted.
     fn within(
         &self,
         name: &'static str,
@@ -224,11 +294,11 @@ impl Number {
     ) -> Result<u64, Rejection> {
         let integer = self.0.parse::<u64>().ok().or_else(|| {
             let float = self.0.parse::<f64>().ok()?;
-            // `-0` is zero.
+            // Adding 0.0 turns `-0` into zero.
             let whole = alloc::format!("{:.0}", float + 0.0).parse::<u64>().ok()?;
             #[expect(
                 clippy::as_conversions,
-                reason = "compared with the number it came from"
+                reason = "the next line compares the result with the original number"
             )]
             let exact = whole as f64;
             (exact == float && whole <= limits::SEQUENCE).then_some(whole)
@@ -259,16 +329,7 @@ impl RawDestination {
     }
 }
 
-/// A page that a client asks for: `after?`, `limit?`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageRequest {
-    /// The cursor: the last id of the page before.
-    pub after: Option<String>,
-    /// Items at most.
-    pub limit: usize,
-}
-
-/// A page asked for by text, as a query string has it.
+/// Parses a page request from the parameters of a query string.
 pub(crate) fn page_of(after: Option<&str>, limit: Option<&str>) -> Result<PageRequest, Rejection> {
     RawPage {
         after: after.map(String::from),
@@ -291,7 +352,7 @@ impl RawPage {
     }
 
     fn parse(self) -> Result<PageRequest, Rejection> {
-        // A cursor is an id that we gave out; anything else was made up.
+        // A cursor is an id that the service sent. Any other text is no cursor.
         if let Some(after) = &self.after {
             SubscriberId::parse(after)
                 .map_err(|_| Rejection::invalid("`after` is no cursor of this list"))?;
@@ -311,7 +372,7 @@ fn page_limit(limit: Option<&Number>) -> Result<usize, Rejection> {
     Ok(usize::try_from(limit).unwrap_or(limits::PAGE))
 }
 
-/// `attributes`, within their limit.
+/// Returns `attributes` if they are within their limit.
 pub(crate) fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> {
     match json {
         Some(json) if json.as_str().len() > limits::ATTRIBUTES_BYTES => Err(Rejection::new(
@@ -322,7 +383,7 @@ pub(crate) fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> 
     }
 }
 
-/// `content`, within its limit.
+/// Returns `content` if it is within its limit.
 pub(crate) fn content(json: Json) -> Result<Json, Rejection> {
     if json.as_str().len() > limits::CONTENT_BYTES {
         return Err(Rejection::new(
@@ -341,7 +402,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// The message that `text` is, which has the `id` `"1"` or none.
+    /// Decodes `text`, and asserts that it is a message.
     pub(crate) fn parsed(text: &str) -> ClientMessage {
         match decode(text) {
             Decoded::Message { message, .. } => *message,
@@ -349,7 +410,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The code that `text` is rejected with.
+    /// Decodes `text`, asserts that it is rejected, and returns the code.
     pub(crate) fn rejected(text: &str) -> Code {
         match decode(text) {
             Decoded::Rejected { rejection, .. } => rejection.code,

@@ -1,4 +1,4 @@
-//! The models of the wire: subscribers of channels, memberships, conversations, availability.
+//! The models on the wire: members of channels, memberships, conversations, availability.
 
 use alloc::{borrow::ToOwned, string::String};
 
@@ -6,26 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ChannelId, Json, SubscriberId, Timestamp, error::Rejection};
 
-/// Whether a subscriber wants to be spoken to.
+/// How available a subscriber is to others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Availability {
-    /// Offline, or connected and not announced: others cannot tell.
+    /// Offline, or connected without an announcement. Others see no difference.
     #[default]
     Invisible,
-    /// Available.
     Available,
     /// Do not disturb.
     Dnd,
-    /// Busy.
     Busy,
 }
 
 impl Availability {
-    /// Parses the wire's word.
+    /// Parses the word on the wire.
     ///
     /// # Errors
-    /// `invalid-value` if it is none.
+    /// `invalid-value` if it is not one of the four words.
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         match text {
             "invisible" => Ok(Self::Invisible),
@@ -39,34 +37,29 @@ impl Availability {
     }
 }
 
-/// What a connection announced of its subscriber.
+/// The announcement of a connection about its subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
-    /// The availability.
     pub availability: Availability,
-    /// A free text.
+    /// Free text.
     pub status: String,
-    /// The client's own, as it was sent.
+    /// Defined by the client and passed on byte for byte.
     pub attributes: Json,
-    /// When; the latest of a subscriber's live connections holds.
+    /// The time of the announcement. The latest one among the subscriber's live connections counts.
     pub at: Timestamp,
 }
 
-/// How others see a subscriber. Offline and invisible are the same value.
+/// The presence of a subscriber as others see it. Offline and invisible are the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Presence {
-    /// The subscriber.
     pub id: SubscriberId,
-    /// The status text.
     pub status: String,
-    /// The availability.
     pub availability: Availability,
-    /// The subscriber's attributes.
     pub attributes: Json,
 }
 
 impl Presence {
-    /// What others see of `id` while `announcement` holds.
+    /// Returns the presence of `id` while `announcement` is in force.
     #[must_use]
     pub fn of(id: &SubscriberId, announcement: Option<&Announcement>) -> Self {
         let visible = announcement.filter(|it| it.availability != Availability::Invisible);
@@ -82,10 +75,8 @@ impl Presence {
 /// A member of a channel as the other members see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChannelSubscriber {
-    /// Who, and its presence.
     #[serde(flatten)]
     pub presence: Presence,
-    /// Whether it administers the channel.
     pub administrator: bool,
 }
 
@@ -93,64 +84,59 @@ pub struct ChannelSubscriber {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Membership {
-    /// The channel.
     pub channel_id: ChannelId,
-    /// Its name.
     pub name: String,
-    /// Whether this member administers it.
+    /// True if this member administers the channel.
     pub administrator: bool,
     /// The channel's attributes.
     pub attributes: Json,
-    /// The end of its contiguous stored log.
+    /// The end of the contiguous stored log.
     pub last_sequence: u64,
-    /// What this member has read.
+    /// The last sequence that this member has read.
     pub read_sequence: u64,
-    /// Events after that.
+    /// The number of events after `read_sequence`.
     pub unread: u64,
 }
 
-/// A direct conversation as one of the two sees it.
+/// A direct conversation as one of its two participants sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Conversation {
     /// The peer.
     pub subscriber_id: SubscriberId,
-    /// The end of its contiguous stored log.
+    /// The end of the contiguous stored log.
     pub last_sequence: u64,
-    /// What this subscriber has read.
+    /// The last sequence that this subscriber has read.
     pub read_sequence: u64,
-    /// Messages after that.
+    /// The number of messages after `read_sequence`.
     pub unread: u64,
-    /// When the last message was allocated.
+    /// The time when the slot of the last message was allocated.
     pub timestamp: Timestamp,
 }
 
-/// How far a message got.
+/// The delivery status of a message. Each status implies the earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeliveryStatus {
-    /// In the log, durable.
+    /// Durable in the log.
     Stored,
-    /// Handed to a connection of the recipient.
+    /// Posted to a connection of the recipient.
     Received,
-    /// Shown to it.
+    /// Shown to the recipient.
     Displayed,
-    /// Read by it.
+    /// Read by the recipient.
     Read,
 }
 
-/// How far a subscriber got in a log. A later status implies the earlier ones.
+/// The read cursors of a subscriber in a log. Each cursor covers all events up to its sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadCursors {
-    /// Handed over up to here.
     pub received: u64,
-    /// Displayed up to here.
     pub displayed: u64,
-    /// Read up to here.
     pub read: u64,
 }
 
-/// A channel's name, checked.
+/// Checks the name of a channel.
 ///
 /// # Errors
 /// `invalid-value` if it is empty or longer than the limit.

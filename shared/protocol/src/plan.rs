@@ -1,4 +1,6 @@
-//! A change of a channel before its events have places: what [`decide`](crate::decide()) plans and the service settles.
+//! A change of a channel before its events have sequences.
+//!
+//! [`ClientMessage::decide`](crate::ClientMessage::decide) plans the change. The service allocates the slots and settles it.
 
 use alloc::{string::String, vec::Vec};
 
@@ -6,45 +8,39 @@ use crate::{
     ChannelKey, ChannelSubscriber, ConnectionId, Destination, Event, EventBody, Membership,
     ServerMessage, Timestamp,
     change::{Change, LogEntry, Profile, Replace, Roster, RowChange},
-    frame::{PushedEvent, WireEvent},
     model::Presence,
+    wire_event::{PushedEvent, WireEvent},
 };
 
-/// A change of a channel, with sequences counted from 0 until the places are known.
+/// A change of a channel. Its sequences count from 0 until the slots are allocated.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The channel.
     pub channel: ChannelKey,
-    /// Whether the channel is made by it: its events then have the places from 1.
+    /// True if the change creates the channel. Its events then have the sequences from 1 on.
     pub create: bool,
-    /// Whether its events are the last of the log.
+    /// True if its events are the last of the log.
     pub close: bool,
-    /// The events, in order.
     pub events: Vec<EventBody>,
-    /// The roster, from the version that was read.
     pub roster: Option<Replace<Roster>>,
-    /// The profile, from the version that was read.
     pub profile: Option<Replace<Profile>>,
-    /// The rows; the sequence of a row is the index of its event.
+    /// The changes of rows. The sequence of a row is the index of its event.
     pub rows: Vec<RowChange>,
-    /// What the caller is answered.
     pub answer: Answer,
 }
 
 /// The required response to a change.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// None but the `ack`.
+    /// No response, only the `ack`.
     Nothing,
-    /// This one.
+    /// This response.
     Ready(ServerMessage),
-    /// The caller joined; its event's place is filled in.
+    /// `channel-joined`. The sequence of the event is filled in later.
     Joined {
-        /// The membership.
         membership: Membership,
         /// The first page of members.
         subscribers: Vec<ChannelSubscriber>,
-        /// Where the next page begins.
+        /// The cursor of the next page.
         next: Option<String>,
     },
     /// The first event, as the others get it.
@@ -52,7 +48,7 @@ pub enum Answer {
 }
 
 impl Plan {
-    /// A change of nothing, to be filled in.
+    /// Returns a plan that changes nothing, as a base for other plans.
     #[must_use]
     pub const fn empty(channel: ChannelKey) -> Self {
         Self {
@@ -67,20 +63,22 @@ impl Plan {
         }
     }
 
-    /// How many places its events take in the log.
+    /// Returns how many slots of the log the events need.
     #[must_use]
     pub fn slots(&self) -> u64 {
         u64::try_from(self.events.len()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the caller's connection gets the events as all others do: it does where no response stands for them. (After
-    /// `create-channel` its position is 1, the place of its own joining.)
+    /// Returns true if the events are pushed to the caller's connection too.
+    ///
+    /// They are if no response replaces them. After `create-channel` the caller's position is 1, the sequence of its own
+    /// `subscriber-joined` event.
     #[must_use]
     pub const fn is_pushed_to_caller(&self) -> bool {
         matches!(self.answer, Answer::Nothing)
     }
 
-    /// The change and its answer, once the events have the places from `first` on.
+    /// Returns the change and its answer, with sequences from `first` on for the events.
     #[must_use]
     pub fn settle(
         &self,
@@ -109,7 +107,7 @@ impl Plan {
             entries,
             roster: self.roster.clone(),
             profile: self.profile.clone(),
-            rows: self.rows.iter().map(|row| placed(row, first)).collect(),
+            rows: self.rows.iter().map(|row| shifted(row, first)).collect(),
         };
         (change, answer)
     }
@@ -142,7 +140,8 @@ impl Plan {
     }
 }
 
-fn placed(row: &RowChange, first: u64) -> RowChange {
+/// Returns `row` with a sequence counted from `first` instead of 0.
+fn shifted(row: &RowChange, first: u64) -> RowChange {
     let mut row = row.clone();
     if let RowChange::Joined { sequence, .. } | RowChange::Left { sequence, .. } = &mut row {
         *sequence += first;

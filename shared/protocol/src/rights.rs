@@ -1,15 +1,15 @@
-//! Who may do what to a channel.
+//! The rights of members and administrators of a channel.
 
 use crate::{
     change::{Member, Profile, Roster},
-    decide::Known,
+    decision::Known,
     error::{Code, Rejection},
 };
 
-/// The caller's row, if it is a member.
+/// Returns the caller's row if the caller is a member.
 ///
 /// # Errors
-/// `not-found`: to who is no member there is no such channel.
+/// `not-found` if it is no member. It must not learn if the channel exists.
 pub(crate) fn member(known: &Known) -> Result<&Member, Rejection> {
     known
         .own_member
@@ -18,7 +18,7 @@ pub(crate) fn member(known: &Known) -> Result<&Member, Rejection> {
         .ok_or_else(Rejection::no_channel)
 }
 
-/// What an administrator acts on: the channel's profile and roster.
+/// Returns the profile and roster of the channel if the caller administers it.
 ///
 /// # Errors
 /// `not-found` if the caller is no member, `forbidden` if it does not administer the channel.
@@ -36,10 +36,10 @@ pub(crate) fn administered(known: &Known) -> Result<(&Profile, Roster), Rejectio
     Ok((profile, roster))
 }
 
-/// The other subscriber's row, if it is a member.
+/// Returns the other subscriber's row if that subscriber is a member.
 ///
 /// # Errors
-/// `not-found`.
+/// `not-found` if it is no member.
 pub(crate) fn other(known: &Known) -> Result<&Member, Rejection> {
     known
         .other_member

@@ -1,54 +1,54 @@
-//! Points in time, in milliseconds, as the wire and the tables have them.
+//! Points in time in milliseconds, as used on the wire and in the tables.
 
 use alloc::{format, string::String};
 use core::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer, de};
 
-/// Milliseconds since 1970-01-01T00:00:00Z. On the wire RFC 3339 UTC with milliseconds.
+/// Milliseconds since 1970-01-01T00:00:00Z. On the wire a time is RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since the epoch.
+    /// Returns the time that is `millis` milliseconds after the epoch.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// From an RFC 3339 time.
+    /// Parses an RFC 3339 time.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let time = text.parse::<jiff::Timestamp>().ok()?;
         Some(Self(time.as_millisecond()))
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     #[must_use]
     pub const fn millis(self) -> i64 {
         self.0
     }
 
-    /// Seconds since the epoch, rounded up: a TTL never ends something early.
+    /// Returns the seconds since the epoch, rounded up, so that a time to live never ends early.
     #[must_use]
     pub const fn seconds_up(self) -> i64 {
         self.0.saturating_add(999).div_euclid(1_000)
     }
 
-    /// This much later.
+    /// Returns the time that is `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(millis))
     }
 
-    /// This many seconds later.
+    /// Returns the time that is `seconds` seconds later.
     #[must_use]
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000)))
     }
 
-    /// How long until `later`; zero if that is past.
+    /// Returns the duration until `later`, or zero if `later` is past.
     #[must_use]
     pub fn until(self, later: Self) -> Duration {
         Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
@@ -57,7 +57,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Out of jiff's range (years -9999 to 9999) is no time that a clock or a table of ours gives.
+        // No clock and no table of the service has a time outside jiff's range, the years -9999 to 9999.
         let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         write!(f, "{time:.3}")
     }

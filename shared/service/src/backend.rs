@@ -1,12 +1,11 @@
-//! What back ends may do, by the same decisions and the same loop as clients.
+//! The operations for back ends. They use the same decisions and the same loop as client messages.
 
 use protocol::{
     ChannelKey, ChannelSubscriber, Known, LogId, MessageId, Needs, Rejection, Subscriber,
     SubscriberId, Timestamp,
     backend::{self, Given},
     change::{Profile, Roster},
-    decide::{Draft, History, Listed, Range},
-    messages::PageRequest,
+    decision::{Draft, History, Listed, PageRequest, Range},
     model::Presence,
     plan::Plan,
 };
@@ -14,7 +13,7 @@ use protocol::{
 use crate::{
     Service, Store,
     decision::{Decided, Decider, End, Request, Verdict},
-    delivery::drain::LogPusher,
+    delivery::lease::LogPusher,
     log::{
         append::{AppendReport, Appender, Message, NotAppended},
         history::LogReader,
@@ -27,7 +26,7 @@ use crate::{
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The caller's mistake, or a state that the caller can look up.
+    /// The caller's mistake, or a conflict with a state that the caller can read.
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// A failure of the service.
@@ -38,18 +37,14 @@ pub enum Refused {
 /// A subscriber as a back end sees it.
 #[derive(Clone, Debug)]
 pub struct SubscriberView {
-    /// Its connections.
     pub connections: Vec<(protocol::ConnectionId, Connection)>,
-    /// Its presence as others see it.
     pub presence: Presence,
 }
 
 /// A channel as a back end sees it.
 #[derive(Clone, Debug)]
 pub struct ChannelView {
-    /// Its profile.
     pub profile: Profile,
-    /// Its roster.
     pub roster: Roster,
     /// The end of its contiguous stored log.
     pub last_sequence: u64,
@@ -58,11 +53,9 @@ pub struct ChannelView {
 /// A message that was stored.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The message's id.
     pub message_id: MessageId,
-    /// Its sequence in the log.
     pub sequence: u64,
-    /// When it was stored.
+    /// When the message was stored.
     pub timestamp: Timestamp,
     /// True if an earlier request had stored it.
     pub duplicate: bool,
@@ -71,7 +64,7 @@ pub struct Stored {
 /// What a change of a channel did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BackendChange {
-    /// The channel was as asked for already.
+    /// The channel already was as requested.
     Unchanged,
     Changed,
     Created,
@@ -282,8 +275,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
         }
     }
 
-    /// Decides and executes a change, and pushes its events. Returns `None` if nothing had to change, and otherwise whether the
-    /// channel was created.
+    /// Decides and executes a change, and pushes its events. Returns what the change did.
     async fn change_channel(
         &self,
         channel: &ChannelKey,

@@ -1,7 +1,7 @@
 //! Every way in which a connection ends.
 //!
-//! Forgetting the connection's entry comes first, always: from then on the service accepts nothing from it, whatever becomes
-//! of the rest. The row under its token stays until the connection is certainly closed, so that a repeat finds it.
+//! Forgetting the connection's entry always comes first: from then on the service accepts nothing from it, even if the rest
+//! fails. The row under its token stays until the connection is certainly closed, so that a repeat finds it.
 //!
 //! | verb | what it does |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | [`close_for_certain`](Closer::close_for_certain) | the same, repeated until it is certainly closed, or an error |
 
 use protocol::{
-    ConnectionId, ConnectionKey, ServerMessage, Subscriber, frame::DisconnectCode, limits,
+    ConnectionId, ConnectionKey, ServerMessage, Subscriber, limits, server_message::DisconnectCode,
 };
 use sockjs::{Close, codes};
 
@@ -32,7 +32,7 @@ part! {
 
 /// A connection that was closed.
 struct Closed {
-    /// Its entry, if there was one.
+    /// `None` if the connection was not registered.
     entry: Option<Connection>,
     /// True if the connection is certainly closed.
     for_certain: bool,
@@ -149,8 +149,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Closer<'_, S, G, W, E> {
         Err(Fault::Unknown("a connection may still be open".to_owned()))
     }
 
-    /// Forgets a connection, tells the client why, and closes it. Returns true if it is certainly closed. Otherwise its row
-    /// under the token is left, and it is closed again at its end.
+    /// Forgets a connection, sends the reason to the client, and closes it. Returns true if it is certainly closed.
+    /// Otherwise its row under the token is left, and it is closed again at its end.
     pub(crate) async fn close(
         &self,
         key: &ConnectionKey,
@@ -168,7 +168,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Closer<'_, S, G, W, E> {
         Ok(for_certain)
     }
 
-    /// Closes a connection over which something came that is no SockJS frame.
+    /// Closes a connection that sent something other than a SockJS frame.
     pub(crate) async fn close_broken(
         &self,
         key: &ConnectionKey,
@@ -219,7 +219,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Closer<'_, S, G, W, E> {
 }
 
 impl<S: Connections + Tokens, G, W, E: Environment> Closer<'_, S, G, W, E> {
-    /// Returns why a connection is not registered any more, as far as its token and the other connections tell.
+    /// Returns the likely reason why a connection is not registered any more, from its token and the number of other
+    /// connections.
     pub(crate) async fn code_of_forgotten(
         &self,
         subscriber: &Subscriber,
@@ -241,7 +242,7 @@ impl<S: Connections + Tokens, G, W, E: Environment> Closer<'_, S, G, W, E> {
     }
 }
 
-/// Returns why a connection ends that is past its end.
+/// Returns the reason for closing a connection that is past its end.
 pub(crate) fn code_at_end(connection: &Connection) -> DisconnectCode {
     if connection.ends_with_token() {
         DisconnectCode::TokenExpired
@@ -250,7 +251,7 @@ pub(crate) fn code_at_end(connection: &Connection) -> DisconnectCode {
     }
 }
 
-/// Returns what `onclose` of a SockJS client gets.
+/// Returns the close code and reason that a SockJS client gets.
 const fn close(code: DisconnectCode) -> Close {
     match code {
         DisconnectCode::TokenInvalidated => codes::TOKEN_INVALIDATED,

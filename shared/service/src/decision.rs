@@ -24,16 +24,16 @@ part! {
 
 /// What a decision needs besides what is loaded.
 pub(crate) struct Request<'a> {
-    /// Whose rows `needs` means by the caller's own. `None` if it asks for no such row.
+    /// The subscriber whose rows `needs` names as those of the caller. `None` if it names none.
     pub(crate) caller: Option<&'a Subscriber>,
     /// The connection that gets the response, and not the events that the response stands for.
     pub(crate) connection: Option<&'a ConnectionId>,
     pub(crate) needs: &'a Needs,
-    /// Who takes the log's lease if it is free.
+    /// The function that takes the log's lease if it is free.
     pub(crate) holder: &'a str,
 }
 
-/// What is to be done.
+/// What a decision asks for.
 pub(crate) enum Verdict<T> {
     /// No channel changes.
     Settled(T),
@@ -46,7 +46,7 @@ pub(crate) enum Verdict<T> {
     },
 }
 
-/// What was done.
+/// The result of a decision.
 pub(crate) enum End<T> {
     Settled(T),
     Changed {

@@ -8,10 +8,10 @@
 //! | `backend` | what back ends may do |
 //! | `worker` | what runs later: jobs and the expiry run |
 //! | `connections` | a connection's beginning, activation and SockJS session |
-//! | `presence` | publishing how a subscriber is seen |
+//! | `presence` | publishing how a subscriber looks to others |
 //! | `tokens` | issuing, authenticating and revoking tokens |
 //! | `delivery` | a log's events to connections, in order |
-//! | `decision` | the loop: load, decide, commit, again on a conflict |
+//! | `decision` | the loop: load, decide, commit, retry after a conflict |
 //! | `closer` | how a connection ends |
 //! | `log` | slots, entries, gaps |
 //! | `ports` | what is needed from the outside |
@@ -19,7 +19,7 @@
 //! [`Service`] has the public flows. The work is done by parts such as `LogPusher` or `Closer`, which borrow the ports. Bounds on
 //! each part say which ports it uses, so a function that has no gateway cannot post.
 //!
-//! A flow may die at every `await`. Beside each write stands what is then left half done, and who repairs it.
+//! A flow may die at every `await`. The comment beside a write says what is left half done then, and who repairs it.
 
 pub mod ports;
 
@@ -45,7 +45,7 @@ pub use connections::{
     connect::{ConnectError, Incoming as IncomingConnection},
     sessions::DoorbellOf,
 };
-pub use messages::handle::Incoming as IncomingMessage;
+pub use messages::admit::Incoming as IncomingMessage;
 pub use tokens::issue::IssuedToken;
 
 use parts::Ports;
@@ -61,7 +61,7 @@ pub trait Store:
 
 impl<T: Tokens + SignedTokens + Connections + Presences + Logs + Channels + Sessions> Store for T {}
 
-/// The subscriber that a connection speaks for, as the authorizer found it.
+/// The subscriber of a connection, as the authorizer found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub subscriber: Subscriber,

@@ -1,15 +1,16 @@
-//! What the service needs from outside, one trait per capability, so that bounds match what a function may do.
+//! The ports: what the service needs from the outside. Each capability is one trait, so the bounds of a function show
+//! what it may do.
 //!
-//! Every read that a port does not mark otherwise is strongly consistent: it sees all writes that were answered before
-//! it began. What is past its time to live counts as absent. A write whose answer is lost may have taken place: that is
-//! [`Fault::Unknown`], and callers read back or rely on the write's own condition.
+//! A read is strongly consistent unless its port says otherwise: it sees every write that was answered before the read
+//! began. An item past its time to live counts as absent. If the answer to a write is lost, the write may have taken
+//! place. The port then returns [`Fault::Unknown`], and the caller reads back or relies on the write's own condition.
 //!
 //! # Errors
-//! A read fails with anything but [`Fault::Conflict`], a write with all four. Where a result is within a result, the outer
-//! error is such a fault, and the inner one says what stood there instead.
+//! A read fails with any fault but [`Fault::Conflict`], a write with any of the four. If a method returns a result
+//! within a result, the outer error is such a fault. The inner error says what was found instead.
 //!
 //! # Cost
-//! Stands with the adapter, by the names of the methods. A `limit` is 1,000 at most.
+//! The adapter lists it by the names of the methods. A `limit` is at most 1,000.
 #![expect(
     async_fn_in_trait,
     reason = "every implementation is ours and is awaited in place, never spawned"
@@ -30,7 +31,10 @@ pub use connections::{
     ReauthorizeError, Reference, RegisterError, Registration, UNPARKED, is_first_gate, opener_gate,
 };
 pub use logs::{AllocateError, Allocation, Head, IdempotencyRecord, Lease, Logs, SHARDS, Slice};
-pub use outside::{Environment, Job, Measure, Midway, Outcome, Posted, Probe, Pushes, Workers};
+pub use outside::{
+    Clock, Environment, Job, Measure, Metrics, Midway, Outcome, Posted, Probe, Pushes, Random,
+    TokenVerifier, Workers,
+};
 pub use presence::{PresenceState, Presences, PublishedPresence};
 pub use sessions::{
     Attached, Closing, Doorbell, Hold, LINGER, OUTBOX_BYTES, OUTBOX_MESSAGES, Pushed, Session,
@@ -39,19 +43,19 @@ pub use sessions::{
 pub use signed::{Credential, Jti, SignedToken, SignedTokens, SignedUse};
 pub use tokens::{Ending, ExpiryCheckpoint, Minute, TokenHash, TokenRecord, TokenState, Tokens};
 
-/// Why a port could not do what it was asked.
+/// Why a port failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A condition did not hold because another writer was first: read and decide again.
+    /// Another write came first, so a condition did not hold. The caller reads and decides again.
     #[error("another writer was first")]
     Conflict,
-    /// It certainly did not take place and may be tried again: throttled, refused, not reached.
+    /// The request was throttled, refused, or not delivered. It certainly had no effect and may be retried.
     #[error("not done: {0}")]
     Refused(String),
-    /// Nobody knows whether it took place: the answer was lost.
+    /// The answer was lost, so the request may have taken effect.
     #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// What was found cannot be read, or not be added to: no passing fault.
+    /// The stored item cannot be read, or cannot be added to. A retry does not help.
     #[error("unusable item: {0}")]
     Corrupt(String),
 }

@@ -10,7 +10,7 @@ use protocol::{
 
 use crate::{
     Store,
-    delivery::{push::Item, receipts::Notifier},
+    delivery::{notifier::Notifier, post::Item},
     pages::pages,
     parts::part,
     ports::{Environment, Fault, PresenceState, PublishedPresence, Pushes, Reference, Workers},
@@ -19,7 +19,7 @@ use crate::{
 
 /// A reconnect within this time after a connection's end is not published.
 const GRACE: Duration = Duration::from_secs(3);
-/// Connections that get a presence at most.
+/// Connections that are sent a presence at most.
 const REACH: usize = 1_000;
 
 part! {
@@ -105,7 +105,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> PresencePublisher<'_, S, G
             let targets = notifier.targets_of(some, REACH - reached).await?;
             reached += targets.len();
             let (receipts, faults) = notifier.push_to_targets(&targets, &item).await;
-            // A presence that does not arrive is replaced by the next one. The others get theirs.
+            // A lost presence is replaced by the next one. The push to the other connections goes on.
             for fault in faults {
                 tracing::warn!(%fault, "presence push failed");
             }

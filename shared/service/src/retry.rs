@@ -15,7 +15,7 @@
 
 use core::time::Duration;
 
-/// How often something is tried again, and how long the pauses between tries are.
+/// How often a call is retried, and how long the pauses between tries are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
     /// Tries after the first one.
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn salt_spreads_pauses_within_twice_their_length() {
+    fn salt_spreads_pauses_within_bounds() {
         for salt in ["a", "connection", "z9"] {
             let pause = STORE.pause(0, salt).unwrap().as_millis();
             assert!((5..10).contains(&pause), "{salt}: {pause}");

@@ -32,8 +32,6 @@ use bytes::Bytes;
 use http::Method;
 use signing::{Call, SendError, SigningClient};
 
-use crate::requests::Repeat;
-
 /// Attempts of a request that may be repeated, including the first.
 const ATTEMPTS: u32 = 3;
 /// The longest wait before the second attempt. The wait before the third is at most twice as long.
@@ -55,6 +53,16 @@ const VERDICTS: [&str; 2] = [
     "ConditionalCheckFailedException",
     "TransactionCanceledException",
 ];
+
+/// Decides if a request may be repeated when its outcome is unknown. A request that was throttled or never arrived may
+/// always be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// The request is idempotent.
+    Safe,
+    /// A second execution would be wrong, or its response would hide the effect of the first.
+    Never,
+}
 
 /// Why a request has no output.
 #[derive(Debug)]

@@ -11,9 +11,10 @@ use service::ports::Fault;
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     fault::fault,
     keys::{Collection, Item, Key, Table},
-    requests::{Repeat, pause},
+    requests::pause,
     write::{fixed_names, text},
 };
 

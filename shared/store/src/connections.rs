@@ -17,7 +17,7 @@
 
 mod forget;
 mod gates;
-mod item;
+pub(crate) mod item;
 mod reauthorize;
 mod register;
 
@@ -29,18 +29,12 @@ use service::ports::{
     Reference, RegisterError, Registration,
 };
 
-use crate::{DynamoStore, keys::Key, write::Write};
+use crate::{DynamoStore, keys::Key};
 
 pub(crate) use reauthorize::reauthorize;
 pub(crate) use register::register;
 
 const WHAT: &str = "connections";
-
-/// Returns an update of a subscriber's item. In the expression `#id` is the attribute of the connection `id`.
-pub(crate) fn update(key: &ConnectionKey, expression: impl Into<String>) -> Write {
-    Write::update(Key::connections(&key.subscriber), expression)
-        .name("#id", item::attribute(&key.id))
-}
 
 impl Connections for DynamoStore {
     async fn connections(

@@ -12,6 +12,8 @@
 //! | `unannounce`, nothing to remove | 2 GetItem | 2 read |
 //! | `lease_presence`, `release_presence` | UpdateItem | 1 write per KiB, also if the condition fails |
 
+pub(crate) mod removal;
+
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
@@ -20,10 +22,12 @@ use serde::{Deserialize, Serialize};
 use service::ports::{Connections as _, Fault, Gone, PresenceState, Presences, PublishedPresence};
 
 use crate::{
-    DynamoStore, connections,
+    DynamoStore,
+    client::Repeat,
+    connections::item::update,
     items::{json, millis},
     keys::{Item, Key},
-    requests::{Repeat, TURNS, Written, decode, pause},
+    requests::{TURNS, Written, decode, pause},
     write::{Write, map, number, text},
 };
 
@@ -55,17 +59,6 @@ struct AnnouncementItem {
     attributes: String,
     #[serde(with = "millis")]
     at: Timestamp,
-}
-
-/// Returns the write that removes a connection's announcement. It is part of the transaction that removes the connection.
-pub(crate) fn removal(key: &ConnectionKey) -> Write {
-    Write::update(
-        Key::presence(&key.subscriber),
-        "REMOVE #announcements.#id ADD #version :one",
-    )
-    .when("attribute_exists(#announcements.#id)")
-    .name("#id", key.id.as_str())
-    .value(":one", number(1))
 }
 
 impl Presences for DynamoStore {
@@ -120,7 +113,7 @@ impl Presences for DynamoStore {
             };
             // The connection has no announcement yet: add the first and mark the connection in one transaction.
             let (write, version) = first(key, &item, stood)?;
-            let mark = connections::update(key, "SET #id.#announced = :true")
+            let mark = update(key, "SET #id.#announced = :true")
                 .when("attribute_exists(#id)")
                 .value(":true", AttributeValue::Bool(true));
             match self.transact("announce", &[mark, write]).await? {
@@ -144,8 +137,7 @@ impl Presences for DynamoStore {
                     .contains_key(&key.id);
                 return Ok(if registered { Ok(None) } else { Err(Gone) });
             }
-            let unmark =
-                connections::update(key, "REMOVE #id.#announced").when("attribute_exists(#id)");
+            let unmark = update(key, "REMOVE #id.#announced").when("attribute_exists(#id)");
             let next = item.version.saturating_add(1);
             let write = Write::update(item_key, "REMOVE #announcements.#id SET #version = :next")
                 .when("#version = :version AND attribute_exists(#announcements.#id)")

@@ -7,8 +7,9 @@ use service::ports::Fault;
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     keys::Item,
-    requests::{Repeat, Written},
+    requests::Written,
     write::{Write, number},
 };
 

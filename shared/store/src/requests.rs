@@ -17,7 +17,7 @@ use service::ports::Fault;
 
 use crate::{
     DynamoStore,
-    client::Failure,
+    client::{Failure, Repeat},
     fault::fault,
     keys::{Item, Key},
     write::{Action, Write},
@@ -34,16 +34,6 @@ pub(crate) enum Written {
     Done(Item),
     /// The condition failed. Contains the existing item, if there is one.
     Stood(Option<Item>),
-}
-
-/// Decides if a request may be repeated when its outcome is unknown. A request that was throttled or never arrived may
-/// always be repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// The request is idempotent.
-    Safe,
-    /// A second execution would be wrong, or its response would hide the effect of the first.
-    Never,
 }
 
 /// A cancelled transaction. For each part: true if its condition failed, and the existing item.

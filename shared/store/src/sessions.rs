@@ -31,8 +31,9 @@ use service::ports::{
 use self::item::SessionItem;
 use crate::{
     DynamoStore,
+    client::Repeat,
     keys::{Item, Key},
-    requests::{Repeat, Written, decode},
+    requests::{Written, decode},
     write::{Write, number},
 };
 

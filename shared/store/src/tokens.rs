@@ -27,9 +27,10 @@ use service::ports::{
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     items::{self, millis},
     keys::{Collection, Key},
-    requests::{Repeat, Written, decode},
+    requests::{Written, decode},
     write::{Write, map, number},
 };
 

@@ -12,7 +12,7 @@ use protocol::{EventBody, LogId, Subscriber, SubscriberId, change::LogEntry};
 use serde_json::Value;
 use service::ports::Connections as _;
 
-use crate::{client::Device, run::Profile, shared::Shared, world::World};
+use crate::{client::Device, profile::Profile, shared::Shared, world::World};
 
 /// A finished run.
 pub(crate) struct Run<'a> {

@@ -5,10 +5,13 @@
 #![allow(clippy::as_conversions, reason = "a test may fail")]
 
 mod acts;
+mod catch_up;
 mod check;
 mod client;
+mod line;
 mod mutations;
 mod position;
+mod profile;
 mod run;
 mod scale;
 mod scenarios;

@@ -2,7 +2,7 @@
 
 use testkit::{memory::Condition, sim::Sim};
 
-use crate::run::{PROFILES, run};
+use crate::{profile::PROFILES, run::run};
 
 /// The number of seeds of each profile that are tried.
 const SEEDS: u64 = 60;

@@ -39,7 +39,7 @@ fn hold(part: u64) {
         None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
     };
     let (mut broken, mut tally) = (Vec::new(), Tally::default());
-    for seed in range.filter(|it| it / run::PROFILES % PARTS == part) {
+    for seed in range.filter(|it| it / crate::profile::PROFILES % PARTS == part) {
         tally.add("seeds", 1);
         match run::run(&Sim::new(seed), |_| ()) {
             Ok(done) => tally.merge(&done),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use service::ports::{Fault, TokenHash};
 use testkit::sim::Task;
 
-use crate::{tally::Tally, world::Line};
+use crate::{line::Line, tally::Tally};
 
 /// The state that all clients of a run share.
 #[derive(Default)]

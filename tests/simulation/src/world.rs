@@ -9,9 +9,7 @@ use core::{
 };
 use std::rc::Rc;
 
-use protocol::{
-    ChannelKey, ConnectionId, Domain, LogId, RequestId, Subscriber, SubscriberId, change::LogEntry,
-};
+use protocol::{ConnectionId, LogId, RequestId, Subscriber, change::LogEntry};
 use serde_json::{Value, json};
 use service::{
     Identity, IncomingConnection, IncomingMessage, Service,
@@ -23,6 +21,7 @@ use testkit::{
     sim::{Sim, Task},
 };
 
+pub(crate) use crate::line::{Line, channel, subscriber};
 use crate::shared::Shared;
 
 /// The service as all functions have it here.
@@ -46,33 +45,6 @@ pub(crate) struct World {
 pub(crate) struct Bearer {
     pub(crate) token: String,
     pub(crate) identity: Identity,
-}
-
-/// A client's end of a connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Line {
-    pub(crate) identity: Identity,
-    pub(crate) id: ConnectionId,
-}
-
-impl Line {
-    pub(crate) fn subscriber(&self) -> &Subscriber {
-        &self.identity.subscriber
-    }
-}
-
-pub(crate) fn subscriber(domain: &str, id: &str) -> Subscriber {
-    Subscriber {
-        domain: Domain::parse(domain).unwrap(),
-        id: SubscriberId::parse(id).unwrap(),
-    }
-}
-
-pub(crate) fn channel(domain: &str, id: &str) -> LogId {
-    LogId::Channel(ChannelKey {
-        domain: Domain::parse(domain).unwrap(),
-        id: protocol::ChannelId::parse(id).unwrap(),
-    })
 }
 
 impl World {

@@ -1,4 +1,4 @@
-//! After the last message: everybody is told of everything by itself, and what everybody saw is the history.
+//! The checks after the last message: each device receives everything without asking, and what it saw equals the history.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::time::Duration;
@@ -11,14 +11,15 @@ use super::device::Device;
 use super::log::{Log, Place, seen};
 use super::tally::{Tally, Violation};
 
-/// Longer than the minute after which the service finds what a function left undone when it died, and its repetitions.
-const TOLD_WITHIN: Duration = Duration::from_secs(180);
-/// A device listens so long at a time.
+/// The limit for the delivery of everything. It exceeds the minute after which the service finds the work that a dead
+/// function left undone, and several repetitions of it.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(180);
+/// The time that a device listens before each check.
 const LISTENS: Duration = Duration::from_millis(500);
 
-/// Waits until every device was told of everything, by pushes, `resync`s and resuming alone.
+/// Waits until each device received everything through pushes, `resync`s and `resume` alone.
 pub(super) async fn settle(devices: &mut Vec<Device>, tally: &std::sync::Arc<Tally>) -> Result<()> {
-    let deadline = Instant::now() + TOLD_WITHIN;
+    let deadline = Instant::now() + DELIVERED_WITHIN;
     let mut waiting = Vec::new();
     for mut device in devices.drain(..) {
         let tally = std::sync::Arc::clone(tally);
@@ -26,8 +27,8 @@ pub(super) async fn settle(devices: &mut Vec<Device>, tally: &std::sync::Arc<Tal
             let mut ends = ends(&mut device).await?;
             loop {
                 device.listen(Instant::now() + LISTENS).await;
-                if is_told(&device, &ends) {
-                    // What somebody gave up may have been stored since.
+                if has_everything(&device, &ends) {
+                    // A message whose sender gave up may have been stored since.
                     let later = self::ends(&mut device).await?;
                     if later == ends {
                         break;
@@ -35,7 +36,7 @@ pub(super) async fn settle(devices: &mut Vec<Device>, tally: &std::sync::Arc<Tal
                     ends = later;
                 }
                 if deadline <= Instant::now() {
-                    accuse(&device, &ends, &tally);
+                    report_missing(&device, &ends, &tally);
                     break;
                 }
             }
@@ -48,7 +49,7 @@ pub(super) async fn settle(devices: &mut Vec<Device>, tally: &std::sync::Arc<Tal
     Ok(())
 }
 
-/// The ends of a device's logs, asked for without their events.
+/// Returns the last sequence of each of a device's logs, without reading the events.
 async fn ends(device: &mut Device) -> Result<BTreeMap<Place, u64>> {
     let places: Vec<Place> = device.logs().keys().cloned().collect();
     let mut ends = BTreeMap::new();
@@ -61,19 +62,19 @@ async fn ends(device: &mut Device) -> Result<BTreeMap<Place, u64>> {
     Ok(ends)
 }
 
-fn is_told(device: &Device, ends: &BTreeMap<Place, u64>) -> bool {
+fn has_everything(device: &Device, ends: &BTreeMap<Place, u64>) -> bool {
     device.logs().iter().all(|(place, log)| {
         log.unexplained().is_none() && ends.get(place).is_none_or(|it| *it <= log.position())
     })
 }
 
-fn accuse(device: &Device, ends: &BTreeMap<Place, u64>, tally: &Tally) {
+fn report_missing(device: &Device, ends: &BTreeMap<Place, u64>, tally: &Tally) {
     for (place, log) in device.logs() {
         let end = ends.get(place).copied().unwrap_or(0);
         let position = log.position();
         if position < end {
             let detail = format!("{} in {place:?}: {position} of {end}", device.name());
-            tally.violated(Violation::NeverTold, &detail);
+            tally.violated(Violation::NeverDelivered, &detail);
         }
         if let Some((missing, _)) = log.unexplained() {
             let detail = format!("{} in {place:?}: {missing}", device.name());
@@ -82,14 +83,14 @@ fn accuse(device: &Device, ends: &BTreeMap<Place, u64>, tally: &Tally) {
     }
 }
 
-/// Holds what every device saw, and what it was told was stored, against the history.
+/// Compares the history with the events that each device saw and with the messages that it got acknowledged.
 pub(super) async fn compare(
     founder: &mut Device,
     devices: &mut [Device],
     tally: &Tally,
 ) -> Result<()> {
     let mut channels = BTreeMap::new();
-    // A conversation has a history for each side.
+    // Each side of a conversation has its own history.
     let mut conversations = BTreeMap::new();
     for device in devices.iter_mut() {
         let subscriber = device.subscriber().to_owned();
@@ -119,7 +120,7 @@ pub(super) async fn compare(
         };
         for (place, log) in device.logs() {
             let history = history_of(place).context("a log without a history")?;
-            hold_against(device, place, log, history, tally);
+            compare_log(device, place, log, history, tally);
         }
         for stored in device.stored() {
             let history = history_of(&stored.place).context("a log without a history")?;
@@ -133,15 +134,15 @@ pub(super) async fn compare(
     Ok(())
 }
 
-fn hold_against(device: &Device, place: &Place, log: &Log, history: &[String], tally: &Tally) {
+fn compare_log(device: &Device, place: &Place, log: &Log, history: &[String], tally: &Tally) {
     let first = usize::try_from(log.first()).unwrap_or(usize::MAX);
     let after = history.get(first..).unwrap_or_default();
     for (number, seen) in log.events().iter().enumerate() {
         if after.get(number) != Some(seen) {
             let sequence = first + number + 1;
-            let stands = after.get(number);
+            let expected = after.get(number);
             let detail = format!(
-                "{} in {place:?} at {sequence}: {seen}, and there stands {stands:?}",
+                "{} in {place:?} at {sequence}: saw {seen}, the history has {expected:?}",
                 device.name()
             );
             tally.violated(Violation::Different, &detail);
@@ -153,7 +154,7 @@ fn hold_against(device: &Device, place: &Place, log: &Log, history: &[String], t
     }
 }
 
-/// A whole history: contiguous from 1, and no message in it twice.
+/// Reads a complete history. It must be contiguous from 1 and must not contain a message twice.
 async fn history(device: &mut Device, place: &Place, tally: &Tally) -> Result<Vec<String>> {
     let mut all: Vec<String> = Vec::new();
     let mut ids = BTreeSet::new();

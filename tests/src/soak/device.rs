@@ -1,4 +1,4 @@
-//! One device: a connection at a time, and the protocol's rule for clients.
+//! One device: it has one connection at a time and applies the protocol's rule for clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,31 +15,31 @@ use super::log::{Log, Place, Push, seen};
 use super::tally::{Count, Tally, Violation};
 use crate::Site;
 
-/// One connection in so many is left after each message.
+/// A device leaves its connection after one message in this many.
 const LEAVES: u64 = 40;
-/// One message in so many is sent again although it was stored.
+/// A device repeats one stored message in this many.
 const REPEATS: u64 = 16;
-/// One message in so many goes to a subscriber instead of a channel.
+/// One message in this many goes to a subscriber instead of a channel.
 const DIRECT: u64 = 5;
-/// Without an answer for so long, a client asks again over another connection.
+/// A client that has no answer after this time retries over another connection.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// So often something is asked before the soak itself is given up.
+/// The number of tries of one request before the soak fails.
 const TRIES: u32 = 100;
-/// The pause before something is tried again.
+/// The pause before a retry.
 const PAUSE: Duration = Duration::from_millis(50);
 
 type Line = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum Silence {
-    /// The connection ended, or nothing came.
+    /// The connection ended, or nothing arrived.
     Line,
-    /// A function failed, or the response got lost before its `ack`; the connection is fine.
+    /// A function failed, or the response was lost before its `ack`. The connection still works.
     Answer,
-    /// The service is busy.
+    /// The service answered `unavailable`.
     Busy,
-    /// It was refused for good.
+    /// The request was rejected for good. The value is the `ack`.
     Refused(Value),
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Device {
     token: Option<String>,
     line: Option<Line>,
     asked: u64,
-    /// What was acknowledged over this connection.
+    /// The messages that were acknowledged over this connection.
     acked: BTreeSet<u64>,
     logs: BTreeMap<Place, Log>,
     stored: Vec<Stored>,
@@ -106,7 +106,7 @@ impl Device {
         &self.logs
     }
 
-    /// Is told of a log from this position on.
+    /// Tracks a log from this position.
     pub(super) fn follow(&mut self, place: Place, position: u64) {
         self.logs.insert(place, Log::from(position));
     }
@@ -114,14 +114,14 @@ impl Device {
     pub(super) async fn join(&mut self, channel: &str) -> Result<()> {
         let join = json!({ "type": "join-channel", "channel-id": channel, "invite-token": "t" });
         let joined = self.insist(&join).await?;
-        // A repeat, after the first answer was lost, tells the end of the log; going on from there loses nothing.
+        // A repeat after a lost answer returns the current end of the log. Continuing from there loses nothing.
         let position = joined.get("sequence").and_then(Value::as_u64);
         let position = position.context("joined without a sequence")?;
         self.follow(Place::Channel(channel.to_owned()), position);
         Ok(())
     }
 
-    /// Sends so many messages, each until it is acknowledged.
+    /// Sends `quota` messages. Retries each until it is acknowledged.
     pub(super) async fn send_all(&mut self, quota: u64) -> Result<()> {
         for number in 0..quota {
             if self.tally.is_over() {
@@ -150,7 +150,7 @@ impl Device {
         self.learn(place, sequence, id.to_owned());
         self.tally.one(Count::Stored);
         if stored.get("duplicate").is_some() {
-            self.tally.one(Count::ToldAsDuplicate);
+            self.tally.one(Count::AnsweredAsDuplicate);
         }
         self.stored.push(Stored {
             place: place.clone(),
@@ -179,10 +179,13 @@ impl Device {
         }
         let count = u64::try_from(places.len())?;
         let chosen = usize::try_from(self.random() % count.max(1))?;
-        places.into_iter().nth(chosen).context("it is in nothing")
+        places
+            .into_iter()
+            .nth(chosen)
+            .context("the device tracks no log")
     }
 
-    /// Leaves without a word, or with one, and stays away for a moment.
+    /// Ends the connection, with or without a close frame, and stays away for up to 300 ms.
     async fn leave(&mut self) {
         if self.one_in(2) {
             self.hang_up().await;
@@ -199,7 +202,7 @@ impl Device {
         }
     }
 
-    /// Asks until it is honoured, over new connections if need be; the response.
+    /// Repeats a request until it succeeds, over new connections if necessary. Returns the response.
     pub(super) async fn insist(&mut self, message: &Value) -> Result<Value> {
         for _ in 0..TRIES {
             if !self.is_connected().await {
@@ -207,7 +210,7 @@ impl Device {
             }
             match self.ask(message).await {
                 Ok(response) => return Ok(response),
-                Err(Silence::Refused(ack)) => bail!("{message} is refused: {ack}"),
+                Err(Silence::Refused(ack)) => bail!("{message} is rejected: {ack}"),
                 Err(silence) => self.recover(&silence).await,
             }
         }
@@ -227,7 +230,7 @@ impl Device {
         tokio::time::sleep(PAUSE).await;
     }
 
-    /// Whether there is a connection; one is opened otherwise, and resumed over.
+    /// Opens a connection and resumes if there is none. Returns true if there is a connection.
     pub(super) async fn is_connected(&mut self) -> bool {
         if self.line.is_some() {
             return true;
@@ -260,7 +263,7 @@ impl Device {
         Some(())
     }
 
-    /// Fetches what came after the positions; one answer for all of them, then pages for what did not fit.
+    /// Fetches the events after the positions: one `resume` for all logs, then pages for logs that did not fit.
     async fn resume(&mut self) -> Result<(), Silence> {
         let position =
             |(place, log): (&Place, &Log)| place.put_into(json!({ "sequence": log.position() }));
@@ -292,7 +295,7 @@ impl Device {
         self.fetch().await
     }
 
-    /// Fetches what is missing after gaps, `resync`s and incomplete answers; what fails is fetched later.
+    /// Fetches missing events after gaps, `resync`s and incomplete answers. A failed fetch is repeated later.
     pub(super) async fn settle(&mut self) {
         if self.line.is_none() {
             return;
@@ -322,14 +325,15 @@ impl Device {
         Ok(())
     }
 
-    /// Takes a page that was asked for after the position: it begins there and has no gap. How many events it has.
+    /// Records the events of a page that was requested after the position. The page must begin there and have no gap.
+    /// Returns its number of events.
     fn take_page(&mut self, place: &Place, page: &Value) -> u64 {
         let events = page.get("events").and_then(Value::as_array);
         let mut taken = 0;
         let mut last = None;
         for event in events.into_iter().flatten() {
             let sequence = number(event, "sequence");
-            // While it was under way, pushes may have moved the position on.
+            // Pushes may have advanced the position while the page was under way.
             let position = self.logs.get(place).map_or(0, Log::position);
             if last.is_none_or(|it| sequence != it + 1)
                 && (last.is_some() || sequence > position + 1)
@@ -354,7 +358,7 @@ impl Device {
         }
     }
 
-    /// Asks once, and takes what is pushed meanwhile; the response.
+    /// Sends a request once and records the pushes that arrive meanwhile. Returns the response.
     pub(super) async fn ask(&mut self, message: &Value) -> Result<Value, Silence> {
         self.asked += 1;
         let asked = self.asked;
@@ -376,7 +380,7 @@ impl Device {
                 Some(number) if number == asked => response = Some(frame),
                 Some(_) => {}
                 None if frame.get("type").is_none() => {
-                    // API Gateway's own word that a function failed: maybe an earlier one, after it had answered.
+                    // API Gateway reports that a function failed. It may be an earlier function that had already answered.
                     self.tally.one(Count::FunctionErrors);
                     return Err(Silence::Answer);
                 }
@@ -399,7 +403,7 @@ impl Device {
         })
     }
 
-    /// What a frame answers: one response at most, then one `ack`.
+    /// Returns the number of the request that a frame answers. A request has at most one response, then one `ack`.
     fn answered(&mut self, frame: &Value) -> Option<u64> {
         let reply_to = frame.get("reply-to")?.as_str()?.parse().ok()?;
         let late = self.acked.contains(&reply_to);
@@ -413,7 +417,7 @@ impl Device {
         Some(reply_to)
     }
 
-    /// The next frame, unless the connection ends or it is too late.
+    /// Returns the next frame, or `None` if the connection ends or the time is over.
     async fn frame(&mut self, until: Instant) -> Option<Value> {
         loop {
             let line = self.line.as_mut()?;
@@ -428,7 +432,7 @@ impl Device {
         }
     }
 
-    /// Takes pushes until a moment, and fetches what they do not bring. Asks nothing by itself.
+    /// Records pushes until `until` and fetches events only after a gap or a `resync`.
     pub(super) async fn listen(&mut self, until: Instant) {
         while self.is_connected().await {
             self.settle().await;
@@ -481,7 +485,7 @@ impl Device {
         self.random().is_multiple_of(number)
     }
 
-    /// Xorshift: the same seed, the same choices.
+    /// Xorshift, so that a seed determines all choices.
     fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

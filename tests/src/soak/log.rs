@@ -1,4 +1,4 @@
-//! What a device knows of one log: everything up to its position, and what it was told beyond.
+//! A device's view of one log: all events up to its position, and later events that were pushed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 /// A destination.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
-    /// A channel.
     Channel(String),
     /// The peer of a conversation.
     Subscriber(String),
 }
 
 impl Place {
-    /// Of a frame, or of a part of one.
+    /// Returns the destination of a frame or of a part of a frame.
     pub(super) fn of(frame: &Value) -> Option<Self> {
         let text = |name: &str| frame.get(name)?.as_str().map(str::to_owned);
         text("channel-id")
@@ -23,7 +22,7 @@ impl Place {
             .or_else(|| text("subscriber-id").map(Self::Subscriber))
     }
 
-    /// `message` with this destination.
+    /// Returns `message` with this destination.
     pub(super) fn put_into(&self, mut message: Value) -> Value {
         let (name, id) = match self {
             Self::Channel(id) => ("channel-id", id),
@@ -36,38 +35,38 @@ impl Place {
     }
 }
 
-/// What stands at a sequence: a message by its id, anything else by its kind.
+/// Describes an event: a message by its id, any other event by its kind.
 pub(super) fn seen(event: &Value) -> String {
     let text = |name: &str| event.get(name).and_then(Value::as_str);
     match text("message-id") {
-        // The devices send the id as content.
+        // Devices send the id as content.
         Some(id) if event.get("content") == Some(&json!(id)) => id.to_owned(),
         Some(id) => format!("{id} with other content"),
         None => format!("#{}", text("kind").or(text("type")).unwrap_or_default()),
     }
 }
 
-/// What a push was.
+/// The order of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Push {
-    /// The next one.
+    /// Its sequence is above all earlier ones on this connection.
     Next,
-    /// Told before on this connection.
+    /// It was pushed before on this connection.
     Repeat,
-    /// Behind a later one, and not told before on this connection.
+    /// It was pushed after a later one, and was not pushed before on this connection.
     OutOfOrder,
 }
 
-/// A log as a device knows it.
+/// A device's view of a log.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// The position that it began with.
+    /// The initial position.
     first: u64,
     events: Vec<String>,
     ahead: BTreeMap<u64, String>,
-    /// There is more to be fetched.
+    /// True if there are events to fetch.
     pub(super) behind: bool,
-    /// What was pushed over the connection that is open.
+    /// The sequences that were pushed over the open connection.
     pushed: BTreeSet<u64>,
     resynced: u64,
     unexplained: Option<(u64, Instant)>,
@@ -93,21 +92,21 @@ impl Log {
         &self.events
     }
 
-    /// A new connection: what was pushed before says nothing about it.
+    /// Begins a new connection: forgets the pushes of the previous one.
     pub(super) fn begin_connection(&mut self) {
         self.pushed.clear();
         self.resynced = 0;
         self.unexplained = None;
     }
 
-    /// Takes note of an event; false if something else stands there.
+    /// Records an event. Returns false if another event is known at this sequence.
     pub(super) fn learn(&mut self, sequence: u64, seen: String) -> bool {
         if sequence <= self.first {
             return true;
         }
         if sequence <= self.position() {
-            let place = usize::try_from(sequence - self.first - 1);
-            return place.is_ok_and(|it| self.events.get(it) == Some(&seen));
+            let index = usize::try_from(sequence - self.first - 1);
+            return index.is_ok_and(|it| self.events.get(it) == Some(&seen));
         }
         let agrees = self.ahead.get(&sequence).is_none_or(|it| *it == seen);
         self.ahead.entry(sequence).or_insert(seen);
@@ -117,7 +116,7 @@ impl Log {
         agrees
     }
 
-    /// In which order a push came.
+    /// Records a push and returns its order.
     pub(super) fn pushed(&mut self, sequence: u64) -> Push {
         let last = self.pushed.last().copied().unwrap_or(0);
         match self.pushed.insert(sequence) {
@@ -127,7 +126,7 @@ impl Log {
         }
     }
 
-    /// A `resync` was told.
+    /// Records a `resync`.
     pub(super) fn resync(&mut self, last: u64) {
         self.resynced = self.resynced.max(last);
         self.behind |= last > self.position();
@@ -136,8 +135,8 @@ impl Log {
         }
     }
 
-    /// Whether something before what was pushed is not known. Only to be asked while no answer is awaited: one's own
-    /// messages are told by their answers.
+    /// Records and returns if an event before the last push is missing. Call it only while no answer is awaited, because
+    /// answers deliver the device's own messages.
     pub(super) fn notice_gap(&mut self) -> bool {
         let missing = self.position() + 1;
         let gap = self.pushed.last().is_some_and(|it| *it > missing);
@@ -150,7 +149,7 @@ impl Log {
         gap
     }
 
-    /// A gap that no `resync` has followed yet: what is missing, and since when.
+    /// Returns the first missing sequence of a gap that no `resync` has explained yet, and when the gap was found.
     pub(super) const fn unexplained(&self) -> Option<(u64, Instant)> {
         self.unexplained
     }
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_is_noticed_and_a_resync_explains_it() {
+    fn resync_explains_gap() {
         let mut log = Log::from(4);
         assert_eq!(log.pushed(5), Push::Next);
         assert!(log.learn(5, "a".into()) && !log.notice_gap());
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_or_comes_late_is_found() {
+    fn differing_and_late_events_are_found() {
         let mut log = Log::from(0);
         assert!(log.learn(1, "a".into()) && log.learn(1, "a".into()));
         assert!(!log.learn(1, "b".into()));

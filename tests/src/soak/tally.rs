@@ -1,4 +1,4 @@
-//! What all devices count together, and what comes of it.
+//! The counts and violations of all devices, and the summary of a soak.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-/// Violations that are shown in full.
+/// The number of violations that the summary shows in full.
 const SHOWN: usize = 20;
 
-/// Something that is counted; the name is that in the table.
+/// A count of the summary table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Count {
     Stored,
-    ToldAsDuplicate,
+    AnsweredAsDuplicate,
     Repeated,
     Pushed,
     PushedTwice,
@@ -33,7 +33,7 @@ pub(super) enum Count {
     Dropped,
 }
 
-/// Something that must not happen.
+/// A violated invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Violation {
     Lost,
@@ -41,7 +41,7 @@ pub(super) enum Violation {
     OutOfOrder,
     Different,
     SilentGap,
-    NeverTold,
+    NeverDelivered,
     ResumeNotContiguous,
     AnsweredTwice,
 }
@@ -53,7 +53,7 @@ impl Violation {
         Self::OutOfOrder,
         Self::Different,
         Self::SilentGap,
-        Self::NeverTold,
+        Self::NeverDelivered,
         Self::ResumeNotContiguous,
         Self::AnsweredTwice,
     ];
@@ -65,7 +65,7 @@ impl Violation {
             Self::OutOfOrder => "out of order",
             Self::Different => "seen differently",
             Self::SilentGap => "gaps without a resync",
-            Self::NeverTold => "ends that nobody was told of",
+            Self::NeverDelivered => "log ends that were never delivered",
             Self::ResumeNotContiguous => "resumes with a gap",
             Self::AnsweredTwice => "answered twice",
         }
@@ -76,27 +76,27 @@ impl Count {
     const fn text(self) -> &'static str {
         match self {
             Self::Stored => "messages stored",
-            Self::ToldAsDuplicate => "  of these tried again and told as duplicate",
+            Self::AnsweredAsDuplicate => "  of these retried and answered as duplicate",
             Self::Repeated => "repeated on purpose",
             Self::Pushed => "events pushed to devices",
-            Self::PushedTwice => "  of these told before",
+            Self::PushedTwice => "  of these pushed before",
             Self::Resyncs => "resyncs",
             Self::Gaps => "gaps fetched",
             Self::Connections => "connections",
-            Self::Refused => "handshakes that failed and were tried again",
+            Self::Refused => "failed handshakes that were retried",
             Self::Resumes => "resumes",
             Self::Resumed => "  events in them",
             Self::Paged => "events paged by get-history",
-            Self::Unanswered => "asked again after silence",
+            Self::Unanswered => "retried without an answer",
             Self::NoResponse => "acknowledged with the response lost",
-            Self::FunctionErrors => "told that a function failed",
-            Self::Unavailable => "told unavailable",
+            Self::FunctionErrors => "function errors received",
+            Self::Unavailable => "answered `unavailable`",
             Self::Dropped => "connections dropped by the service",
         }
     }
 }
 
-/// The common count.
+/// The shared counts.
 #[derive(Debug)]
 pub(super) struct Tally {
     begun: Instant,
@@ -120,7 +120,7 @@ impl Tally {
         }
     }
 
-    /// Whether no more is to be sent.
+    /// Returns true if the time for sending is over.
     pub(super) fn is_over(&self) -> bool {
         self.until <= Instant::now()
     }
@@ -144,7 +144,7 @@ impl Tally {
         }
     }
 
-    #[allow(clippy::print_stdout, reason = "a tool that shows how far it is")]
+    #[allow(clippy::print_stdout, reason = "a tool that shows its progress")]
     pub(super) fn print_progress(&self, messages: u64) {
         let inner = self.lock();
         let count = |what| inner.counts.get(&what).copied().unwrap_or(0);
@@ -159,7 +159,7 @@ impl Tally {
         );
     }
 
-    /// What came of it; `struck` is how often each fault was injected.
+    /// Returns the summary. `struck` has the number of injections of each fault.
     pub(super) fn summary(&self, took: Duration, struck: &Value) -> Summary {
         let inner = self.lock();
         let faults = struck.as_object().into_iter().flatten();
@@ -179,7 +179,7 @@ impl Tally {
     }
 }
 
-/// What came of a soak; shown as a table.
+/// The results of a soak. Its `Display` is a table.
 #[derive(Clone, Debug)]
 pub struct Summary {
     took: Duration,
@@ -190,22 +190,22 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// How many messages were stored.
+    /// Returns the number of stored messages.
     #[must_use]
     pub fn stored(&self) -> u64 {
         self.counts.get(&Count::Stored).copied().unwrap_or(0)
     }
 
-    /// How often a fault, such as `hang-post`, was injected.
+    /// Returns how often a fault, such as `hang-post`, was injected.
     #[must_use]
     pub fn struck(&self, fault: &str) -> u64 {
         self.faults.get(fault).copied().unwrap_or(0)
     }
 
-    /// Whether everything held.
+    /// Checks that all invariants held.
     ///
     /// # Errors
-    /// When something did not.
+    /// Fails if an invariant was violated.
     pub fn verdict(&self) -> Result<()> {
         ensure!(
             self.violations.is_empty(),
@@ -235,7 +235,7 @@ impl fmt::Display for Summary {
         for (name, count) in &self.faults {
             line(&format!("fault {name}"), count)?;
         }
-        line("faults in all", &self.faults.values().sum::<u64>())?;
+        line("total faults", &self.faults.values().sum::<u64>())?;
         for violation in Violation::ALL {
             let count = self.violations.get(&violation).copied().unwrap_or(0);
             line(&format!("VIOLATION {}", violation.text()), &count)?;

@@ -3,11 +3,11 @@
 use core::time::Duration;
 
 use protocol::Timestamp;
-use service::ports::Environment;
+use service::ports;
 
 use crate::{clock::Clock, random::Random};
 
-/// An [`Environment`] of a virtual clock and a seed. Clones share both.
+/// An [`Environment`](ports::Environment) of a virtual clock and a seed. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     pub clock: Clock,
@@ -23,7 +23,7 @@ impl Surroundings {
     }
 }
 
-impl Environment for Surroundings {
+impl ports::Clock for Surroundings {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -31,7 +31,9 @@ impl Environment for Surroundings {
     async fn sleep(&self, duration: Duration) {
         self.clock.sleep(duration).await;
     }
+}
 
+impl ports::Random for Surroundings {
     fn fresh_id(&self) -> String {
         // The version and the variant of a random UUID (RFC 9562, 5.4).
         let high = (self.random.bits() & !0xf000) | 0x4000;
@@ -57,8 +59,14 @@ impl Environment for Surroundings {
     }
 }
 
+impl ports::Metrics for Surroundings {}
+
+impl ports::TokenVerifier for Surroundings {}
+
 #[cfg(test)]
 mod tests {
+    use service::ports::Random as _;
+
     use super::*;
 
     #[test]

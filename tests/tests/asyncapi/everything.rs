@@ -1,15 +1,16 @@
-//! Everything that the service can say.
+//! Instances of every server message.
 
 use protocol::{
     Availability, ChannelId, ChannelSubscriber, Conversation, DeliveryStatus, Destination, Domain,
     Event, EventBody, Json, LeaveReason, Membership, MessageId, Rejection, ServerMessage,
     SubscriberId, Timestamp,
-    frame::{DisconnectCode, PushedEvent, ResumedDestination, TypingDestination, WireEvent},
     limits::LIMITS,
     model::Presence,
+    server_message::{DisconnectCode, ResumedDestination, TypingDestination},
+    wire_event::{PushedEvent, WireEvent},
 };
 
-/// One of each server message at least, with every optional field once there and once not.
+/// Returns at least one of each server message. Each optional field is present in one message and absent in another.
 pub(crate) fn everything() -> Vec<ServerMessage> {
     let now = Timestamp::from_millis(1_767_225_600_123);
     let team = || Destination::Channel(channel("team"));
@@ -39,10 +40,10 @@ pub(crate) fn everything() -> Vec<ServerMessage> {
         error: Some(Rejection::busy()),
     };
     if let ServerMessage::Ack {
-        error: Some(it), ..
+        error: Some(error), ..
     } = &mut busy
     {
-        it.retry_after = Some(1);
+        error.retry_after = Some(1);
     }
     let mut all = vec![
         busy,
@@ -178,7 +179,7 @@ pub(crate) fn everything() -> Vec<ServerMessage> {
         .map(ServerMessage::disconnect),
     );
     for destination in [team(), peer()] {
-        // A conversation has only messages.
+        // Conversations contain messages only, which come first in `events`.
         let count = if destination == team() { usize::MAX } else { 2 };
         let pushed = events(now).into_iter().take(count);
         all.extend(
@@ -191,7 +192,7 @@ pub(crate) fn everything() -> Vec<ServerMessage> {
     all
 }
 
-/// Whoever adds a message finds here that it belongs into `everything` and into the document.
+/// Fails to compile after a new message was added. The message then also belongs in `everything` and in the document.
 const fn is_listed(message: &ServerMessage) {
     match message {
         ServerMessage::Welcome { .. }
@@ -215,7 +216,7 @@ const fn is_listed(message: &ServerMessage) {
     }
 }
 
-/// One event of each kind, messages first.
+/// Returns at least one event of each kind, messages first.
 fn events(now: Timestamp) -> Vec<WireEvent> {
     let message = |attributes| EventBody::Message {
         message_id: MessageId::parse("m").unwrap(),

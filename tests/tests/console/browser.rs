@@ -1,4 +1,4 @@
-//! A browser, its windows, and what a person does in them.
+//! A browser, its windows, and a user's actions in them.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-/// Longest wait for one thing to appear: the first message may wait for functions that start.
+/// The longest wait for a condition. The first message may wait for cold starts of functions.
 const DEADLINE_MS: u32 = 40_000;
 
-/// What every page gets before its own scripts: its errors are kept, and its texts are easy to read.
+/// The script that every page runs before its own scripts. It records errors and defines helpers to read the page.
 const PRELUDE: &str = "
     window.errors = [];
     addEventListener('error', (event) => errors.push(event.message));
@@ -30,7 +30,7 @@ const PRELUDE: &str = "
     window.seen = (node) => Boolean(node?.checkVisibility({ visibilityProperty: true }) && node.getClientRects().length);
 ";
 
-/// One Chromium with a profile of its own.
+/// A Chromium process with its own profile.
 pub(crate) struct Browser {
     chromium: chromiumoxide::Browser,
     events: JoinHandle<()>,
@@ -38,7 +38,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts it without a window.
+    /// Starts the browser without a window.
     pub(crate) async fn start() -> Result<Self> {
         let profile = tempfile::tempdir()?;
         let config = chromiumoxide::BrowserConfig::builder()
@@ -56,9 +56,9 @@ impl Browser {
                 "disable-sync",
             ])
             .build()
-            .map_err(|reason| anyhow!("no Chromium to test with: {reason}"))?;
+            .map_err(|reason| anyhow!("no usable Chromium: {reason}"))?;
         let (chromium, mut handler) = chromiumoxide::Browser::launch(config).await?;
-        // An event that this library does not know is an error of its stream, not its end.
+        // The stream reports events that the library does not know as errors and then goes on.
         let events = tokio::spawn(async move { while handler.next().await.is_some() {} });
         Ok(Self {
             chromium,
@@ -67,7 +67,7 @@ impl Browser {
         })
     }
 
-    /// Opens `url` in a window of its own, which shares nothing with the others.
+    /// Opens `url` in a new window that shares no data with the others.
     pub(crate) async fn window(&self, url: &str, (width, height): (i64, i64)) -> Result<Window> {
         let context = self
             .chromium
@@ -90,7 +90,7 @@ impl Browser {
         Ok(Window { page })
     }
 
-    /// Closes it and waits for its end.
+    /// Closes the browser and waits for its end.
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.chromium.close().await?;
         self.chromium.wait().await?;
@@ -105,7 +105,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The value of a JavaScript expression; a promise is awaited.
+    /// Returns the value of a JavaScript expression. Awaits a promise.
     pub(crate) async fn value<T: DeserializeOwned>(&self, expression: &str) -> Result<T> {
         let params = EvaluateParams::builder()
             .expression(expression)
@@ -138,29 +138,29 @@ impl Window {
             return Ok(());
         }
         let shown: String = self.value("document.body.innerText").await?;
-        bail!("it never came true that {condition}; the page shows:\n{shown}")
+        bail!("this did not become true in time: {condition}\nThe page shows:\n{shown}")
     }
 
-    /// Goes to another fragment of this address, as following a link does.
+    /// Goes to `url` in the same document, like a followed link.
     pub(crate) async fn go(&self, url: &str) -> Result<()> {
         let _: String = self.value(&format!("location.href = {url:?}")).await?;
         Ok(())
     }
 
-    /// Loads the page anew.
+    /// Reloads the page.
     pub(crate) async fn reload(&self) -> Result<()> {
         self.page.reload().await?;
         Ok(())
     }
 
-    /// Clicks what the selector finds, once it is to be seen.
+    /// Clicks the selector's element when it is visible.
     pub(crate) async fn click(&self, selector: &str) -> Result<()> {
         self.until(&format!("seen($({selector:?}))")).await?;
         self.page.find_element(selector).await?.click().await?;
         Ok(())
     }
 
-    /// Puts text into a field in place of what it holds, as an input method does.
+    /// Replaces the text of a field, like an input method does.
     pub(crate) async fn fill(&self, selector: &str, text: &str) -> Result<()> {
         self.click(selector).await?;
         let _: bool = self
@@ -170,7 +170,7 @@ impl Window {
         Ok(())
     }
 
-    /// Writes a message into the open conversation and sends it with the Enter key.
+    /// Types a message into the open conversation and sends it with the Enter key.
     pub(crate) async fn say(&self, text: &str) -> Result<()> {
         self.fill("#message", text).await?;
         self.page
@@ -181,19 +181,19 @@ impl Window {
         Ok(())
     }
 
-    /// Waits until a message with this text is shown.
+    /// Waits until the page shows a message with this text.
     pub(crate) async fn reads(&self, text: &str) -> Result<()> {
         self.until(&format!("texts().includes({text:?})")).await
     }
 
-    /// Waits until the connection is up (or not).
+    /// Waits until the connection is open, or until it is not if `up` is false.
     pub(crate) async fn online(&self, up: bool) -> Result<()> {
         let sign = if up { "===" } else { "!==" };
         self.until(&format!("$('#connection').dataset.state {sign} 'online'"))
             .await
     }
 
-    /// Fails when something in the page failed: a script's error, a promise nobody caught, a breach of its policy.
+    /// Fails if the page had a script error, an unhandled rejection or a violation of its content security policy.
     pub(crate) async fn is_sound(&self) -> Result<()> {
         let errors: Vec<String> = self.value("errors").await?;
         if errors.is_empty() {
@@ -203,7 +203,7 @@ impl Window {
         }
     }
 
-    /// Fails when anything reaches beyond the width of the window.
+    /// Fails if an element extends beyond the width of the window.
     pub(crate) async fn fits(&self, screen: &str) -> Result<()> {
         let beyond: Vec<String> = self
             .value(

@@ -1,4 +1,4 @@
-//! A line to a server that can be cut.
+//! A TCP relay that can be cut.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A relay in front of a server: while it is cut, nothing comes through and every connection ends.
+/// A relay in front of a server. While it is cut, it ends every connection.
 pub(crate) struct Line {
     url: String,
     whole: watch::Sender<bool>,
@@ -16,11 +16,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// A line to the server at `url`.
+    /// Starts a relay to the server at `url`.
     pub(crate) async fn to(url: &str) -> Result<Self> {
         let server = url
             .strip_prefix("http://")
-            .context("a line leads to an http:// URL")?
+            .context("the relay needs an http:// URL")?
             .trim_end_matches('/')
             .to_owned();
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
@@ -36,17 +36,17 @@ impl Line {
         Ok(Self { url, whole, relay })
     }
 
-    /// The near end.
+    /// Returns the URL of the relay.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Cuts every connection; new ones end at once.
+    /// Ends every connection. New ones end at once.
     pub(crate) fn cut(&self) {
         self.whole.send_replace(false);
     }
 
-    /// Lets new connections through again.
+    /// Relays new connections again.
     pub(crate) fn mend(&self) {
         self.whole.send_replace(true);
     }

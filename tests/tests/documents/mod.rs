@@ -1,4 +1,4 @@
-//! An interface document: YAML, whose schemas are held against values.
+//! An interface document in YAML, and the validation of values against its schemas.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -6,10 +6,10 @@ use anyhow::{Context, Result, anyhow};
 use boon::{Compiler, Draft, SchemaIndex};
 use serde_json::Value;
 
-/// Under this name the compiler knows the document; it names no place.
+/// The document's name in the compiler. It is not a real location.
 const NAME: &str = "memory:///document";
 
-/// A document.
+/// A parsed interface document.
 pub(crate) struct Document(Value);
 
 /// Compiled schemas of a document.
@@ -25,21 +25,21 @@ impl Document {
         Ok(Self(serde_yaml_ng::from_str(&text)?))
     }
 
-    /// What is at a JSON pointer.
+    /// Returns the value at a JSON pointer.
     pub(crate) fn at(&self, pointer: &str) -> Result<&Value> {
         let found = self.0.pointer(pointer);
         found.with_context(|| format!("there is nothing at {pointer}"))
     }
 
-    /// The keys of the object at a JSON pointer.
+    /// Returns the keys of the object at a JSON pointer.
     pub(crate) fn keys(&self, pointer: &str) -> Result<BTreeSet<String>> {
         let object = self.at(pointer)?.as_object();
-        let object = object.with_context(|| format!("no object is at {pointer}"))?;
+        let object = object.with_context(|| format!("the value at {pointer} is no object"))?;
         Ok(object.keys().cloned().collect())
     }
 
-    /// The same document, whose objects have no other fields than those that are listed: readers ignore what they do not
-    /// know, but what is not documented should not be there.
+    /// Returns a copy of the document whose objects allow only the listed fields. Readers ignore unknown fields, but the service
+    /// must not send undocumented ones.
     pub(crate) fn closed(&self) -> Self {
         let mut closed = self.0.clone();
         close(&mut closed);
@@ -48,7 +48,7 @@ impl Document {
 
     pub(crate) fn schemas(&self) -> Result<Schemas> {
         let mut compiler = Compiler::new();
-        // AsyncAPI's own schemas are of this draft; those of OpenAPI that are used here mean the same in it.
+        // AsyncAPI uses this draft. The OpenAPI schemas here have the same meaning in it.
         compiler.set_default_draft(Draft::V7);
         compiler.enable_format_assertions();
         compiler
@@ -62,14 +62,14 @@ impl Document {
 }
 
 impl Schemas {
-    /// The schema at a JSON pointer.
+    /// Compiles the schema at a JSON pointer.
     pub(crate) fn compile(&mut self, pointer: &str) -> Result<SchemaIndex> {
         let location = format!("{NAME}#{pointer}");
         let compiled = self.compiler.compile(&location, &mut self.schemas);
         compiled.map_err(|error| anyhow!("{pointer}: {error:#}"))
     }
 
-    /// Whether a value keeps to a schema.
+    /// Checks a value against a schema.
     pub(crate) fn check(&self, schema: SchemaIndex, value: &Value) -> Result<()> {
         let checked = self.schemas.validate(value, schema);
         checked.map_err(|error| anyhow!("{value}: {error:#}"))

@@ -1,8 +1,8 @@
-//! Well-formed messages of every type, and what is left of them when something is wrong.
+//! Well-formed messages of every type, and malformed texts derived from them.
 
 use serde_json::{Value, json};
 
-/// A message of every type with all its fields, and how many of them, from the first, are required.
+/// Returns a message of every type with all its fields, and the names of its required fields.
 fn specimens() -> Vec<(Value, &'static [&'static str])> {
     vec![
         (json!({ "type": "hello" }), &[]),
@@ -84,7 +84,7 @@ fn specimens() -> Vec<(Value, &'static [&'static str])> {
     ]
 }
 
-/// One message of every type; no value of theirs changes anything.
+/// Returns one message of every type. None of them changes stored state.
 pub(crate) fn well_formed() -> Vec<Value> {
     specimens()
         .into_iter()
@@ -92,7 +92,7 @@ pub(crate) fn well_formed() -> Vec<Value> {
         .collect()
 }
 
-/// Texts that are not formatted correctly, or of no known type.
+/// Returns texts that are malformed or have an unknown type.
 pub(crate) fn texts() -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (specimen, required) in specimens() {
@@ -103,7 +103,7 @@ pub(crate) fn texts() -> Vec<String> {
     texts
 }
 
-/// With a field missing or of another type, and cut off.
+/// Returns copies with a required field missing, with a field of another type, and cut off at either end.
 fn spoilt(specimen: &Value, required: &[&str]) -> Vec<String> {
     let mut texts = Vec::new();
     let fields = specimen.as_object().into_iter().flatten();

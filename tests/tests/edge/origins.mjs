@@ -1,4 +1,4 @@
-// What becomes of requests from several origins: for each code the statuses, 0 where a request is let through.
+// Prints the statuses of requests from several origins for each function code. 0 means that the request passes.
 import { readFileSync } from 'node:fs';
 import vm from 'node:vm';
 

@@ -1,7 +1,9 @@
-// Runs the viewer-request function over the list of routes, as CloudFront would, and checks what its runtime can read.
-// Arguments: the list of routes, then for each set of mounts a file with the function's code that has them.
+// Runs the viewer-request function over the list of routes as CloudFront would. Also checks that the function uses only
+// language features of CloudFront's runtime.
+// Arguments: the list of routes, then a file with the function's code for each set of mounts.
 //   node --expose-internals run.mjs ROUTES CODE
-// where CODE is JSON: [{ mount: {…}, prefix: "/…", code: "…" }, …]. Prints a JSON array of what is wrong.
+// where CODE is JSON: [{ mount: {…}, prefix: "/…", code: "…" }, …]. Prints the number of checks and
+// the problems as JSON.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import vm from 'node:vm';
@@ -10,7 +12,7 @@ const [routes, codes] = process.argv.slice(2).map((file) => JSON.parse(readFileS
 const problems = [];
 
 function load(code) {
-    // A context of its own has the language and nothing of Node.
+    // A separate context has the language without Node's globals.
     const context = vm.createContext({});
     vm.runInContext(`'use strict';\n${code}\nglobalThis.handler = handler;`, context);
     return (event) => JSON.parse(vm.runInContext(`JSON.stringify(handler(${JSON.stringify(event)}))`, context));
@@ -44,7 +46,7 @@ function same(row, what, found, expected) {
     }
 }
 
-// What a client would see of the headers, by names in lower case.
+// Returns the headers that a client would see, by lower-case name.
 function seen(response) {
     const headers = Object.fromEntries(Object.entries(response.headers ?? {}).map(([name, { value }]) => [name, value]));
     for (const [name, { value, attributes }] of Object.entries(response.cookies ?? {})) {
@@ -66,7 +68,7 @@ function check(row, prefix, run) {
             same(row, name, headers[name.toLowerCase()], value === '<etag>' ? tag : value);
         }
         for (const name of expect.present ?? []) {
-            same(row, `${name} is there`, name.toLowerCase() in headers, true);
+            same(row, `the presence of ${name}`, name.toLowerCase() in headers, true);
         }
         for (const name of expect.absent ?? []) {
             same(row, name, headers[name.toLowerCase()], undefined);
@@ -90,8 +92,8 @@ function check(row, prefix, run) {
 }
 
 // The language of the runtime 2.0 (CloudFront developer guide, "JavaScript runtime 2.0 features", read in November 2026):
-// ES 5.1, const, let, arrow functions, template literals. Loops over iterables, classes, destructuring, spread and the
-// newer operators are not among it.
+// ES 5.1, const, let, arrow functions, template literals. It lacks loops over iterables, classes, destructuring, spread and
+// the newer operators.
 const SYNTAX = new Set([
     'Program', 'VariableDeclaration', 'VariableDeclarator', 'FunctionDeclaration', 'FunctionExpression',
     'ArrowFunctionExpression', 'BlockStatement', 'ExpressionStatement', 'ReturnStatement', 'IfStatement', 'ForStatement',
@@ -102,7 +104,7 @@ const SYNTAX = new Set([
     'AssignmentExpression', 'ConditionalExpression', 'SequenceExpression', 'ThisExpression',
 ]);
 const OPERATORS = new Set(['??', '??=', '||=', '&&=']);
-// What of the built-in objects the function uses, each of them in that guide.
+// The members of built-in objects that the function uses. The guide lists each of them.
 const METHODS = new Set([
     'call', 'exec', 'forEach', 'hasOwnProperty', 'indexOf', 'keys', 'length', 'now', 'prototype', 'slice', 'split', 'test',
     'toUTCString',
@@ -114,7 +116,7 @@ function language(code) {
     try {
         acorn = createRequire(import.meta.url)('internal/deps/acorn/acorn/dist/acorn');
     } catch {
-        problems.push('this Node has no parser inside; it is started with --expose-internals and is of version 18 or later');
+        problems.push('this Node has no built-in parser: start Node 18 or later with --expose-internals');
         return;
     }
     const declared = new Set();
@@ -128,7 +130,7 @@ function language(code) {
             problems.push(`${at()}: the runtime has no such ${node.type}`);
         }
         if (node.async || node.generator) {
-            problems.push(`${at()}: handlers of viewer requests are plain functions here`);
+            problems.push(`${at()}: a handler of viewer requests must be a plain function`);
         }
         if (node.type === 'VariableDeclarator' || /Function/.test(node.type) || node.type === 'CatchClause') {
             for (const name of [node.id, node.param, ...(node.params ?? [])]) {
@@ -144,9 +146,9 @@ function language(code) {
                 used.push([node.name, at()]);
             }
         }
-        // Called on a value, so that it is the language's and not a property of ours.
+        // A method that is called on a value belongs to the language and not to our objects.
         if (node.type === 'CallExpression' && node.callee.type === 'MemberExpression' && !METHODS.has(node.callee.property.name)) {
-            problems.push(`${at()}: is ${node.callee.property.name} in the runtime? Then list it here`);
+            problems.push(`${at()}: ${node.callee.property.name} is not listed: if the runtime has it, add it to METHODS`);
         }
         for (const [key, child] of Object.entries(node)) {
             for (const one of [child].flat()) {
@@ -159,7 +161,7 @@ function language(code) {
     visit(acorn.parse(code, { ecmaVersion: 'latest' }), {}, '');
     for (const [name, at] of used) {
         if (!declared.has(name) && !GLOBALS.has(name)) {
-            problems.push(`${at}: is ${name} in the runtime? Then list it here`);
+            problems.push(`${at}: ${name} is not listed: if the runtime has it, add it to GLOBALS`);
         }
     }
 }

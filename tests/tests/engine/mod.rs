@@ -25,12 +25,12 @@ use names::names;
 /// A running engine in memory, and a store over it.
 pub(crate) struct Running {
     engine: Engine,
-    /// Over all tables.
+    /// A store over all tables.
     pub(crate) store: DynamoStore,
 }
 
 impl Running {
-    /// Starts an engine that fails as `faults` say, by `seed`.
+    /// Starts an engine that injects `faults`. `seed` determines when.
     pub(crate) async fn start(faults: &[Fault], seed: u64) -> anyhow::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let template = Template::read(&root.join("template.yaml"), &BTreeMap::new())?;
@@ -44,7 +44,7 @@ impl Running {
             rights: Rights::default(),
         })
         .await?;
-        // The engine checks no signature, but the client makes one.
+        // The client signs requests, although the engine checks no signature.
         let credentials = Credentials::new("test", "test", None, None, "test");
         let client = SigningClient::new(credentials, "us-east-1".to_owned(), Trust::Plain)?;
         Ok(Self {

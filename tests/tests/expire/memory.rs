@@ -1,4 +1,4 @@
-//! The minute's run over the ports in memory, in virtual time.
+//! The expiry run over the ports in memory, in virtual time.
 
 use core::{
     future::Future,
@@ -20,7 +20,7 @@ use service::{
 use testkit::memory::{Clock, Faults, Jobs, Memory, Random, Sockets, Surroundings};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Nothing special: some seconds into a minute.
+/// An arbitrary time, some seconds into a minute.
 const BEGIN: i64 = 1_800_000_017_000;
 
 struct World {
@@ -55,15 +55,15 @@ impl World {
     fn identity(&self, lasting: Duration) -> Identity {
         let subscriber = Subscriber {
             domain: Domain::parse("d").unwrap(),
-            // Few enough connections each that none replaces another.
+            // Ten connections per subscriber, so that none replaces another.
             id: SubscriberId::parse(&format!("anna-{}", self.next / 10)).unwrap(),
         };
-        let minted = block_on(self.service.mint(&subscriber, lasting)).unwrap();
-        let identity = self.service.authenticate(&minted.token, Framing::Raw);
+        let issued = block_on(self.service.issue_token(&subscriber, lasting)).unwrap();
+        let identity = self.service.authenticate(&issued.token, Framing::Raw);
         block_on(identity).unwrap().unwrap()
     }
 
-    /// A connection of a fresh token that lasts so long.
+    /// Connects with a fresh token of this lifetime.
     fn line(&mut self, lasting: Duration) -> Line {
         self.connect(self.identity(lasting))
     }
@@ -84,7 +84,7 @@ impl World {
         line
     }
 
-    /// Does the jobs that wait.
+    /// Runs the queued jobs.
     fn work(&self) {
         for job in self.service.workers.take_all() {
             block_on(self.service.work(&job)).unwrap();
@@ -95,7 +95,7 @@ impl World {
         block_on(self.service.expire())
     }
 
-    /// Runs each minute for so many minutes.
+    /// Advances the clock `count` times by a minute, with a run and its jobs each time.
     fn minutes(&self, count: u32) {
         for _ in 0..count {
             self.clock.advance(MINUTE);
@@ -112,10 +112,11 @@ impl World {
             body: message.to_string(),
         };
         block_on(self.service.message(&incoming)).unwrap();
-        self.told(line)
+        self.frames(line)
     }
 
-    fn told(&self, line: &Line) -> Vec<Value> {
+    /// Takes the frames that were posted to a connection.
+    fn frames(&self, line: &Line) -> Vec<Value> {
         let texts = self.service.gateway.take_texts(&line.id);
         let parse = |text: &String| serde_json::from_str(text).unwrap();
         texts.iter().map(parse).collect()
@@ -125,14 +126,14 @@ impl World {
         self.service.gateway.is_open(&line.id)
     }
 
-    /// Whether anything is accepted from a connection.
+    /// Returns true if the service accepts messages from the connection.
     fn is_registered(&self, line: &Line) -> bool {
         let of = &line.identity.subscriber;
         let entries = block_on(self.service.store.connections(of)).unwrap();
         entries.contains_key(&line.id)
     }
 
-    /// Whether anything is left of it.
+    /// Returns true if any record of the connection remains.
     fn is_known(&self, line: &Line) -> bool {
         let of = &line.identity.token;
         let under = self.service.store.has_token_connection(of, &line.id);
@@ -144,7 +145,7 @@ fn of_type(frames: Vec<Value>, kind: &str) -> Vec<Value> {
     frames.into_iter().filter(|it| it["type"] == kind).collect()
 }
 
-/// Polls a future so often and drops it: whoever ran it died there. Whether it had ended before.
+/// Polls a future at most `polls` times and drops it, as if its function died there. Returns true if it ended before.
 fn dies_after<T>(polls: usize, future: impl Future<Output = T>) -> bool {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -152,35 +153,42 @@ fn dies_after<T>(polls: usize, future: impl Future<Output = T>) -> bool {
 }
 
 #[test]
-fn connections_are_dropped_within_a_minute_of_their_end_and_told_which() {
+fn expired_connections_close_within_a_minute() {
     let mut world = World::new();
     let short = world.line(30 * MINUTE);
     let long = world.line(24 * 60 * MINUTE);
     world.ask(&short, &json!({"type": "announce", "availability": "busy"}));
     world.work();
     world.minutes(28);
-    world.told(&short);
+    world.frames(&short);
     world.minutes(1);
     assert!(world.is_open(&short));
     world.minutes(2);
-    let told = world.told(&short);
-    assert_eq!(told.last().unwrap()["code"], "token-expired", "{told:?}");
+    let frames = world.frames(&short);
+    assert_eq!(
+        frames.last().unwrap()["code"],
+        "token-expired",
+        "{frames:?}"
+    );
     assert!(!world.is_open(&short) && !world.is_known(&short));
     assert!(world.is_open(&long));
     world.minutes(88);
-    assert_eq!(world.told(&long), Vec::<Value>::new());
+    assert_eq!(world.frames(&long), Vec::<Value>::new());
     world.minutes(2);
-    let told = world.told(&long);
-    assert_eq!(told[0]["type"], "disconnect", "no token ends: {told:?}");
+    let frames = world.frames(&long);
     assert_eq!(
-        (told.len(), &told[0]["code"]),
+        frames[0]["type"], "disconnect",
+        "the token does not expire: {frames:?}"
+    );
+    assert_eq!(
+        (frames.len(), &frames[0]["code"]),
         (1, &json!("connection-expired"))
     );
     assert!(!world.is_open(&long) && !world.is_known(&long));
 }
 
 #[test]
-fn the_end_of_an_announced_connection_is_told_to_others() {
+fn expired_announced_connection_updates_presence() {
     let mut world = World::new();
     let line = world.line(MINUTE);
     world.ask(&line, &json!({"type": "announce", "availability": "busy"}));
@@ -195,20 +203,20 @@ fn the_end_of_an_announced_connection_is_told_to_others() {
 }
 
 #[test]
-fn whose_token_ends_is_told_a_minute_or_two_before() {
+fn client_is_warned_before_token_expiry() {
     let mut world = World::new();
     let lines: Vec<Line> = (0..40)
         .map(|n| world.line(10 * MINUTE + n * Duration::from_secs(7)))
         .collect();
     let mut notices = 0;
     for run in 0..20 {
-        // Runs are late now and then.
+        // Some runs are late.
         world.clock.advance(MINUTE + Duration::from_secs(run % 3));
         let now = world.clock.now();
         world.expire().unwrap();
         for line in &lines {
             let ends = line.identity.token_expires;
-            for frame in of_type(world.told(line), "token-expiring") {
+            for frame in of_type(world.frames(line), "token-expiring") {
                 notices += 1;
                 assert_eq!(frame["token-expires-at"], json!(ends));
                 let left = now.until(ends);
@@ -223,59 +231,65 @@ fn whose_token_ends_is_told_a_minute_or_two_before() {
 }
 
 #[test]
-fn the_windows_of_consecutive_runs_tile() {
+fn irregular_runs_warn_exactly_once() {
     let mut world = World::new();
     let lines: Vec<Line> = (0..40)
         .map(|n| world.line(10 * MINUTE + n * Duration::from_secs(7)))
         .collect();
-    // Twice in a minute, in time, and one is missing.
+    // Two runs in a minute, runs in time, and a missing run.
     for seconds in [1, 59, 30, 30, 61, 119].iter().cycle().take(24) {
         world.clock.advance(Duration::from_secs(*seconds));
         world.expire().unwrap();
     }
     for line in &lines {
-        let told: Vec<Value> = world.told(line);
-        let types: Vec<&str> = told.iter().filter_map(|it| it["type"].as_str()).collect();
+        let frames: Vec<Value> = world.frames(line);
+        let types: Vec<&str> = frames.iter().filter_map(|it| it["type"].as_str()).collect();
         assert_eq!(types, ["token-expiring", "disconnect"]);
     }
 }
 
 #[test]
-fn a_notice_waits_behind_a_response() {
+fn expiry_notice_waits_behind_gate() {
     let mut world = World::new();
     let line = world.line(10 * MINUTE);
     world.clock.advance(8 * MINUTE + MINUTE / 2);
     let (store, of) = (&world.service.store, &line.identity.subscriber);
     let until = world.clock.now().plus_seconds(5);
-    let raised = block_on(store.raise_gate(of, &line.id, "request", until)).unwrap();
+    let raised =
+        block_on(store.raise_gate(&of.connection(line.id.clone()), "request", until)).unwrap();
     raised.unwrap();
     world.expire().unwrap();
-    assert_eq!(world.told(&line), Vec::<Value>::new());
+    assert_eq!(world.frames(&line), Vec::<Value>::new());
     world.work();
-    let told = world.told(&line);
+    let frames = world.frames(&line);
     assert_eq!(
-        (told.len(), &told[0]["type"]),
+        (frames.len(), &frames[0]["type"]),
         (1, &json!("token-expiring"))
     );
 }
 
 #[test]
-fn a_fresh_token_keeps_a_connection_from_the_old_one_s_end_and_invalidation() {
+fn reauthorized_connection_outlives_old_token() {
     let mut world = World::new();
     let line = world.line(10 * MINUTE);
-    let fresh = block_on(world.service.mint(&line.identity.subscriber, 60 * MINUTE)).unwrap();
-    let told = world.ask(&line, &json!({"type": "authorize", "token": fresh.token}));
-    assert_eq!(told[0]["type"], "authorized");
+    let fresh = block_on(
+        world
+            .service
+            .issue_token(&line.identity.subscriber, 60 * MINUTE),
+    )
+    .unwrap();
+    let frames = world.ask(&line, &json!({"type": "authorize", "token": fresh.token}));
+    assert_eq!(frames[0]["type"], "authorized");
     assert!(block_on(world.service.invalidate(&line.identity.token)).unwrap());
     world.minutes(15);
     assert!(world.is_open(&line));
-    assert_eq!(world.told(&line), Vec::<Value>::new());
+    assert_eq!(world.frames(&line), Vec::<Value>::new());
     world.minutes(46);
     assert!(!world.is_open(&line));
 }
 
 #[test]
-fn an_invalidation_that_died_at_any_step_is_finished() {
+fn interrupted_invalidation_is_finished() {
     let mut finished_by_itself = false;
     for polls in 0.. {
         let mut world = World::new();
@@ -306,7 +320,7 @@ fn an_invalidation_that_died_at_any_step_is_finished() {
                 assert_eq!(left.items, [], "died after {polls} polls");
             }
         }
-        // What a drop that died half-way left under the token goes at the connection's end.
+        // A run after the connection's end removes what an interrupted drop left under the token.
         world.minutes(62);
         for line in &lines {
             assert!(!world.is_known(line), "died after {polls} polls");
@@ -318,7 +332,7 @@ fn an_invalidation_that_died_at_any_step_is_finished() {
 }
 
 #[test]
-fn a_run_that_died_at_any_step_is_made_up_for_by_the_next() {
+fn next_run_completes_interrupted_run() {
     for polls in 0.. {
         let mut world = World::new();
         let identity = world.identity(5 * MINUTE);
@@ -340,7 +354,7 @@ fn a_run_that_died_at_any_step_is_made_up_for_by_the_next() {
 }
 
 #[test]
-fn what_cannot_be_dropped_stops_nothing_else_and_is_tried_again() {
+fn undroppable_connection_does_not_block_others() {
     let mut world = World::new();
     let stuck = world.line(5 * MINUTE);
     let others: Vec<Line> = (0..5).map(|_| world.line(5 * MINUTE)).collect();
@@ -359,7 +373,7 @@ fn what_cannot_be_dropped_stops_nothing_else_and_is_tried_again() {
 }
 
 #[test]
-fn runs_that_were_missed_and_an_index_that_is_late_leave_nothing_open() {
+fn missed_runs_leave_nothing_open() {
     let mut world = World::new();
     world.expire().unwrap();
     world.service.store.set_index_lag(Duration::from_secs(50));
@@ -373,7 +387,7 @@ fn runs_that_were_missed_and_an_index_that_is_late_leave_nothing_open() {
 }
 
 #[test]
-fn logs_that_nobody_drains_are_the_workers_and_what_is_drained_is_settled() {
+fn run_schedules_drains_of_abandoned_logs() {
     let world = World::new();
     let anna = world.identity(MINUTE).subscriber;
     let store = &world.service.store;
@@ -382,7 +396,7 @@ fn logs_that_nobody_drains_are_the_workers_and_what_is_drained_is_settled() {
         holder: "holder".to_owned(),
         until: world.clock.now().plus_seconds(seconds),
     };
-    // Held, abandoned, never begun with, and done.
+    // A held log, an abandoned one and a drained one.
     for (peer, seconds) in [("held", 10), ("abandoned", -2), ("done", 10)] {
         block_on(store.create_direct(&log(peer), world.clock.now())).unwrap();
         let allocation = Allocation {

@@ -1,6 +1,6 @@
-//! An issuer of tokens, and a local gateway that accepts them.
+//! An issuer of signed tokens, and a local gateway that accepts them.
 
-#![allow(clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::indexing_slicing, reason = "a failed test shows the line")]
 
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Its name.
+/// The issuer's name (`iss`).
 pub(crate) const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "messaging";
 
@@ -35,7 +35,7 @@ impl Drop for Issuer {
 }
 
 impl Issuer {
-    /// The issuer, and a gateway that accepts its tokens.
+    /// Starts the issuer and a gateway that accepts its tokens.
     pub(crate) async fn start() -> Result<(Self, Gateway)> {
         let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random);
@@ -88,7 +88,7 @@ impl Issuer {
         Ok(format!("{part}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// A token of a subscriber that ends in ten minutes, with what else it says.
+    /// Returns a token of a subscriber that expires in ten minutes. `more` adds or replaces claims.
     pub(crate) fn token(&self, site: &Site, subscriber: &str, more: &Value) -> Result<String> {
         let mut claims = json!({
             "iss": ISSUER,
@@ -104,7 +104,7 @@ impl Issuer {
     }
 }
 
-/// Seconds since the epoch.
+/// Returns the seconds since the epoch.
 pub(crate) fn seconds() -> u64 {
     let since = SystemTime::UNIX_EPOCH.elapsed();
     since.unwrap_or_default().as_secs()

@@ -1,4 +1,4 @@
-//! Everything that takes a right, once.
+//! A scenario that uses every right at least once.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tests::{Client, DEADLINE, Refused, Site, eventually, send};
 
 use crate::issuer::Issuer;
 
-/// One more than a subscriber may have.
+/// One connection more than a subscriber may have.
 const CONNECTIONS: usize = 21;
 
-/// What clients and back ends do.
+/// Runs all actions of clients and back ends.
 pub(crate) async fn everything(site: &Site) -> Result<()> {
     channels(site).await?;
     conversations(site).await?;
@@ -63,7 +63,7 @@ async fn channels(site: &Site) -> Result<()> {
     alice
         .request(about("update-channel", json!({ "name": "Other" })))
         .await?;
-    // One is invited while it is here, one before it comes.
+    // Carol is invited while she is connected, Dora before she connects.
     let mut carol = site.connect("carol").await?;
     for invited in ["carol", "dora"] {
         let invited = json!({ "subscriber-id": invited });
@@ -104,7 +104,7 @@ async fn conversations(site: &Site) -> Result<()> {
     let read = json!({ "type": "delivery", "subscriber-id": "alice", "sequence": told["sequence"], "status": "read" });
     bob.request(read).await?;
     alice.push_of("delivery").await?;
-    // Who goes is told to those who share a conversation.
+    // Peers of a conversation get the presence of a subscriber that leaves.
     bob.close().await?;
     let gone = alice.push_of("presence").await?;
     ensure!(gone["subscriber"]["id"] == "bob", "{}", gone.text);
@@ -118,11 +118,11 @@ async fn too_many_connections(site: &Site) -> Result<()> {
         others.push(site.connect("erin").await?);
     }
     let (frames, _) = first.closed_within(DEADLINE).await?;
-    ensure!(frames.last().context("it is told nothing")?["code"] == "connection-limit");
+    ensure!(frames.last().context("no frame before the close")?["code"] == "connection-limit");
     Ok(())
 }
 
-/// Over a connection that was dropped nothing is accepted.
+/// Connections are closed after an invalidation and after the end of their token.
 async fn dropped(site: &Site) -> Result<()> {
     let token = site.token("frank").await?;
     let mut frank = site.connect_with(&token).await?;
@@ -133,10 +133,10 @@ async fn dropped(site: &Site) -> Result<()> {
     frank.request(json!({ "type": "ping" })).await?;
     site.invalidate_all("frank").await?;
     frank.closed_within(DEADLINE).await?;
-    // Whoever speaks after the end of its token is dropped by the function that hears it.
+    // The function `message` closes a connection whose client sends after the end of its token.
     let token = site.short_token("frank", 10).await?;
     let mut frank = site.connect_with(&token).await?;
-    eventually("the token has ended", async || {
+    eventually("the token expires", async || {
         frank.send_text(r#"{"type":"ping"}"#).await?;
         let frame = frank.frame().await?;
         Ok((frame["type"] == "disconnect").then_some(()))
@@ -195,7 +195,7 @@ async fn back_end(site: &Site) -> Result<()> {
     call(Method::DELETE, "subscribers/grace", nothing.clone()).await?;
     let mut heidi = site.connect("heidi").await?;
     let with = json!({ "subscriber-id": "grace" });
-    eventually("what was written is gone", async || {
+    eventually("the erased subscriber's messages are gone", async || {
         let events = heidi.whole_history(&with).await?;
         Ok(events.iter().all(|it| it["kind"] == "void").then_some(()))
     })
@@ -203,7 +203,7 @@ async fn back_end(site: &Site) -> Result<()> {
     heidi.close().await
 }
 
-/// Tokens that another issuer signs.
+/// Uses signed tokens of another issuer.
 pub(crate) async fn signed_tokens(site: &Site, issuer: &Issuer) -> Result<()> {
     let token = |nonce: u64| {
         issuer.token(
@@ -228,18 +228,18 @@ pub(crate) async fn signed_tokens(site: &Site, issuer: &Issuer) -> Result<()> {
     Ok(())
 }
 
-/// What the function that runs each minute does: a token that ends takes its connections with it.
+/// Runs `expire` with an expiring token: it warns the connection, then closes it.
 pub(crate) async fn minute(site: &Site, run: impl AsyncFn() -> Result<()>) -> Result<()> {
     let token = site.short_token("judy", 10).await?;
     let mut judy = site.connect_with(&token).await?;
     announce(&mut judy).await?;
     run().await?;
     judy.push_of("token-expiring").await?;
-    eventually("the token has expired", async || {
+    eventually("the token expires", async || {
         Ok(match site.connect_with(&token).await {
             Ok(client) => {
                 client.close().await?;
-                // More at once than a subscriber may have would push out the first.
+                // Too many connections at once would replace the first one.
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 None
             }
@@ -254,6 +254,6 @@ pub(crate) async fn minute(site: &Site, run: impl AsyncFn() -> Result<()>) -> Re
             break closed;
         }
     };
-    ensure!(frames.last().context("it is told nothing")?["code"] == "token-expired");
+    ensure!(frames.last().context("no frame before the close")?["code"] == "token-expired");
     Ok(())
 }

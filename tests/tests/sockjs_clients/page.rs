@@ -1,4 +1,4 @@
-//! A site of another origin, with a page that has sockjs-client.
+//! A server of another origin whose page contains sockjs-client.
 
 use std::path::Path;
 
@@ -11,7 +11,6 @@ use tokio::{
 
 /// The server of the page and its scripts.
 pub(crate) struct Page {
-    /// Where the page is.
     pub(crate) url: String,
     server: JoinHandle<()>,
 }
@@ -23,7 +22,7 @@ impl Drop for Page {
 }
 
 impl Page {
-    /// Serves what is in the clients' folder.
+    /// Serves the files of the clients' folder.
     pub(crate) async fn serve(folder: &Path) -> Result<Self> {
         let read = |file: &str| {
             let path = folder.join(file);
@@ -49,7 +48,7 @@ impl Page {
     }
 }
 
-/// Answers one request, and with nothing if there is no such file.
+/// Answers one request. Answers 404 with an empty body if there is no such file.
 async fn answer(stream: TcpStream, files: &[(&str, &str, Vec<u8>)]) -> Result<()> {
     let mut stream = BufReader::new(stream);
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! The tables of a local gateway, written to by nobody's right.
+//! Direct access to the tables of a local gateway, outside the rights of any function.
 
 mod names;
 
@@ -15,14 +15,14 @@ use trust::Trust;
 
 use names::names;
 
-/// The store over them.
+/// Returns a store over the tables.
 pub(crate) fn store(site: &Site) -> Result<DynamoStore> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let template = Template::read(&root.join("template.yaml"), &BTreeMap::new())?;
     let tables = names(&template);
     let credentials = Credentials::new("test", "test", None, None, "test");
     let endpoint = site.urls.dynamodb.clone();
-    let endpoint = endpoint.context("only a local gateway's tables are written to")?;
+    let endpoint = endpoint.context("the deployment has no DynamoDB URL")?;
     let client = SigningClient::new(credentials, template.region, Trust::of(&endpoint))?;
     Ok(DynamoStore::new(client, endpoint, tables))
 }

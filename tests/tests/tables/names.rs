@@ -1,9 +1,9 @@
-//! What the tables of a template are called.
+//! The names of a template's tables.
 
 use local_gateway::template::Template;
 use store::Tables;
 
-/// All of them; an empty name for what it does not have.
+/// Returns all table names. The name of a table that the template does not have is empty.
 pub(crate) fn names(template: &Template) -> Tables {
     let name = |id: &str| {
         let table = template.tables.iter().find(|it| it.id == id);

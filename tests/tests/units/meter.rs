@@ -1,4 +1,4 @@
-//! The engine's meter: what all requests to it together consumed.
+//! The engine's meter: the capacity that all requests consumed together.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use tests::{Site, get};
 
-/// What was consumed since the gateway began.
+/// The consumed capacity since the start of the gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 pub(crate) struct Units {
     pub(crate) read: f64,
@@ -15,7 +15,7 @@ pub(crate) struct Units {
 }
 
 impl Units {
-    /// What came to it since an earlier look.
+    /// Returns the difference to an earlier reading.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             read: self.read - before.read,
@@ -25,32 +25,35 @@ impl Units {
     }
 }
 
-/// Waits until nothing works any more: then everything that the last message caused is on the meter.
+/// Waits until all functions are idle and the meter is stable. The meter then includes everything that the last message
+/// caused.
 pub(crate) async fn quiet(site: &Site) -> Result<Units> {
     const STEADY: u32 = 15;
     let urls = &site.urls;
-    let dynamodb = urls.dynamodb.as_deref().context("no DynamoDB")?;
+    let dynamodb = urls
+        .dynamodb
+        .as_deref()
+        .context("the deployment has no DynamoDB URL")?;
     let meter = format!("{dynamodb}/_local/units");
-    let lambda = urls.lambda.as_deref().context("no Lambda")?;
+    let lambda = urls
+        .lambda
+        .as_deref()
+        .context("the deployment has no Lambda URL")?;
     let functions = format!("{lambda}/_local/functions");
     let until = async {
         let mut last = Units::default();
         let mut steady = 0;
         while steady < STEADY {
-            let works = get(&functions).await?;
-            let works = works.as_array().context("no list")?;
-            let works = works.iter().any(|it| it["busy"] == true);
+            let instances = get(&functions).await?;
+            let instances = instances.as_array().context("no list of functions")?;
+            let busy = instances.iter().any(|it| it["busy"] == true);
             let units: Units = serde_json::from_value(get(&meter).await?)?;
-            steady = if works || units != last {
-                0
-            } else {
-                steady + 1
-            };
+            steady = if busy || units != last { 0 } else { steady + 1 };
             last = units;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         anyhow::Ok(last)
     };
     let quiet = tokio::time::timeout(tests::DEADLINE, until).await;
-    quiet.context("it is never quiet")?
+    quiet.context("the functions do not become idle")?
 }

@@ -2,7 +2,8 @@
 
 use lambda::HttpEvent;
 use protocol::{
-    ChannelKey, Destination, Json, Subscriber, SubscriberId, backend, backend::Given, frame,
+    ChannelKey, Destination, Json, Subscriber, SubscriberId, backend, backend::Given,
+    wire_event::WireEvent,
 };
 use serde::{Deserialize, Serialize};
 use service::{ChannelView, Refused};
@@ -134,7 +135,7 @@ async fn members(api: &Api, event: &HttpEvent, channel: &ChannelKey) -> Answer {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Events<'a> {
-    events: &'a [frame::WireEvent],
+    events: &'a [WireEvent],
     first_sequence: u64,
     last_sequence: u64,
     more: bool,

@@ -1,4 +1,4 @@
-//! The event of a viewer-request function, and what it makes of the request.
+//! The event of a viewer-request function, and its result.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::ids;
 use crate::server::{self, Answer};
 
-/// Headers that functions do not see (CloudFront developer guide, restrictions on edge functions); cookies are apart.
+/// Headers that functions do not see (CloudFront developer guide, restrictions on edge functions). Cookies are
+/// separate.
 const HIDDEN: [HeaderName; 3] = [header::CONNECTION, header::COOKIE, header::UPGRADE];
 
-/// What a header, a cookie or a parameter of the query is.
+/// The value of a header, a cookie or a query parameter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Item {
@@ -60,7 +61,7 @@ struct Request<'a> {
     cookies: Items,
 }
 
-/// The event for a request, as JSON.
+/// Returns the event for a request, as JSON.
 pub(super) fn encode(parts: &Parts, ip: IpAddr) -> String {
     let query = parts.uri.query().unwrap_or_default();
     let event = Event {
@@ -107,7 +108,7 @@ fn cookies(sent: &HeaderMap) -> Items {
     )
 }
 
-/// Each name with its first value, and with all of them where there are several.
+/// Returns each name with its first value, and with all values if there are several.
 fn items<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Items {
     let mut items = Items::new();
     for (name, value) in pairs {
@@ -130,12 +131,12 @@ fn items<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Items {
     items
 }
 
-/// What the function made of a request.
+/// The decision of a viewer-request function about a request.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It goes on, as the parts now say.
+    /// The request is forwarded with these parts.
     Forward(Box<Parts>),
-    /// It is answered.
+    /// The function answers the request itself.
     Answer(Answer),
 }
 
@@ -172,13 +173,13 @@ struct Changed {
     cookies: Items,
 }
 
-/// Does what the function's result says to the request.
+/// Applies the function's result to the request.
 pub(super) fn decode(result: &str, parts: Parts) -> Result<Verdict, String> {
     let outcome: Outcome = serde_json::from_str(result).map_err(|error| error.to_string())?;
     if let Some(response) = outcome.response {
         return answer(response).map(Verdict::Answer);
     }
-    let changed = outcome.request.ok_or("it has no request")?;
+    let changed = outcome.request.ok_or("the result has no request")?;
     change(parts, changed, outcome.query).map(|parts| Verdict::Forward(Box::new(parts)))
 }
 
@@ -193,7 +194,7 @@ fn answer(response: Response) -> Result<Answer, String> {
                 .decode(data)
                 .map_err(|error| error.to_string())?
                 .into(),
-            other => return Err(format!("a body has no encoding `{other}`")),
+            other => return Err(format!("the body encoding `{other}` is not supported")),
         },
     };
     let mut answer = server::empty(status);
@@ -217,7 +218,7 @@ fn change(
     query: Option<Vec<(String, String)>>,
 ) -> Result<Parts, String> {
     if changed.cookies != cookies(&parts.headers) {
-        return Err("the local gateway cannot honour changed cookies".to_owned());
+        return Err("the local gateway does not support changed cookies".to_owned());
     }
     let query = match query {
         None => parts.uri.query().map(str::to_owned),
@@ -245,7 +246,7 @@ fn change(
     Ok(parts)
 }
 
-/// A URI of path and query alone.
+/// Returns a URI that has only a path and a query.
 pub(super) fn uri(path: &str, query: Option<&str>) -> Result<Uri, String> {
     let text = match query {
         Some(query) => format!("{path}?{query}"),

@@ -1,4 +1,4 @@
-//! Events of viewer-request functions against the documentation's example, and what results do.
+//! Compares events of viewer-request functions with the documentation's example, and tests their results.
 
 use http::Request;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
 }
 
 #[test]
-fn an_event_shows_what_the_documentation_shows() {
+fn event_matches_documentation() {
     let sent = parts(
         "/media/a%20b//c?ID=42&NoValue=&querymv=val1&querymv=val2,val3&flag",
         &[
@@ -58,7 +58,7 @@ fn forwarded(result: &Value, parts: Parts) -> Parts {
 }
 
 #[test]
-fn a_request_goes_on_as_the_function_left_it() {
+fn function_result_changes_request() {
     let sent = || {
         parts(
             "/a?x=1&flag",
@@ -91,14 +91,14 @@ fn a_request_goes_on_as_the_function_left_it() {
 }
 
 #[test]
-fn an_answer_has_what_the_function_gave_it_and_nothing_else() {
+fn response_has_only_function_output() {
     let result = json!({"response": {
         "statusCode": 405,
         "headers": {"allow": {"value": "GET"}},
         "cookies": {"a": {"value": "1", "attributes": "path=/"}, "b": {"value": "2"}},
     }});
     let Verdict::Answer(answer) = decode(&result.to_string(), parts("/", &[])).unwrap() else {
-        panic!("it is an answer");
+        panic!("the result should be a response");
     };
     assert_eq!(answer.status(), 405);
     assert!(!answer.headers().contains_key(header::CONTENT_TYPE));
@@ -111,7 +111,7 @@ fn an_answer_has_what_the_function_gave_it_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn bodies_come_as_text_or_base64() {
+async fn body_is_text_or_base64() {
     for body in [
         json!("hi"),
         json!({"encoding": "text", "data": "hi"}),
@@ -119,14 +119,14 @@ async fn bodies_come_as_text_or_base64() {
     ] {
         let result = json!({"response": {"statusCode": 200, "body": body}}).to_string();
         let Verdict::Answer(mut answer) = decode(&result, parts("/", &[])).unwrap() else {
-            panic!("it is an answer");
+            panic!("the result should be a response");
         };
         assert_eq!(answer.body_mut().next().await.unwrap().unwrap(), "hi");
     }
 }
 
 #[test]
-fn a_result_that_makes_no_sense_is_an_error() {
+fn invalid_result_is_error() {
     for result in [
         json!({}),
         json!({"response": {"statusCode": 1}}),

@@ -1,4 +1,4 @@
-//! CloudFront's JavaScript: a function compiled once and run for every request.
+//! CloudFront's JavaScript functions: compiled once and run for every request.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rquickjs::context::EvalOptions;
 use rquickjs::{CatchResultExt as _, Context, Ctx, Function, Runtime};
 
-/// What is called: the handler, with what is asked of the engine itself, since objects keep the order of their keys only
-/// there. The query is told as its pairs, and only if the handler changed it.
+/// The JavaScript wrapper that calls the handler. It compares and lists the query's pairs inside the engine, because
+/// objects keep the order of their keys only there. It returns the query only if the handler changed it.
 const AROUND: &str = r#"
 (text) => {
     const pairs = (query) => Object.keys(query).flatMap((name) =>
@@ -17,7 +17,7 @@ const AROUND: &str = r#"
     const before = JSON.stringify(pairs(event.request.querystring));
     const result = handler(event);
     if (result === null || typeof result !== 'object') {
-        throw new TypeError('it returns neither a request nor a response');
+        throw new TypeError('the handler returns neither a request nor a response');
     }
     if (result.statusCode !== undefined) {
         return JSON.stringify({ response: result });
@@ -27,10 +27,12 @@ const AROUND: &str = r#"
 }
 "#;
 
-/// Under which that is kept in the engine; no identifier, so that it is nobody's else.
+/// The global under which the engine keeps the wrapper. It is not an identifier, so that no function can use it by
+/// accident.
 const NAME: &str = "the local gateway's call";
 
-/// Far above CloudFront's own limits (about a millisecond and 2 MB), there so that a function that never ends fails.
+/// The limits of a run, so that a function that never ends fails. They are far above CloudFront's own (about a
+/// millisecond and 2 MB).
 const LONGEST: Duration = Duration::from_secs(1);
 const LARGEST: usize = 32 * 1024 * 1024;
 
@@ -41,7 +43,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Compiles a function, or says why it is none.
+    /// Compiles a function. Fails with the engine's error if the source is invalid.
     pub(super) fn compile(source: &str) -> Result<Self, String> {
         let failed = |error: rquickjs::Error| error.to_string();
         let runtime = Runtime::new().map_err(failed)?;
@@ -58,7 +60,7 @@ impl Script {
         Ok(Self { context, begun })
     }
 
-    /// Runs it on an event, both as JSON.
+    /// Runs the function on an event and returns its result, both as JSON.
     pub(super) fn run(&self, event: &str) -> Result<String, String> {
         self.context.with(|ctx| {
             *lock(&self.begun) = Instant::now();
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_comes_back_and_its_query_only_if_it_was_changed() {
+    fn query_is_returned_only_if_changed() {
         let same = run("return event.request;").unwrap();
         assert!(same.ends_with(r#""query":null}"#), "{same}");
         let changed = run("event.request.querystring.z = { value: '' }; return event.request;");
@@ -112,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_told_from_a_request() {
+    fn status_code_marks_response() {
         let answer = run("return { statusCode: 204 };").unwrap();
         assert_eq!(answer, r#"{"response":{"statusCode":204}}"#);
     }
 
     #[test]
-    fn what_goes_wrong_is_said() {
+    fn script_errors_are_reported() {
         for (body, expected) in [
             ("undeclared = 1;", "undeclared"),
             ("return nothing.there;", "nothing"),
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn it_runs_on_any_thread() {
+    fn script_runs_on_any_thread() {
         let script = Script::compile("function handler(event) { return event.request; }").unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {

@@ -1,4 +1,4 @@
-//! What DynamoDB does now and then and the engine never would.
+//! Faults of DynamoDB, which the engine itself never causes.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::fault::{Faults, Kind};
 
 const LONGEST_DELAY: Duration = Duration::from_millis(300);
 
-/// What happens to one request.
+/// The effect of faults on one request.
 #[derive(Debug)]
 pub(super) enum Strike {
-    /// It is performed and answered, after a while.
+    /// The request is performed and answered after this delay.
     Perform(Duration),
-    /// It is performed, but never answered.
+    /// The request is performed after this delay, but never answered.
     LoseReply(Duration),
-    /// It is not performed; this is the answer.
+    /// The request is not performed. This is the response.
     Instead(Duration, StatusCode, String),
 }
 
 impl Strike {
-    /// How long it takes longer.
+    /// Returns the delay of the request.
     pub(super) fn delay(&self) -> Duration {
         match self {
             Self::Perform(delay) | Self::LoseReply(delay) | Self::Instead(delay, ..) => *delay,
@@ -29,7 +29,7 @@ impl Strike {
     }
 }
 
-/// Throws the dice for one request; what manages tables is left alone.
+/// Decides the faults of one request. Requests that manage tables have none.
 pub(super) fn strike(faults: &Faults, operation: &str, body: &str) -> Strike {
     let on_items = operation.contains("Item") || operation == "Query";
     if !on_items {
@@ -60,7 +60,7 @@ fn failure(throttled: bool, operation: &str, body: &str) -> (StatusCode, String)
         let json = error("InternalServerError", "Internal server error");
         return (StatusCode::INTERNAL_SERVER_ERROR, json);
     }
-    // A throttled batch succeeds, and gives back what it left out.
+    // A throttled batch succeeds and returns the unprocessed items.
     let left_out = match operation {
         "BatchGetItem" => Some(("UnprocessedKeys", json!({ "Responses": {} }))),
         "BatchWriteItem" => Some(("UnprocessedItems", json!({}))),
@@ -80,7 +80,7 @@ fn failure(throttled: bool, operation: &str, body: &str) -> (StatusCode, String)
     )
 }
 
-/// In a transaction the first item is the one in conflict; alone, an item has an error of its own.
+/// Returns the error of a conflict. In a transaction, the first item is in conflict. A single write has its own error.
 fn conflict(transacts: bool, body: &str) -> String {
     if !transacts {
         return error(
@@ -126,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_names_a_reason_for_every_item() {
+    fn conflict_has_reason_per_item() {
         let body = r#"{"TransactItems":[{"Put":{}},{"Put":{}},{"Delete":{}}]}"#;
         let Strike::Instead(_, status, json) =
             strike(&always(Kind::ConflictDynamodb), "TransactWriteItems", body)
         else {
-            panic!("it should conflict");
+            panic!("the write should conflict");
         };
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_do_not_conflict_and_tables_are_left_alone() {
+    fn reads_and_table_requests_are_exempt() {
         assert!(matches!(
             strike(&always(Kind::ConflictDynamodb), "GetItem", "{}"),
             Strike::Perform(_)
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_batch_gives_its_keys_back() {
+    fn throttled_batch_returns_its_keys() {
         let (status, json) = failure(
             true,
             "BatchGetItem",

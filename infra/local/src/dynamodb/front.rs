@@ -1,4 +1,4 @@
-//! The HTTP front of the engine: one request, one operation, and the faults between.
+//! The HTTP front of the engine. Each request is one operation, to which faults may apply.
 
 use dynoxide::{Database, DynoxideError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -16,7 +16,7 @@ const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 /// The service's limit for a request, 16 MB (DynamoDB developer guide, quotas).
 const LARGEST_REQUEST: usize = 16 * 1024 * 1024;
 
-/// What answers requests.
+/// Answers requests.
 pub(super) struct Front {
     pub(super) database: Database,
     pub(super) faults: Faults,
@@ -25,7 +25,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Answers one request, unless a fault withholds the answer.
+    /// Answers one request. Fails if a fault withholds the response or the body is cut off.
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Unanswered> {
         if listen::is_from_a_page(request.headers()) {
             return Ok(bare_error("AccessDeniedException"));
@@ -40,6 +40,7 @@ impl Front {
                 "healthy: dynamodb.local ",
             ));
         }
+        // Identify the operation.
         let target = request
             .headers()
             .get("x-amz-target")
@@ -59,14 +60,16 @@ impl Front {
         let Ok(body) = std::str::from_utf8(&body) else {
             return Ok(bare_error("SerializationException"));
         };
+        // Check the permissions before any fault, as DynamoDB refuses such requests first.
         if let Err(denied) = self.check(&head.headers, &operation, body) {
             return Ok(access_denied(&denied));
         }
         let strike = faults::strike(&self.faults, &operation, body);
         if !strike.delay().is_zero() {
-            // No delay at all would still wait for the timer's next millisecond.
+            // Sleep only if there is a delay: a sleep of zero still waits for the timer's next millisecond.
             tokio::time::sleep(strike.delay()).await;
         }
+        // Perform the operation, unless a fault replaces it. A lost reply is withheld afterwards.
         let withheld = matches!(strike, Strike::LoseReply(_));
         if let Strike::Instead(_, status, json) = strike {
             return Ok(reply(status, json));
@@ -82,7 +85,8 @@ impl Front {
         }
     }
 
-    /// Whether who asks may do all that this takes. What cannot be read is refused by the engine.
+    /// Checks that the signer has every permission that the request needs. The engine refuses requests that cannot be
+    /// parsed.
     fn check(&self, headers: &HeaderMap, operation: &str, body: &str) -> Result<(), Denied> {
         for (action, table) in rights::needed(operation, body) {
             let resource = self.rights.arn("dynamodb", &format!("table/{table}"));

@@ -1,4 +1,4 @@
-//! DynamoDB: the embedded engine behind our own HTTP front.
+//! DynamoDB: the embedded engine behind the gateway's own HTTP front.
 
 mod faults;
 mod front;
@@ -21,12 +21,13 @@ use crate::listen;
 use crate::rights::Rights;
 use crate::template::Table;
 
-/// Nothing else deletes what has expired; AWS takes days, which would make a local table only grow.
+/// The shortest wait between two sweeps. Nothing else deletes expired items. AWS takes days, in which a local table
+/// would only grow.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// And so many times as long as it takes, if that is more: the share of a core that it may have.
+/// The wait is at least this multiple of the duration of a sweep, which limits the share of a core that sweeps use.
 const SWEEP_SHARE: u32 = 50;
 
-/// The running engine; it stops when shut down or dropped.
+/// The running engine. It stops when it is shut down or dropped.
 #[derive(Debug)]
 pub struct Engine {
     address: SocketAddr,
@@ -34,20 +35,19 @@ pub struct Engine {
     stopped: oneshot::Receiver<()>,
 }
 
-/// How the engine is to run.
+/// Options of the engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// The address to listen on.
     pub host: IpAddr,
     /// The port, 0 for any.
     pub port: u16,
-    /// The folder that keeps the tables; in memory without.
+    /// The folder of the tables. If `None`, they are in memory.
     pub data: Option<PathBuf>,
-    /// Tables to create where they are absent.
+    /// Tables to create if they are absent.
     pub tables: Vec<Table>,
-    /// Faults to inject.
     pub faults: Faults,
-    /// What functions may do.
+    /// The functions' permissions.
     pub rights: Rights,
 }
 
@@ -59,55 +59,50 @@ pub enum EngineError {
         "cannot listen on {address} for DynamoDB: {source}. Choose another with --dynamodb-port, or --port 0 for free ones."
     )]
     Listen {
-        /// Address and port.
         address: SocketAddr,
-        /// What the system said.
         source: std::io::Error,
     },
     /// The database cannot be opened.
     #[error("cannot open the database {path}: {problem}. Choose another folder with --data.", path = .path.display())]
     Open {
-        /// The file.
         path: PathBuf,
-        /// What the engine said.
+        /// The engine's error.
         problem: String,
     },
-    /// Another process has it.
-    #[error("another local gateway keeps its tables in {folder}; stop it, or choose another folder with --data", folder = .0.display())]
+    /// Another process uses the database.
+    #[error("another local gateway uses the tables in {folder}; stop it, or choose another folder with --data", folder = .0.display())]
     InUse(PathBuf),
     /// A table of the template cannot be created.
     #[error("cannot create the table {table}: {problem}")]
     Create {
-        /// Its name.
         table: String,
-        /// What the engine said.
+        /// The engine's error.
         problem: String,
     },
-    /// A table is there with another schema.
+    /// A table exists with another schema.
     #[error(
-        "the table {table} is kept with other {what} than the template's; delete the --data folder or choose another"
+        "the table {table} in the --data folder has other {what} than the template; delete the folder or choose another"
     )]
     Changed {
-        /// Its name.
         table: String,
-        /// What differs.
+        /// The part of the schema that differs.
         what: &'static str,
     },
-    /// No thread could be started.
+    /// The engine's thread could not be started.
     #[error("cannot start DynamoDB: {0}")]
     Thread(std::io::Error),
 }
 
 impl Engine {
-    /// Opens the database, creates missing tables and listens. Returns when it can serve.
+    /// Opens the database, creates missing tables and listens. Returns when the engine can serve.
     ///
     /// # Errors
-    /// When the port is taken, or the database is unusable or of another schema.
+    /// Fails if the port is taken, or if the database is unusable or has another schema.
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
         let (stop, stopping) = oneshot::channel();
         let (done, stopped) = oneshot::channel();
         let (ready, address) = oneshot::channel();
-        // The engine blocks on SQLite, so it has a thread and a runtime to itself.
+        // The engine blocks on SQLite, so it has its own thread and runtime.
         std::thread::Builder::new()
             .name("dynamodb".to_owned())
             .spawn(move || {
@@ -118,13 +113,13 @@ impl Engine {
                     Ok(runtime) => runtime.block_on(run(options, ready, stopping)),
                     Err(error) => drop(ready.send(Err(EngineError::Thread(error)))),
                 }
-                // Nobody may be waiting for the end.
+                // This fails if no caller waits for the end.
                 let _ = done.send(());
             })
             .map_err(EngineError::Thread)?;
         let address = address.await.unwrap_or_else(|_| {
             Err(EngineError::Thread(std::io::Error::other(
-                "its thread ended",
+                "the engine's thread ended",
             )))
         })?;
         Ok(Self {
@@ -134,7 +129,7 @@ impl Engine {
         })
     }
 
-    /// The endpoint, `http://127.0.0.1:PORT`.
+    /// Returns the endpoint, `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
         listen::url(self.address)
@@ -142,7 +137,7 @@ impl Engine {
 
     /// Stops serving and closes the database.
     pub async fn shut_down(self) {
-        // Both fail only when the thread has ended already.
+        // Both fail only if the thread has already ended.
         let _ = self.stop.send(());
         let _ = self.stopped.await;
     }
@@ -173,7 +168,7 @@ async fn run(
     tokio::select! {
         _ = serving => {}
         () = sweep(database) => {}
-        // A dropped sender is a dropped engine.
+        // This also completes if the engine is dropped with its sender.
         _ = stopping => {}
     }
 }
@@ -211,7 +206,8 @@ async fn open(options: &EngineOptions) -> Result<Opened, EngineError> {
     Ok((database, lock, listener, address))
 }
 
-/// Opens the database in `folder`; nobody else may while the file beside it is held, also after a crash.
+/// Opens the database in `folder` and locks a file beside it. Other processes cannot open the database while the lock
+/// is held. A crash releases the lock.
 fn kept_in(folder: &Path) -> Result<(Database, File), EngineError> {
     let path = folder.join("dynamodb.sqlite");
     let failed = |problem: String| EngineError::Open {
@@ -227,25 +223,26 @@ fn kept_in(folder: &Path) -> Result<(Database, File), EngineError> {
     }
     let text = path
         .to_str()
-        .ok_or_else(|| failed("its name is not UTF-8".to_owned()))?;
+        .ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
     let database = Database::new(text).map_err(|error| failed(error.to_string()))?;
-    // It sets SQLite's synchronous=NORMAL: an acknowledged write survives a killed process, and is as fast as in memory.
+    // This sets SQLite's synchronous=NORMAL. An acknowledged write survives a killed process, and is as fast as in
+    // memory.
     database
         .disable_bulk_loading()
         .map_err(|error| failed(error.to_string()))?;
     Ok((database, lock))
 }
 
-/// Deletes what is past its time to live, again and again. On a thread of its own: it reads every table from its beginning to its
-/// end, and lets requests in between two pages. The longer that takes, the less often it is done.
+/// Deletes expired items repeatedly. Each sweep runs on a separate thread: it reads every table completely, and
+/// requests run between two pages. The longer a sweep takes, the longer is the wait until the next.
 async fn sweep(database: Database) {
     loop {
         let begun = Instant::now();
         let sweeping = database.clone();
         match tokio::task::spawn_blocking(move || sweeping.sweep_ttl()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "expired items could not be deleted"),
-            Err(error) => tracing::warn!(%error, "deleting expired items broke off"),
+            Ok(Err(error)) => tracing::warn!(%error, "deleting expired items failed"),
+            Err(error) => tracing::warn!(%error, "deleting expired items was aborted"),
         }
         tokio::time::sleep(SWEEP_EVERY.max(begun.elapsed() * SWEEP_SHARE)).await;
     }

@@ -1,18 +1,18 @@
-//! Every operation of the API that the engine has, by its name in `x-amz-target`.
+//! Dispatches the engine's operations by their name in `x-amz-target`.
 
 use dynoxide::{Database, DynoxideError, Result};
 use serde::de::DeserializeOwned;
 
 use super::units::{self, Kind, Tally};
 
-/// Performs `operation`, notes what it consumed, and gives its answer as JSON.
+/// Performs `operation`, records its consumed capacity, and returns its response as JSON.
 pub(super) fn perform(
     database: &Database,
     tally: &Tally,
     operation: &str,
     body: &str,
 ) -> Result<String> {
-    // What was consumed is always asked for, and told only to who asked.
+    // Always request the consumed capacity from the engine, but return it only if the caller requested it.
     macro_rules! perform {
         ($method:ident, $kind:ident, $request:expr) => {{
             let mut request = $request;
@@ -59,8 +59,8 @@ pub(super) fn perform(
         "TransactWriteItems" => {
             let mut request: dynoxide::actions::transact_write_items::TransactWriteItemsRequest =
                 read(body)?;
-            // The engine scans all tokens of ten minutes for each request that has one, and every SDK sends one.
-            // Without, a repeated request is applied again or fails its conditions.
+            // Remove the token: for each request with one, the engine scans all tokens of the last ten minutes, and
+            // every SDK sends one. Without it, a retried request is applied again or fails its conditions.
             request.client_request_token = None;
             perform!(transact_write_items, Write, request)
         }
@@ -81,8 +81,8 @@ fn write<T: serde::Serialize>(response: &T) -> Result<String> {
         .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
-/// The engine marks the class of an error in its text; without a mark, a wrong type is a matter of serialization and
-/// anything else one of validation, as on AWS.
+/// Converts a parse error. The engine marks the class of an error in its text. Without a mark, a wrong type is a
+/// serialization error and anything else a validation error, as on AWS.
 fn refusal(text: &str) -> DynoxideError {
     let text = text.rsplit_once(" at line ").map_or(text, |(text, _)| text);
     for mark in ["VALIDATION_REQUEST:", "VALIDATION:"] {

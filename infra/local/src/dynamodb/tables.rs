@@ -1,4 +1,4 @@
-//! The template's tables in the database: created if absent, else required to be what the template says.
+//! Creates the template's tables in the database if they are absent. Existing tables must match the template.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::units::Tally;
 use super::{EngineError, operations};
 use crate::template::Table;
 
-/// Sees to it that `table` is there.
+/// Creates `table` if it is absent and enables its time to live. Fails if it exists with another schema.
 pub(super) fn ensure(database: &Database, table: &Table) -> Result<(), EngineError> {
     let failed = |error: DynoxideError| EngineError::Create {
         table: table.name.clone(),
@@ -61,7 +61,7 @@ fn compare(table: &Table, described: &Value) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// A list without its order, and an index without its state and sizes.
+/// Returns a list without its order, and its indexes without their state and sizes.
 fn essence(list: Option<&Value>) -> BTreeSet<String> {
     let entries = list.and_then(Value::as_array);
     entries

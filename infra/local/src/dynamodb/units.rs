@@ -1,4 +1,4 @@
-//! What all requests consumed, as DynamoDB would bill them.
+//! The capacity that all requests consumed, as DynamoDB would bill it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,25 +14,25 @@ struct Units {
     requests: u64,
 }
 
-/// Which of the two a request consumes.
+/// The kind of units that a request consumes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Read,
     Write,
 }
 
-/// Adds up what requests consumed.
+/// Adds up the consumed capacity.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Units>);
 
 impl Tally {
-    /// Notes a request that was answered.
+    /// Records a successful request.
     pub(super) fn answered(&self, kind: Kind, consumed: &Option<impl Consumed>) {
         self.add(kind, consumed.as_ref().map_or(0.0, Consumed::units));
     }
 
-    /// Notes a request that failed. Its conditions cost what the write would have: the engine does not say how much, so
-    /// the least that DynamoDB bills is taken, 1 for an item and 2 for each in a transaction
+    /// Records a failed request. A failed condition costs as much as the write. The engine does not report how much, so
+    /// this uses DynamoDB's minimum: 1 for an item and 2 for each item of a transaction
     /// (docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html, 2026-08).
     pub(super) fn failed(&self, kind: Kind, error: &DynoxideError) {
         let items = match error {
@@ -54,21 +54,21 @@ impl Tally {
         }
     }
 
-    /// The sums as JSON.
+    /// Returns the sums as JSON.
     pub(super) fn to_json(&self) -> String {
         let units = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         serde_json::json!(units).to_string()
     }
 }
 
-/// Whether a caller asked to be told what its request consumed.
+/// Returns true if the caller requested the consumed capacity.
 pub(super) fn is_asked(level: &Option<String>) -> bool {
     level.as_deref().is_some_and(|level| level != "NONE")
 }
 
-/// What an answer says that was consumed: of one table, or of each.
+/// The consumed capacity in a response, of one table or of each table.
 pub(super) trait Consumed {
-    /// The units in all.
+    /// Returns the total units.
     fn units(&self) -> f64;
 }
 

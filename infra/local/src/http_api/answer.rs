@@ -1,4 +1,4 @@
-//! What a function's answer becomes as an HTTP response, payload format 2.0.
+//! Converts a function's response of payload format 2.0 to an HTTP response.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::server::{self, Answer};
 
-/// Headers that describe the connection; the server writes its own.
+/// Headers that describe the connection. The server writes its own.
 const HOP_BY_HOP: [HeaderName; 4] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -30,17 +30,18 @@ struct Structured {
     is_base64_encoded: Option<bool>,
 }
 
-/// Status, headers and cookies of a streamed response, or what is wrong with them.
+/// Returns the status, headers and cookies of a streamed response, or the problem with them.
 pub(crate) fn decode_head(prelude: &[u8]) -> Result<http::response::Parts, String> {
     let structured = serde_json::from_slice(prelude).map_err(|error| error.to_string())?;
     let (parts, _) = head(&structured, "application/octet-stream")?.into_parts();
     Ok(parts)
 }
 
-/// The response, or what is wrong with the answer. JSON without a `statusCode` is itself the body of a 200.
+/// Returns the HTTP response, or the problem with the function's response. JSON without a `statusCode` is itself the
+/// body of a 200.
 pub(crate) fn decode(answer: &Bytes) -> Result<Answer, String> {
-    let value: Value =
-        serde_json::from_slice(answer).map_err(|error| format!("it is not JSON: {error}"))?;
+    let value: Value = serde_json::from_slice(answer)
+        .map_err(|error| format!("the response is not JSON: {error}"))?;
     if value.get("statusCode").is_none() {
         return Ok(server::json(StatusCode::OK, answer.clone()));
     }
@@ -51,7 +52,7 @@ pub(crate) fn decode(answer: &Bytes) -> Result<Answer, String> {
     let body = if structured.is_base64_encoded == Some(true) {
         STANDARD
             .decode(body)
-            .map_err(|error| format!("its body is not base64: {error}"))?
+            .map_err(|error| format!("the body is not base64: {error}"))?
             .into()
     } else {
         Bytes::from(body)
@@ -60,12 +61,12 @@ pub(crate) fn decode(answer: &Bytes) -> Result<Answer, String> {
     Ok(response)
 }
 
-/// A response without its body; `default_type` is its type where it names none.
+/// Returns the response without its body. `default_type` is the content type if the headers have none.
 fn head(structured: &Structured, default_type: &'static str) -> Result<Answer, String> {
     let status = StatusCode::from_u16(structured.status_code)
         .ok()
         .filter(|status| !status.is_informational())
-        .ok_or_else(|| format!("{} is no status", structured.status_code))?;
+        .ok_or_else(|| format!("{} is not a status", structured.status_code))?;
     let mut response = server::with_type(status, default_type, "");
     let headers = response.headers_mut();
     for (name, value) in structured.headers.iter().flatten() {
@@ -73,7 +74,7 @@ fn head(structured: &Structured, default_type: &'static str) -> Result<Answer, S
         if HOP_BY_HOP.contains(&name) {
             continue;
         }
-        // Several values of one header come as a list.
+        // A header with several values is a list.
         let values = value
             .as_array()
             .map_or(std::slice::from_ref(value), Vec::as_slice);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_structured_answer_is_followed() {
+    async fn structured_response_is_applied() {
         check(
             r#"{"statusCode":201,"headers":{"Content-Type":"application/json","content-length":99},"body":"{}"}"#,
             201,
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_of_a_streamed_answer_is_followed() {
+    fn streamed_head_is_applied() {
         let prelude =
             br#"{"statusCode":201,"headers":{"vary":["a","b"],"X-One":1},"cookies":["a=1","b=2"]}"#;
         let parts = decode_head(prelude).unwrap();
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_json_is_the_body() {
+    async fn other_json_is_body() {
         check(
             r#"{"hello":"world"}"#,
             200,
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_makes_no_response_is_an_error() {
+    fn invalid_response_is_error() {
         for answer in [
             "",
             r#"{"statusCode":42}"#,

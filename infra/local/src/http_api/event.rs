@@ -1,4 +1,4 @@
-//! The event of an HTTP API or function URL, payload format 2.0, key for key as captured.
+//! The event of an HTTP API or function URL, payload format 2.0, with exactly the captured keys.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{ids, query};
 
-/// What a request was sent to.
+/// The target of a request.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) account: &'static str,
@@ -21,7 +21,7 @@ pub(crate) struct Target<'a> {
     pub(crate) parameters: &'a BTreeMap<String, String>,
 }
 
-/// The event for a request.
+/// Returns the event for a request.
 pub(crate) fn encode(target: &Target<'_>, parts: &Parts, body: &Bytes, source: IpAddr) -> Bytes {
     let now_ms = ids::now_ms();
     let header = |name| {
@@ -120,7 +120,8 @@ struct Http<'a> {
     user_agent: &'a str,
 }
 
-/// Names in lower case, several values joined by commas, cookies elsewhere. However the body came, it is here as a whole.
+/// Returns the headers with names in lower case and several values joined by commas. Cookies are separate in the event.
+/// The body is complete, so `content-length` is always present and `transfer-encoding` never.
 fn headers(parts: &Parts, length: usize, source: &str, now_ms: i64) -> BTreeMap<String, String> {
     let left_out = [
         header::CONNECTION,
@@ -151,7 +152,7 @@ fn headers(parts: &Parts, length: usize, source: &str, now_ms: i64) -> BTreeMap<
             .entry(name.to_owned())
             .or_insert_with(|| value.to_owned());
     }
-    // What the client says about itself stays, and the one that is known stands last.
+    // Keep the client's own claim, and append the known address.
     headers
         .entry("x-forwarded-for".to_owned())
         .and_modify(|before| {
@@ -171,7 +172,7 @@ fn cookies(parts: &Parts) -> Vec<String> {
         .collect()
 }
 
-/// The body as text if its type says so, else as base64.
+/// Returns the body as text if its type is a text type and it is valid UTF-8, else as base64.
 fn body_text(content_type: Option<&str>, body: &Bytes) -> (Option<String>, bool) {
     if body.is_empty() {
         return (None, false);

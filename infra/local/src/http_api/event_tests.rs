@@ -1,4 +1,4 @@
-//! Events of payload format 2.0 against a captured one and against the documentation's example.
+//! Compares events of payload format 2.0 with a captured one and with the documentation's example.
 
 use http::Request;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn event(request: http::request::Builder, path: &str, body: &'static str) -> Val
 }
 
 #[test]
-fn a_request_without_anything_is_as_captured() {
+fn plain_request_matches_capture() {
     let mut captured: Value =
         serde_json::from_str(include_str!("../../tests/fixtures/http.json")).unwrap();
     let request = Request::get("/")
@@ -32,7 +32,7 @@ fn a_request_without_anything_is_as_captured() {
         .header("host", "aaaaaaaaaa.execute-api.us-west-2.amazonaws.com")
         .header("user-agent", "curl/7.58.0");
     let built = event(request, "$default", "");
-    // What differs from request to request.
+    // These values differ with each request.
     for pointer in [
         "/headers/x-amzn-trace-id",
         "/requestContext/requestId",
@@ -48,7 +48,7 @@ fn a_request_without_anything_is_as_captured() {
 }
 
 #[test]
-fn everything_of_a_request_is_shown() {
+fn event_shows_whole_request() {
     let request =
         Request::post("/v1/hello%20world/x?parameter1=value1&parameter1=value2&parameter2=a%20b")
             .header("host", "id.execute-api.us-east-1.amazonaws.com")
@@ -79,7 +79,7 @@ fn everything_of_a_request_is_shown() {
 }
 
 #[test]
-fn a_body_that_is_no_text_comes_in_base64() {
+fn binary_body_is_base64() {
     let request = Request::post("/v1/x").header("content-type", "application/octet-stream");
     let event = event(request, "/v1/x", "abc");
     assert_eq!(event["body"], "YWJj");
@@ -87,7 +87,7 @@ fn a_body_that_is_no_text_comes_in_base64() {
 }
 
 #[test]
-fn a_body_has_its_length_however_it_was_sent() {
+fn chunked_body_has_length() {
     let request = Request::post("/x").header("transfer-encoding", "chunked");
     let headers = &event(request, "$default", "four")["headers"];
     assert_eq!(headers["content-length"], "4");
@@ -95,7 +95,7 @@ fn a_body_has_its_length_however_it_was_sent() {
 }
 
 #[test]
-fn the_peer_stands_behind_whom_the_client_says_that_it_stands_for() {
+fn peer_is_appended_to_forwarded_for() {
     let forwarded = |request| event(request, "$default", "")["headers"]["x-forwarded-for"].clone();
     assert_eq!(forwarded(Request::get("/")), "1.2.3.4");
     let claimed = Request::get("/").header("x-forwarded-for", "5.6.7.8");

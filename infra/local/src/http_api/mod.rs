@@ -1,4 +1,4 @@
-//! The HTTP API: requests to functions as events of payload format 2.0, and their answers back.
+//! The HTTP API: sends requests to functions as events of payload format 2.0, and returns their responses.
 
 pub(crate) mod answer;
 pub(crate) mod event;
@@ -27,7 +27,7 @@ const LARGEST_EVENT: usize = 6 * 1024 * 1024;
 /// "Maximum integration timeout: 30 seconds", HTTP API quotas page.
 const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The HTTP APIs of the template, behind one address; cheap to clone.
+/// The HTTP APIs of the template, behind one address. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpApi {
     routes: Arc<[HttpRoute]>,
@@ -35,7 +35,7 @@ pub struct HttpApi {
 }
 
 impl HttpApi {
-    /// The routes of the template with their functions in `lambda`.
+    /// Creates the routes of the template with their functions in `lambda`.
     #[must_use]
     pub fn new(routes: Vec<HttpRoute>, lambda: Lambda) -> Self {
         Self {
@@ -44,7 +44,8 @@ impl HttpApi {
         }
     }
 
-    /// Whether a route names this path or how it begins; `$default` and `/{proxy+}` only take what is left.
+    /// Returns true if a route names this path or its beginning. `$default` and `/{proxy+}` do not count, as they match
+    /// any path.
     #[must_use]
     pub fn names(&self, method: &Method, path: &str) -> bool {
         let found = route::find(&self.routes, method, path);
@@ -54,7 +55,7 @@ impl HttpApi {
         })
     }
 
-    /// Answers a request; none if no route matches.
+    /// Answers a request. Returns `None` if no route matches.
     pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Option<Answer> {
         let (parts, body) = request.into_parts();
         let matched = route::find(&self.routes, &parts.method, parts.uri.path())?;
@@ -63,6 +64,7 @@ impl HttpApi {
             Err(BodyError::TooLarge) => return Some(too_large()),
             Err(BodyError::Broken) => return Some(message(StatusCode::BAD_REQUEST, "Bad Request")),
         };
+        // The event can exceed Lambda's limit even if the body is within the API's limit.
         let event = event(&matched, &parts, &body, source);
         if event.len() > LARGEST_EVENT {
             return Some(too_large());
@@ -74,7 +76,7 @@ impl HttpApi {
             .await;
         Some(match outcome {
             Invocation::Answer(answer) => answer::decode(&answer).unwrap_or_else(|problem| {
-                tracing::warn!(function, problem, "the function's answer could not be used");
+                tracing::warn!(function, problem, "the function's response is invalid");
                 message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
             }),
             Invocation::FunctionError(_) | Invocation::TimedOut | Invocation::NoSuchFunction => {

@@ -1,4 +1,4 @@
-//! Which route of an HTTP API a request goes to, and its path parameters.
+//! Route selection of HTTP APIs: the route of a request and its path parameters.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::template::HttpRoute;
 
-/// A route and what its path's variables stand for.
+/// A route and the values of its path variables.
 #[derive(Debug)]
 pub(super) struct Match<'a> {
     pub(super) route: &'a HttpRoute,
@@ -15,7 +15,7 @@ pub(super) struct Match<'a> {
 }
 
 impl Match<'_> {
-    /// The route key as events carry it, e.g. `ANY /v1/{proxy+}`.
+    /// Returns the route key in events, e.g. `ANY /v1/{proxy+}`.
     pub(super) fn key(&self) -> String {
         match self.route.path.as_str() {
             "$default" => "$default".to_owned(),
@@ -24,8 +24,8 @@ impl Match<'_> {
     }
 }
 
-/// The most specific route that matches: full matches before variables before `{proxy+}` before `$default`, and a
-/// method before `ANY`.
+/// Returns the most specific route that matches: full matches before variables before `{proxy+}` before `$default`, and
+/// a method before `ANY`.
 pub(super) fn find<'a>(routes: &'a [HttpRoute], method: &Method, path: &str) -> Option<Match<'a>> {
     routes
         .iter()
@@ -38,7 +38,9 @@ pub(super) fn find<'a>(routes: &'a [HttpRoute], method: &Method, path: &str) -> 
         .map(|(_, _, matched)| matched)
 }
 
-/// Segment by segment: 0 for the same text, 1 for a variable, 2 for the rest of the path. The smaller, the better.
+/// Returns the rank of a match and its variables, or `None` if the path does not match. The rank has one number per
+/// segment: 0 for the same text, 1 for a variable, 2 for the rest of the path. `$default` has the rank 3. The smallest
+/// rank wins.
 fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, String>)> {
     if pattern == "$default" {
         return Some((vec![3], BTreeMap::new()));
@@ -51,6 +53,7 @@ fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, St
         let variable = segment
             .strip_prefix('{')
             .and_then(|name| name.strip_suffix('}'));
+        // `{name+}` takes the rest of the path, which must not be empty.
         if let Some(name) = variable.and_then(|name| name.strip_suffix('+')) {
             if rest.is_empty() {
                 return None;
@@ -59,6 +62,7 @@ fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, St
             rank.push(2);
             return Some((rank, parameters));
         }
+        // Take the next segment. The path and the pattern must have the same number of segments.
         let is_last = wanted.peek().is_none();
         let (sent, after) = match rest.split_once('/') {
             Some(_) if is_last => return None,
@@ -79,7 +83,7 @@ fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, St
     Some((rank, parameters))
 }
 
-/// HTTP APIs hand paths on decoded, unlike REST APIs and function URLs.
+/// Decodes a path. HTTP APIs pass paths on decoded, unlike REST APIs and function URLs.
 pub(super) fn decoded(path: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_route_wins() {
+    fn most_specific_route_wins() {
         check(
             Method::GET,
             "/v1/items/7",
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_route_matches_is_not_found() {
+    fn unmatched_path_has_no_route() {
         check(Method::POST, "/v2", None);
         check(Method::GET, "/v2/x", None);
         check(Method::GET, "/v1", None);
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_decoded() {
+    fn path_parameters_are_decoded() {
         check(
             Method::GET,
             "/v1/items/a%2Fb%20c",

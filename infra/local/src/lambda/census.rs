@@ -1,4 +1,5 @@
-//! Every process there is: counted, so that the end can wait for the last, and known to a guard that outlives a crash.
+//! Counts the processes of all functions. Shutdown can so wait for the last one, and a guard that outlives a crash of
+//! the gateway can kill them.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -8,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// A function that waits for an invocation ends when the gateway is killed, because its Runtime API is gone; one that
-/// is at work would not. The guard's input ends with the gateway, however that ends, and then it kills what is left:
-/// process groups, since each function leads its own.
+/// The guard's shell script. If the gateway is killed, an idle function ends, because its Runtime API is gone. A busy
+/// function would not end. The guard's input ends when the gateway ends, for any reason. The guard then kills the
+/// remaining processes by process group, since each function leads its own group.
 const GUARD: &str = r#"
 pids=" "
 while read -r change pid; do
@@ -46,7 +47,7 @@ impl Census {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C in the terminal must not take it away before its time.
+            // In its own process group, so that Ctrl-C in the terminal does not end the guard before the functions.
             .process_group(0)
             .spawn()?;
         let input = process.stdin.take();
@@ -61,25 +62,25 @@ impl Census {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// No process starts any more.
+    /// Forbids new processes.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn enter(&self, pid: u32) {
-        self.tell('+', pid);
+        self.notify_guard('+', pid);
         self.processes.send_modify(|processes| *processes += 1);
     }
 
     pub(super) fn leave(&self, pid: u32) {
-        self.tell('-', pid);
+        self.notify_guard('-', pid);
         self.processes
             .send_modify(|processes| *processes = processes.saturating_sub(1));
     }
 
-    /// Returns when no process is left.
+    /// Waits until no process is left.
     pub(super) async fn empty(&self) {
-        // It fails only when the sender is gone, and that is `self`.
+        // This fails only if the sender is gone, and `self` holds the sender.
         let _ = self
             .processes
             .subscribe()
@@ -87,10 +88,11 @@ impl Census {
             .await;
     }
 
-    fn tell(&self, change: char, pid: u32) {
+    fn notify_guard(&self, change: char, pid: u32) {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(input) = &mut guard.input {
-            // Without its guard the gateway works on; only a crash would then leave functions at work behind.
+            // If the write fails, the guard is gone. The gateway still works, but a crash would leave busy functions
+            // behind.
             let _ = writeln!(input, "{change} {pid}");
         }
     }

@@ -1,10 +1,10 @@
-//! The variables a function finds, and nothing of the gateway's own beyond a few harmless ones.
+//! The environment variables of a function. Of the gateway's own variables only a few harmless ones are passed on.
 
 use super::LambdaOptions;
 use crate::rights;
 use crate::template::Function;
 
-/// What a process needs to run at all, and what a developer sets to look into it.
+/// Variables that every process needs, and those that a developer sets to debug or profile one.
 const INHERITED: [&str; 7] = [
     "HOME",
     "LANG",
@@ -15,7 +15,7 @@ const INHERITED: [&str; 7] = [
     "TMPDIR",
 ];
 
-/// The variables of every instance of `function`; `lambda_url` is the Invoke API.
+/// Returns the variables of every instance of `function`. `lambda_url` is the URL of the Invoke API.
 pub(super) fn variables(
     function: &Function,
     options: &LambdaOptions,
@@ -57,13 +57,13 @@ pub(super) fn variables(
             .fold(value.clone(), |value, (from, to)| value.replace(from, to));
         (name.clone(), replaced)
     });
-    // Lambda sets it for its managed instances alone, and a function that does not know it may say so.
+    // Lambda sets this variable only on managed instances. A function that does not support it may reject it.
     let concurrency = options.concurrency_of(function);
     let several = (concurrency > 1).then(|| {
         let name = "AWS_LAMBDA_MAX_CONCURRENCY".to_owned();
         (name, concurrency.to_string())
     });
-    // Lambda refuses templates that set its reserved variables; here its own simply win.
+    // Lambda rejects templates that set its reserved variables. Here the reserved values override the template's.
     inherited
         .chain(own)
         .chain(reserved)
@@ -80,7 +80,7 @@ mod tests {
     use crate::fault::Faults;
 
     #[test]
-    fn the_stage_s_url_becomes_the_local_one() {
+    fn aws_stage_url_becomes_local() {
         let aws = "https://localws001.execute-api.us-east-1.amazonaws.com/prod";
         let function = Function {
             id: "F".to_owned(),
@@ -124,7 +124,7 @@ mod tests {
         assert!(!variables.contains_key("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"));
         assert!(
             !variables.contains_key("CARGO_MANIFEST_DIR"),
-            "the gateway's own environment stays its own"
+            "the gateway's own environment is not passed on"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Asynchronous invocations: accepted at once, repeated after errors.
+//! Asynchronous invocations: accepted at once and retried after errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,15 @@ use bytes::Bytes;
 
 use super::Invocation;
 use super::output;
-use super::pool::{Pool, request_id};
+use super::pool::Pool;
+use super::wire::request_id;
 
-/// What throttles is tried again after this long, growing to the other (on AWS 1 s to 5 min, for 6 h).
+/// The wait before a throttled invocation is retried. It doubles up to `LONGEST_BACKOFF` (on AWS 1 s to 5 min, for 6
+/// h).
 const BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Invokes until it succeeds or the repeats are used up; all attempts share one request id, as on AWS.
+/// Invokes the function until it succeeds or the retries are used up. All attempts share one request id, as on AWS.
 pub(super) async fn deliver(pool: Arc<Pool>, payload: Bytes, retry_delay: Duration) {
     let request_id = request_id();
     let mut delay = retry_delay;
@@ -38,7 +40,7 @@ pub(super) async fn deliver(pool: Arc<Pool>, payload: Bytes, retry_delay: Durati
                     output::note(
                         &pool.function().binary,
                         &format!(
-                            "gave up an asynchronous invocation after {} attempts",
+                            "asynchronous invocation failed after {} attempts",
                             failures + 1
                         ),
                     );

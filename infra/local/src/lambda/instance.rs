@@ -1,4 +1,4 @@
-//! One instance: how invocations get to its process and back.
+//! One instance: passes invocations to its process and results back.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,36 +8,37 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::pool::error_json;
 use super::streaming::Sink;
+use super::wire::error_json;
 use crate::fault::{Faults, Kind};
 
-/// Longer than Lambda's 10 s, because unoptimised functions start side by side on a developer's machine.
+/// How long an instance may take to start. This is longer than Lambda's 10 s, because unoptimised functions start side
+/// by side on a developer's machine.
 const INIT_LIMIT: Duration = Duration::from_secs(30);
-/// When an instance is killed in the middle of an invocation, it happens within this time.
+/// The fault `kill-instance` kills an instance within this time after an invocation begins.
 const KILL_WITHIN: Duration = Duration::from_millis(30);
 
-/// The gateway's side of a process; the process's own side is the Runtime API.
+/// The gateway's handle to a process. The process itself uses the Runtime API.
 #[derive(Debug)]
 pub(super) struct Instance {
     id: u64,
     pid: u32,
     timeout: Duration,
     running: AtomicUsize,
-    /// Never more than places: the pool sees to that.
+    /// The pool never sends more jobs at a time than the instance's concurrency.
     jobs: mpsc::UnboundedSender<Job>,
     state: watch::Receiver<State>,
     pub(super) stop: Notify,
 }
 
-/// Where an instance is in its life.
+/// The state of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
-    /// It has not asked for its first invocation yet.
+    /// The process has not asked for its first invocation yet.
     Starting,
-    /// It has.
+    /// The process has asked for an invocation.
     Ready,
-    /// Its process has ended; the error is what an invocation on it is answered with.
+    /// The process has ended. Its pending invocations fail with this error.
     Dead(Bytes),
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Job {
     pub(super) payload: Bytes,
     pub(super) deadline_ms: u128,
     pub(super) taken: Arc<AtomicBool>,
-    /// Where a streamed answer goes; without it such an answer is collected.
+    /// Receives a streamed response. If `None`, such a response is collected.
     pub(super) sink: Option<Sink>,
     pub(super) reply: oneshot::Sender<Result<Bytes, Bytes>>,
 }
@@ -59,7 +60,7 @@ pub(super) enum Outcome {
     Answer(Bytes),
     Error(Bytes),
     TimedOut,
-    /// The process ended, at its start or in the middle.
+    /// The process ended during its start or during the invocation.
     Died(Bytes),
     /// The process ended before it took the payload.
     NotTaken,
@@ -70,10 +71,10 @@ pub(super) enum Outcome {
 pub(super) struct Link {
     pub(super) jobs: tokio::sync::Mutex<mpsc::UnboundedReceiver<Job>>,
     pub(super) state: watch::Sender<State>,
-    /// What the process has taken and not answered, by request id.
+    /// Invocations that the process has taken and not answered, by request id.
     current: Mutex<BTreeMap<String, Current>>,
     init_error: Mutex<Option<Bytes>>,
-    /// Whether a function is told that the client of its streamed answer left. Lambda does not tell.
+    /// True if the function is notified when the client of its streamed response disconnects. Lambda never notifies it.
     pub(super) tells_leaving: bool,
 }
 
@@ -84,7 +85,7 @@ struct Current {
 }
 
 impl Instance {
-    /// Both sides of a new instance.
+    /// Returns both sides of a new instance.
     pub(super) fn new(id: u64, pid: u32, timeout: Duration, tells_leaving: bool) -> (Self, Link) {
         let (jobs, queue) = mpsc::unbounded_channel();
         let (state, seen) = watch::channel(State::Starting);
@@ -123,12 +124,13 @@ impl Instance {
         !matches!(*self.state.borrow(), State::Dead(_))
     }
 
-    /// Ends the process, at once.
+    /// Kills the process at once.
     pub(super) fn kill(&self) {
         self.stop.notify_one();
     }
 
-    /// One invocation; the caller sees to it that there are not more at a time than places. A `fresh` instance was started for it.
+    /// Runs one invocation. The caller must not run more at a time than the instance's concurrency. `fresh` means that
+    /// the instance was started for this invocation.
     pub(super) async fn run(
         &self,
         payload: &Bytes,
@@ -159,7 +161,7 @@ impl Instance {
             Err(_) => {
                 self.kill();
                 let message = format!(
-                    "it did not ask for an invocation within {} s",
+                    "the function did not ask for an invocation within {} s",
                     INIT_LIMIT.as_secs()
                 );
                 Err(Outcome::Died(error_json("Sandbox.InitTimedout", &message)))
@@ -191,7 +193,7 @@ impl Instance {
         let fatal_delay = faults.delay(Kind::KillInstance, KILL_WITHIN);
         tokio::select! {
             biased;
-            // Struck, it dies even if it has answered in time: the answer is then what was lost.
+            // With the fault, the instance dies even if it has answered in time. Its response is then lost.
             () = tokio::time::sleep(fatal_delay), if struck => {
                 self.kill();
                 self.death(&taken).await
@@ -199,7 +201,7 @@ impl Instance {
             answered = answer, if !struck => match answered {
                 Ok(Ok(answer)) => Outcome::Answer(answer),
                 Ok(Err(error)) => Outcome::Error(error),
-                // It died.
+                // The instance died.
                 Err(_) => {
                     self.kill();
                     self.death(&taken).await
@@ -232,8 +234,8 @@ impl Instance {
 }
 
 impl Link {
-    /// The next invocation, kept as a current one; none when the instance is being ended. A process may ask several times at
-    /// once: each asking gets one of its own.
+    /// Waits for the next invocation and records it as current. Returns `None` if the instance is being ended. A
+    /// process may send several requests at once. Each gets an invocation of its own.
     pub(super) async fn next(&self) -> Option<(String, Bytes, u128)> {
         self.state.send_if_modified(|state| {
             let first = *state == State::Starting;
@@ -252,27 +254,27 @@ impl Link {
         Some((job.request_id, job.payload, job.deadline_ms))
     }
 
-    /// Takes where the streamed answer to `request_id` goes, if it goes anywhere.
+    /// Takes the sink for the streamed response to `request_id`, if there is one.
     pub(super) fn take_sink(&self, request_id: &str) -> Option<Sink> {
         lock(&self.current).get_mut(request_id)?.sink.take()
     }
 
-    /// Ends the invocation `request_id`, if it is a current one.
+    /// Ends the invocation `request_id`. Returns false if it is not current.
     pub(super) fn finish(&self, request_id: &str, result: Result<Bytes, Bytes>) -> bool {
         let Some(current) = lock(&self.current).remove(request_id) else {
             return false;
         };
-        // Whoever waited may have given up; the function need not know.
+        // The send fails if the caller has given up. The function need not know.
         let _ = current.reply.send(result);
         true
     }
 
-    /// Keeps what the function said about its failed start.
+    /// Stores the error that the function reported for its failed start.
     pub(super) fn fail_init(&self, error: Bytes) {
         *lock(&self.init_error) = Some(error);
     }
 
-    /// What the function said about its failed start.
+    /// Takes the error that the function reported for its failed start.
     pub(super) fn init_error(&self) -> Option<Bytes> {
         lock(&self.init_error).take()
     }

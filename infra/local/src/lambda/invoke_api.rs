@@ -1,4 +1,5 @@
-//! The Invoke API, and a look at instances and faults for tests and the curious.
+//! The Invoke API, and endpoints under `/_local/` that show instances, used permissions and faults to tests and
+//! developers.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -7,19 +8,19 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use super::pool::{error_json, request_id};
+use super::wire::{error_json, request_id};
 use super::{Invocation, Lambda};
 use crate::fault::FaultError;
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer};
 
-/// 6 MB synchronous, 1 MB asynchronous (Lambda quotas, 2026).
+/// The largest payloads: 6 MB synchronous, 1 MB asynchronous (Lambda quotas, 2026).
 const LARGEST_REQUEST: usize = 6 * 1024 * 1024;
 const LARGEST_EVENT: usize = 1024 * 1024;
-/// More than any `KIND=RATE`.
+/// The largest body that sets a fault, longer than any `KIND=RATE`.
 const LONGEST_FAULT: usize = 1024;
 
-/// Answers one request; Lambda is gone when the gateway is on its way out.
+/// Answers one request. `lambda` is `None` while the gateway shuts down.
 pub(super) async fn handle(lambda: Option<Lambda>, request: Request<Incoming>) -> Answer {
     let Some(lambda) = lambda else {
         return refused(
@@ -67,7 +68,7 @@ async fn route(lambda: &Lambda, request: Request<Incoming>) -> Answer {
         _ => refused(
             StatusCode::NOT_FOUND,
             "UnknownOperationException",
-            "the local gateway's Lambda knows Invoke only",
+            "the local gateway's Lambda supports only Invoke",
         ),
     }
 }
@@ -120,7 +121,7 @@ async fn invoke(lambda: &Lambda, name: &str, request: Request<Incoming>) -> Answ
         _ => refused(
             StatusCode::BAD_REQUEST,
             "InvalidParameterValueException",
-            "X-Amz-Invocation-Type is RequestResponse, Event or DryRun",
+            "X-Amz-Invocation-Type must be RequestResponse, Event or DryRun",
         ),
     }
 }
@@ -129,7 +130,7 @@ async fn answered(lambda: &Lambda, name: &str, payload: Bytes) -> Answer {
     let (body, failed) = match lambda.invoke(name, payload, None).await {
         Invocation::Answer(body) => (body, false),
         Invocation::FunctionError(error) => (error, true),
-        // It waits without a limit of its own.
+        // The caller set no limit, so `Late` cannot occur. It is treated like a timeout.
         Invocation::TimedOut | Invocation::Late => {
             let limit = lambda
                 .pool(name)
@@ -177,7 +178,8 @@ fn instances(lambda: &Lambda) -> Answer {
     listing(&all)
 }
 
-/// How often each fault has struck; with a body such as `hang-post=1` by PUT that fault's rate is changed first.
+/// Returns how often each fault was applied. A PUT with a body such as `hang-post=1` first changes the rate of that
+/// fault.
 async fn faults(lambda: &Lambda, request: Request<Incoming>) -> Answer {
     let faults = &lambda.inner.faults;
     if request.method() == Method::PUT {
@@ -211,7 +213,7 @@ fn invalid(message: &str) -> Answer {
     )
 }
 
-/// The error's type stands in a header, as in every REST-JSON service of AWS.
+/// Builds an error response. The error's type is in a header, as in every REST-JSON service of AWS.
 fn refused(status: StatusCode, error_type: &'static str, message: &str) -> Answer {
     let body = serde_json::json!({ "Type": "User", "message": message }).to_string();
     let mut answer = server::with_type(status, "application/json", body);

@@ -1,4 +1,4 @@
-//! Lambda: instances of functions behind the Runtime API, and the Invoke API before them.
+//! Lambda: the Invoke API, and the function instances that it reaches over the Runtime API.
 
 mod census;
 mod environment;
@@ -10,6 +10,7 @@ mod pool;
 mod process;
 mod runtime_api;
 mod streaming;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,55 +25,56 @@ use tokio::task::AbortHandle;
 
 use self::census::Census;
 use self::pool::Pool;
-pub(crate) use self::pool::request_id;
 pub(crate) use self::streaming::Streamed;
+pub(crate) use self::wire::request_id;
 use crate::fault::Faults;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::rights::Rights;
 use crate::template::{Function, InvokeMode};
 
-/// Lambda on this machine; cheap to clone.
+/// Lambda on this machine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lambda {
     inner: Arc<Inner>,
 }
 
-/// How Lambda is to run.
+/// Options of the local Lambda.
 #[derive(Debug, Clone)]
 pub struct LambdaOptions {
     /// Functions by logical id.
     pub functions: BTreeMap<String, Function>,
-    /// The executable of each `Function::binary`, by its absolute path: its folder is where it runs.
+    /// The absolute path of the executable of each `Function::binary`. The function runs in the folder of its
+    /// executable.
     pub executables: BTreeMap<String, PathBuf>,
-    /// The region the functions are told.
+    /// The region in the functions' variables.
     pub region: String,
-    /// The DynamoDB endpoint the functions are told.
+    /// The DynamoDB endpoint in the functions' variables.
     pub dynamodb_url: String,
-    /// Text replaced in the functions' variables: the stage's URL on AWS → the local `@connections` base URL.
+    /// Text replacements in the functions' variables, for example the stage's URL on AWS → the local `@connections`
+    /// base URL.
     pub replacements: Vec<(String, String)>,
-    /// Most instances of one function; what exceeds it waits.
+    /// The most instances of one function. Further invocations wait.
     pub max_instances: usize,
-    /// Most invocations that an instance has at once.
+    /// The most concurrent invocations of one instance.
     pub concurrency: usize,
-    /// The wait before the first repeat of a failed asynchronous invocation, doubled for the next (AWS: 1 min).
+    /// The wait before the first retry of a failed asynchronous invocation. It doubles for the next (AWS: 1 min).
     pub retry_delay: Duration,
-    /// Show every line that functions write, not only errors.
+    /// True to show every line that functions write, not only errors.
     pub verbose: bool,
-    /// Tell a function that the client of its streamed answer left, by ending the connection that it answers on. Lambda
-    /// never tells.
+    /// True to notify a function when the client of its streamed response disconnects, by closing the connection that
+    /// carries the response. Lambda never notifies it.
     pub tells_leaving: bool,
-    /// Faults to inject.
     pub faults: Faults,
-    /// What the functions may do.
+    /// The functions' permissions.
     pub rights: Rights,
-    /// Where what they measure is added up.
+    /// Collects the functions' metrics.
     pub metrics: Metrics,
 }
 
 impl LambdaOptions {
-    /// Most invocations that an instance of `function` has at once: one if it streams, since a streamed answer takes as long as
-    /// its client likes, and its process with it.
+    /// Returns the most concurrent invocations of an instance of `function`. It is 1 if the function streams: the
+    /// client decides how long a streamed response takes, and the process is occupied as long.
     fn concurrency_of(&self, function: &Function) -> usize {
         match function.url {
             Some(InvokeMode::Streaming) => 1,
@@ -84,17 +86,16 @@ impl LambdaOptions {
 /// How a synchronous invocation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
-    /// The function's answer.
+    /// The function's response.
     Answer(Bytes),
     /// The function failed: `errorMessage` and `errorType` as JSON.
     FunctionError(Bytes),
-    /// It took longer than its own timeout: it failed.
+    /// The function exceeded its own timeout and failed.
     TimedOut,
-    /// It took longer than the caller waits, and goes on.
+    /// The invocation takes longer than the caller waits, and continues.
     Late,
-    /// Its reserved concurrency is used up.
+    /// The function's reserved concurrency is used up.
     Throttled,
-    /// There is no function of that name.
     NoSuchFunction,
 }
 
@@ -110,10 +111,10 @@ struct Inner {
 }
 
 impl Lambda {
-    /// Serves the Invoke API on `listener`; instances start when first invoked.
+    /// Serves the Invoke API on `listener`. Instances start when first invoked.
     ///
     /// # Errors
-    /// When the listener's address cannot be told, or no process can be started.
+    /// Fails if the listener has no address, or if no process can be started.
     pub async fn start(listener: TcpListener, options: LambdaOptions) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let url = listen::url(address);
@@ -138,7 +139,8 @@ impl Lambda {
                 server: std::sync::Mutex::new(None),
             }),
         };
-        // The server knows Lambda only as long as someone else does, or neither would ever end.
+        // The server holds only a weak reference. With a strong one, the server and `Inner` would keep each other
+        // alive.
         let known = Arc::downgrade(&lambda.inner);
         let server = tokio::spawn(async move {
             listen::serve(listener, move |request| {
@@ -151,14 +153,14 @@ impl Lambda {
         Ok(lambda)
     }
 
-    /// The Invoke API's endpoint, `http://127.0.0.1:PORT`.
+    /// Returns the endpoint of the Invoke API, `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
         listen::url(self.inner.address)
     }
 
-    /// Invokes `function` (logical id, name or ARN) and waits for its answer, at most `limit`.
-    /// An invocation that outlives `limit`, or whose caller goes away, runs on to the function's own timeout.
+    /// Invokes `function` (logical id, name or ARN) and waits for its response, at most `limit`. If `limit` passes or
+    /// the caller is dropped, the invocation continues until the function's own timeout.
     pub async fn invoke(
         &self,
         function: &str,
@@ -178,7 +180,7 @@ impl Lambda {
             None => outcome.await,
         };
         match outcome.unwrap_or(Invocation::TimedOut) {
-            // Both at once, where a function's timeout is the caller's limit: the caller began to count first.
+            // If a function's timeout equals the caller's limit, both pass at once. The caller started to count first.
             Invocation::TimedOut if limit.is_some_and(|limit| begun.elapsed() >= limit) => {
                 Invocation::Late
             }
@@ -186,8 +188,8 @@ impl Lambda {
         }
     }
 
-    /// Invokes `function` for an answer that may be streamed. It is there as soon as it begins; as always, the invocation
-    /// runs on if the caller goes away.
+    /// Invokes `function` for a response that may be streamed. Returns as soon as the stream begins. The invocation
+    /// continues if the caller is dropped.
     pub(crate) async fn invoke_streaming(
         &self,
         function: &str,
@@ -199,12 +201,13 @@ impl Lambda {
             tokio::spawn(async move { pool.invoke(payload, &request_id(), Some(sink)).await });
         match begun.recv().await {
             Some(streamed) => Ok(streamed),
-            // Nothing will be streamed any more: the invocation is over.
+            // Nothing was streamed, and the invocation is over.
             None => Err(outcome.await.unwrap_or(Invocation::TimedOut)),
         }
     }
 
-    /// Queues an asynchronous invocation, repeated after errors as Lambda does; false if there is no such function.
+    /// Queues an asynchronous invocation, which is retried after errors as on Lambda. Returns false if there is no such
+    /// function.
     pub fn invoke_event(&self, function: &str, payload: Bytes) -> bool {
         let Some(pool) = self.pool(function) else {
             return false;
@@ -213,7 +216,7 @@ impl Lambda {
         true
     }
 
-    /// Ends every instance and waits until none is left.
+    /// Kills every instance and waits until all have ended.
     pub async fn shut_down(&self) {
         self.keep_server(None);
         self.inner.census.close();
@@ -235,7 +238,8 @@ impl Lambda {
     }
 
     fn pool(&self, function: &str) -> Option<Arc<Pool>> {
-        // `name`, `name:qualifier`, `account:function:name` or an ARN (Lambda API reference, Invoke).
+        // Accepted forms are `name`, `name:qualifier`, `account:function:name` and an ARN (Lambda API reference,
+        // Invoke).
         let name = function
             .rsplit_once(":function:")
             .map_or(function, |(_, name)| name);

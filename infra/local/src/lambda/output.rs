@@ -1,4 +1,5 @@
-//! What functions write: shown as it comes, and kept for the day an instance dies. Metrics are added up, and shown short.
+//! The functions' output: shown as it comes, with the last lines kept for a crash report. Metrics are collected and
+//! shown in a short form.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::metrics::Metrics;
 
-/// Lines kept for the report of a crash.
+/// The number of lines kept for a crash report.
 const KEPT: usize = 40;
 
 /// The output of one instance.
@@ -29,7 +30,7 @@ impl Output {
         }
     }
 
-    /// Reads `stream` to its end.
+    /// Reads `stream` to its end, collects its metrics and prints its other lines.
     pub(super) async fn follow(self, stream: impl AsyncRead + Unpin) {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
@@ -53,7 +54,7 @@ impl Output {
         }
     }
 
-    /// Says that the instance died, with the lines that have not been shown yet.
+    /// Reports that the instance died and prints its last lines that have not been shown yet.
     pub(super) fn report(&self, what: &str) {
         note(&self.label, what);
         if !self.verbose {
@@ -65,12 +66,13 @@ impl Output {
     }
 }
 
-/// One line to the developer, behind the function's label.
+/// Prints one line to standard error, after the function's label.
 pub(super) fn note(label: &str, text: &str) {
     eprintln!("[{label}] {text}");
 }
 
-/// Errors and panics are always shown; the JSON and the plain form of `tracing` both name the level.
+/// Returns true for errors and panics, which are always shown. The JSON and the plain format of `tracing` both name the
+/// level.
 fn is_alarming(line: &str) -> bool {
     line.contains("panicked at")
         || line.contains("\"ERROR\"")
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_and_panics_are_alarming_and_chatter_is_not() {
+    fn only_errors_and_panics_are_alarming() {
         assert!(is_alarming(
             r#"{"timestamp":"…","level":"ERROR","fields":{"message":"no table"}}"#
         ));

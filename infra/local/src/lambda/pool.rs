@@ -1,4 +1,5 @@
-//! The instances of one function: one invocation each at a time unless told otherwise, more of them under concurrency.
+//! The instances of one function. Each runs one invocation at a time unless `concurrency` allows more. Concurrent
+//! invocations start more instances.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,12 +15,13 @@ use tokio::time::timeout;
 use super::census::Census;
 use super::instance::{Instance, Outcome};
 use super::streaming::Sink;
+use super::wire::error_json;
 use super::{Invocation, LambdaOptions, output, process};
 use crate::fault::Faults;
 use crate::metrics::Metrics;
 use crate::template::Function;
 
-/// An invocation that waits longer than this for a place is worth a word.
+/// If an invocation waits longer than this for an instance, the gateway prints a warning.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One function with its instances.
@@ -32,20 +34,22 @@ pub(super) struct Pool {
     metrics: Metrics,
     tells_leaving: bool,
     faults: Faults,
-    /// Permits are for invocations; an instance starts only with a permit and no free place, so they bound both.
+    /// One permit per running invocation. An instance starts only for an invocation with a permit and without a free
+    /// instance, so the permits bound both.
     permits: Semaphore,
     waits: bool,
-    /// Whether the developer knows that invocations wait.
-    told: AtomicBool,
-    /// The places of each instance.
+    /// True once the gateway has warned that invocations wait.
+    warned: AtomicBool,
+    /// The most concurrent invocations of each instance.
     concurrency: usize,
-    /// An instance once for each free place. The last to become free is the first to be used again: the fewest stay warm.
+    /// Contains an instance once for each further invocation that it can take. The instance freed last is used first,
+    /// so that as few as possible stay warm.
     free: Mutex<Vec<Arc<Instance>>>,
     live: Mutex<BTreeMap<u64, Arc<Instance>>>,
     census: Arc<Census>,
 }
 
-/// What a developer may know about an instance.
+/// An instance in `/_local/functions`.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct InstanceReport {
     function: String,
@@ -61,7 +65,7 @@ impl Pool {
         census: Arc<Census>,
     ) -> Self {
         let concurrency = options.concurrency_of(function);
-        let places = function.reserved_concurrency.unwrap_or_else(|| {
+        let most = function.reserved_concurrency.unwrap_or_else(|| {
             let instances = options.max_instances.max(1);
             instances.saturating_mul(concurrency)
         });
@@ -73,9 +77,9 @@ impl Pool {
             metrics: options.metrics.clone(),
             tells_leaving: options.tells_leaving,
             faults: options.faults.clone(),
-            permits: Semaphore::new(places.min(Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(most.min(Semaphore::MAX_PERMITS)),
             waits: function.reserved_concurrency.is_none(),
-            told: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
             concurrency,
             free: Mutex::default(),
             live: Mutex::default(),
@@ -91,7 +95,7 @@ impl Pool {
         self.census.is_closed()
     }
 
-    /// One invocation, in a free place or on a new instance. A streamed answer goes to `sink`, if there is one.
+    /// Runs one invocation on a free instance or on a new one. A streamed response goes to `sink`, if there is one.
     pub(super) async fn invoke(
         self: &Arc<Self>,
         payload: Bytes,
@@ -132,13 +136,14 @@ impl Pool {
                     );
                     return Invocation::TimedOut;
                 }
-                // It died before it took the payload: nothing happened yet, so another may have it.
+                // The instance died before it took the payload. Nothing has happened yet, so another instance can take
+                // it.
                 Outcome::NotTaken => {}
             }
         }
     }
 
-    /// Leave to run an invocation; none if it is throttled.
+    /// Acquires a permit to run an invocation. Returns `None` if the invocation is throttled.
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         if !self.waits {
             return self.permits.try_acquire().ok();
@@ -147,7 +152,7 @@ impl Pool {
         let permit = match timeout(PATIENCE, &mut permit).await {
             Ok(permit) => permit,
             Err(_) => {
-                self.tell_of_waiting();
+                self.warn_of_waiting();
                 permit.await
             }
         };
@@ -155,13 +160,13 @@ impl Pool {
         permit.ok()
     }
 
-    /// Says once that invocations wait, which looks like a function that is slow.
-    fn tell_of_waiting(&self) {
-        if !self.told.swap(true, Ordering::Relaxed) {
+    /// Warns once that invocations wait, because waiting looks like a slow function.
+    fn warn_of_waiting(&self) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             output::note(
                 &self.function.binary,
                 &format!(
-                    "invocations of {} wait because all its instances are busy; --max-instances is how many it may have",
+                    "invocations of {} wait because all its instances are busy; raise the limit with --max-instances",
                     self.function.id
                 ),
             );
@@ -175,7 +180,7 @@ impl Pool {
         }
     }
 
-    /// The instances there are.
+    /// Describes the running instances.
     pub(super) fn instances(&self) -> Vec<InstanceReport> {
         lock(&self.live)
             .values()
@@ -191,9 +196,10 @@ impl Pool {
         if self.is_closed() {
             return Err("the local gateway is shutting down".to_owned());
         }
+        // Start the process.
         let executable = self.executable.as_ref().ok_or_else(|| {
             format!(
-                "there is no executable of the binary `{}`",
+                "there is no executable for the binary `{}`",
                 self.function.binary
             )
         })?;
@@ -212,7 +218,7 @@ impl Pool {
         })?;
         lock(&self.live).insert(instance.id(), Arc::clone(&instance));
         self.census.enter(instance.pid());
-        // Its other places: who comes while it starts waits for it.
+        // Offer the remaining concurrency of the new instance. Invocations that arrive during its start wait for it.
         let others = std::iter::repeat_n(&instance, self.concurrency - 1);
         lock(&self.free).extend(others.cloned());
         let pool = Arc::clone(self);
@@ -223,7 +229,7 @@ impl Pool {
             lock(&pool.live).remove(&id);
             pool.census.leave(pid);
         });
-        // Shutting down may have passed the instance by while it started.
+        // A shutdown that began during the start may have missed this instance.
         if self.is_closed() {
             instance.kill();
         }
@@ -232,36 +238,11 @@ impl Pool {
 
     fn rest(&self, instance: Arc<Instance>) {
         let mut free = lock(&self.free);
-        // Checked under the lock: its death removes it from the free ones under the same lock.
+        // Checked under the lock, because a dying instance is removed from `free` under the same lock.
         if instance.is_alive() {
             free.push(instance);
         }
     }
-}
-
-/// A fresh request id, a UUID as Lambda's are.
-pub(crate) fn request_id() -> String {
-    let id: u128 = rand::random();
-    let hex = format!(
-        "{:032x}",
-        (id & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
-    );
-    let part = |from, to| hex.get(from..to).unwrap_or_default();
-    [
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32),
-    ]
-    .join("-")
-}
-
-/// The error object Lambda gives for a function that did not answer.
-pub(super) fn error_json(error_type: &str, message: &str) -> Bytes {
-    serde_json::json!({ "errorType": error_type, "errorMessage": message })
-        .to_string()
-        .into()
 }
 
 fn function_error(error_type: &str, message: &str) -> Invocation {

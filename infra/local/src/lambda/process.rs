@@ -1,4 +1,4 @@
-//! The process of an instance, from its start to its end.
+//! The process of an instance, from start to end.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -14,15 +14,15 @@ use tokio::task::JoinSet;
 use super::census::Census;
 use super::instance::{Instance, Link, State};
 use super::output::Output;
-use super::pool::error_json;
 use super::runtime_api;
+use super::wire::error_json;
 use crate::metrics::Metrics;
 use crate::template::Function;
 
-/// After the end of a process its output may still be held open by a child of its own.
+/// How long the gateway reads the output of an ended process. A child of the process may hold the output open longer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// What has to be kept going as long as the process runs.
+/// The parts that serve a process while it runs.
 #[derive(Debug)]
 pub(super) struct Life {
     instance: Arc<Instance>,
@@ -33,8 +33,8 @@ pub(super) struct Life {
     output: Output,
 }
 
-/// Starts a process. It has a listener of its own for the Runtime API, since `AWS_LAMBDA_RUNTIME_API` is host and port
-/// and nothing in its requests says which instance asks.
+/// Starts a process with its own listener for the Runtime API. `AWS_LAMBDA_RUNTIME_API` is only a host and port, and
+/// the requests do not identify the instance.
 pub(super) fn start(
     function: &Function,
     executable: &Path,
@@ -48,7 +48,7 @@ pub(super) fn start(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
-    // A function's code lies where it begins to run.
+    // On Lambda, a function starts in the folder of its code.
     let folder = executable.parent().unwrap_or(Path::new("/"));
     let child = Command::new(executable)
         .current_dir(folder)
@@ -60,11 +60,12 @@ pub(super) fn start(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C in the terminal is for the gateway, which then ends its functions itself.
+        // In its own process group, so that Ctrl-C in the terminal reaches only the gateway. The gateway then ends its
+        // functions.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    // A process that is not waited for has an id.
+    // A process has an id until it is waited for.
     let pid = child.id().unwrap_or_default();
     let (instance, link) = Instance::new(id, pid, function.timeout, tells_leaving);
     let instance = Arc::new(instance);
@@ -80,7 +81,7 @@ pub(super) fn start(
 }
 
 impl Life {
-    /// Serves the process until it ends, then tells the invocation it may have had.
+    /// Serves the process until it ends. Then fails its pending invocations with the error of the exit.
     pub(super) async fn last(mut self, census: &Census) {
         let mut tasks = JoinSet::new();
         let mut readers = JoinSet::new();
@@ -98,11 +99,12 @@ impl Life {
         let (status, ended_by_us) = tokio::select! {
             status = self.child.wait() => (status, false),
             () = self.instance.stop.notified() => {
-                // It fails only for a process that has ended already.
+                // This fails only if the process has ended already.
                 let _ = self.child.start_kill();
                 (self.child.wait().await, true)
             }
         };
+        // Read the last output before the report of the crash.
         let all_read = async { while readers.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(LAST_WORDS, all_read).await;
         let cause = status.map_or_else(|error| error.to_string(), cause);
@@ -113,7 +115,7 @@ impl Life {
         });
         if !ended_by_us && !census.is_closed() {
             let when = if starting {
-                "crashed at its start"
+                "crashed during its start"
             } else {
                 "crashed"
             };
@@ -123,7 +125,7 @@ impl Life {
     }
 }
 
-/// Put as Lambda puts it.
+/// Describes an exit status in Lambda's words.
 fn cause(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -133,7 +135,7 @@ fn cause(status: ExitStatus) -> String {
     }
 }
 
-/// `2026/01/31/[$LATEST]<instance>`, as CloudWatch has them.
+/// Returns the log stream name in CloudWatch's form, `2026/01/31/[$LATEST]<instance>`.
 fn log_stream(id: u64) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! The Runtime API as one instance sees it.
+//! The Runtime API of one instance.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use super::instance::Link;
-use super::pool::error_json;
 use super::streaming::{self, End, Sink};
+use super::wire::error_json;
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer, Unanswered};
 
-/// Lambda's limit for a synchronous answer, 6 MB (Lambda quotas, 2026).
+/// Lambda's limit for a synchronous response, 6 MB (Lambda quotas, 2026).
 pub(super) const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
 
 /// Serves the Runtime API of one instance until dropped.
@@ -35,7 +35,7 @@ async fn handle(
         return Ok(refused(
             StatusCode::NOT_FOUND,
             "NotFound",
-            "the Runtime API has no such path",
+            "the Runtime API does not have this path",
         ));
     };
     let parts: Vec<_> = rest.split('/').collect();
@@ -63,7 +63,7 @@ async fn handle(
                         Err(error),
                     )
                 }
-                // The process is on its way out; its end ends the invocation.
+                // The process is ending. Its end also ends the invocation.
                 Err(BodyError::Broken) => return Err(Unanswered),
             };
             Ok(finished(&link, id, result, answer))
@@ -84,7 +84,7 @@ async fn handle(
         _ => Ok(refused(
             StatusCode::NOT_FOUND,
             "NotFound",
-            "the Runtime API has no such path",
+            "the Runtime API does not have this path",
         )),
     }
 }
@@ -96,14 +96,16 @@ async fn respond_streaming(
     request: Request<Incoming>,
 ) -> Result<Answer, Unanswered> {
     match streaming::forward(request, sink, link.tells_leaving).await {
-        // Only when the invocation is over may the client see the end, since it may come back at once.
+        // End the invocation before the client sees the end of the body, because the client may send its next request
+        // at once.
         End::Whole(last) => {
             let answer = finished(link, id, Ok(Bytes::new()), accepted());
             last.send().await;
             Ok(answer)
         }
         End::Failed(error) => Ok(finished(link, id, Err(error), accepted())),
-        // Accepted before it has been read, on a connection that ends: what is still sent meets that end.
+        // Accept the response before it has been read, and close the connection. The function then fails to send the
+        // rest.
         End::Left => {
             let mut answer = finished(link, id, Ok(Bytes::new()), accepted());
             let close = HeaderValue::from_static("close");
@@ -124,7 +126,7 @@ async fn next(link: &Link, arn: &str) -> Result<Answer, Unanswered> {
         ("lambda-runtime-trace-id", trace_id()),
     ];
     for (name, value) in headers {
-        // Names of template functions are limited to what a header takes.
+        // All values are valid in a header: function names in a template are limited to such characters.
         if let Ok(value) = HeaderValue::from_str(&value) {
             answer
                 .headers_mut()
@@ -158,7 +160,7 @@ fn refused(status: StatusCode, error_type: &str, message: &str) -> Answer {
     server::with_type(status, "application/json", error_json(error_type, message))
 }
 
-/// In X-Ray's form, not sampled.
+/// Returns a new trace id in X-Ray's format, not sampled.
 fn trace_id() -> String {
     let seconds = jiff::Timestamp::now().as_second();
     let id = rand::random::<u128>() >> 32;

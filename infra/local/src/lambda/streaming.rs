@@ -1,4 +1,4 @@
-//! Streamed answers: what a function posts to the Runtime API goes on piece by piece as it comes.
+//! Streamed responses: each piece that a function posts to the Runtime API is forwarded as it arrives.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -7,40 +7,40 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::pool::error_json;
+use super::wire::error_json;
 use crate::body::{self, Body, Writer};
 
 const MODE: &str = "lambda-runtime-function-response-mode";
-/// Trailers of an answer that fails after it has begun (Lambda developer guide, building a custom runtime).
+/// Trailers of a response that fails after it has begun (Lambda developer guide, building a custom runtime).
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 
-/// Where the beginning of a streamed answer is sent, at most once.
+/// Receives the beginning of a streamed response, at most once.
 pub(super) type Sink = mpsc::Sender<Streamed>;
 
-/// An answer that has begun.
+/// A response that has begun.
 #[derive(Debug)]
 pub(crate) struct Streamed {
-    /// Its type; with `application/vnd.awslambda.http-integration-response` it begins with status and headers.
+    /// If this is `application/vnd.awslambda.http-integration-response`, the body begins with status and headers.
     pub(crate) content_type: Option<String>,
-    /// What follows; cut off if the function fails.
+    /// The rest of the response. It is cut off if the function fails.
     pub(crate) body: Body,
 }
 
-/// How a streamed answer ended.
+/// How a streamed response ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// All of it came; its reader still has to be told.
+    /// The response is complete. The caller must still end the body for its reader.
     Whole(Last),
-    /// The function said in its trailers that it failed.
+    /// The function reported a failure in the trailers.
     Failed(Bytes),
-    /// Its client left, and the function is to know.
+    /// The client disconnected, and the function must be notified.
     Left,
     /// The function's connection broke.
     Broken,
 }
 
-/// The end of a body that is whole.
+/// The end of a complete body, which has not been sent yet.
 #[derive(Debug)]
 pub(super) struct Last(Writer);
 
@@ -50,15 +50,15 @@ impl Last {
     }
 }
 
-/// Whether an answer is streamed.
+/// Returns true if the function streams its response.
 pub(super) fn is_streaming(headers: &HeaderMap) -> bool {
     headers
         .get(MODE)
         .is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"streaming"))
 }
 
-/// Forwards the answer to whoever waits at `sink`. A client that leaves does not end it, unless that is told: then the
-/// rest is read and dropped, as Lambda does.
+/// Forwards the response to the receiver of `sink`. If `tells_leaving` is set, returns when the client disconnects.
+/// Otherwise reads the rest and drops it, as Lambda does.
 pub(super) async fn forward(request: Request<Incoming>, sink: Sink, tells_leaving: bool) -> End {
     let (parts, mut incoming) = request.into_parts();
     let (writer, body) = body::channel();
@@ -67,7 +67,7 @@ pub(super) async fn forward(request: Request<Incoming>, sink: Sink, tells_leavin
         content_type: content_type.and_then(|kind| kind.to_str().ok().map(str::to_owned)),
         body,
     };
-    // Who waited may have given up; then the body has no reader, which shows below.
+    // This fails if the caller has given up. The body then has no reader, and the loop handles that.
     let _ = sink.send(streamed).await;
     drop(sink);
     loop {
@@ -79,7 +79,7 @@ pub(super) async fn forward(request: Request<Incoming>, sink: Sink, tells_leavin
             None => return End::Whole(Last(writer)),
             Some(Err(_)) => return End::Broken,
             Some(Ok(frame)) => match frame.into_data() {
-                // A reader that left is noticed at the top of the loop, if at all.
+                // If the reader is gone, the select above returns `End::Left`, or the data is dropped.
                 Ok(data) => drop(writer.send(data).await),
                 Err(frame) => {
                     if let Some(error) = frame.trailers_ref().and_then(failure) {
@@ -91,7 +91,7 @@ pub(super) async fn forward(request: Request<Incoming>, sink: Sink, tells_leavin
     }
 }
 
-/// What the trailers say went wrong.
+/// Returns the error that the trailers report, if any.
 fn failure(trailers: &HeaderMap) -> Option<Bytes> {
     let text = |name| trailers.get(name)?.to_str().ok();
     let kind = text(ERROR_TYPE)?;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trailers_tell_of_a_failure() {
+    fn trailers_report_failure() {
         let mut trailers = HeaderMap::new();
         assert!(failure(&trailers).is_none());
         trailers.insert(ERROR_TYPE, "Fixture".parse().unwrap());
@@ -119,8 +119,8 @@ mod tests {
             (&error["errorType"], &error["errorMessage"]),
             (&"Fixture".into(), &"broke".into())
         );
-        let told = r#"{"errorType":"A","errorMessage":"b"}"#;
-        trailers.insert(ERROR_BODY, STANDARD.encode(told).parse().unwrap());
-        assert_eq!(failure(&trailers).unwrap(), told);
+        let reported = r#"{"errorType":"A","errorMessage":"b"}"#;
+        trailers.insert(ERROR_BODY, STANDARD.encode(reported).parse().unwrap());
+        assert_eq!(failure(&trailers).unwrap(), reported);
     }
 }

@@ -1,26 +1,27 @@
-//! `rate(…)` and `cron(…)`, as far as calendars go without names of days: the rest is refused, not guessed.
+//! Schedule expressions, `rate(…)` and `cron(…)`. Names of days and months, `L`, `W` and `#` are refused.
 
 use jiff::civil::{DateTime, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-/// A cron that matches nothing within this many minutes (two years) will not match any more.
+/// How many minutes ahead the next match of a cron is searched (two years). Without a match, the schedule ends.
 const FURTHEST: u32 = 2 * 366 * 24 * 60;
 
-/// When a schedule invokes.
+/// When a schedule invokes its function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expression {
-    /// Again and again after this long.
+    /// At this interval.
     Rate(SignedDuration),
-    /// In every minute that fits all six fields.
+    /// In every minute that matches all six fields.
     Cron(Box<[Field; 6]>),
 }
 
-/// The values a field of a cron expression admits; `None` is any.
+/// The allowed values of a cron field. `None` allows any value.
 type Field = Option<Vec<i16>>;
 
 impl Expression {
-    /// Parses an expression as EventBridge has them: as its rules do, if `of_rule`, or its scheduler.
+    /// Parses an EventBridge expression, with the syntax of rules if `of_rule` is true, else with that of the
+    /// scheduler.
     pub(super) fn parse(text: &str, of_rule: bool) -> Result<Self, String> {
         let inner = |kind: &str| {
             text.trim()
@@ -31,11 +32,13 @@ impl Expression {
         match (inner("rate"), inner("cron")) {
             (Some(rate), _) => parse_rate(rate, of_rule),
             (None, Some(cron)) => parse_cron(cron),
-            (None, None) => Err("write rate(5 minutes) or cron(0 12 * * ? *)".to_owned()),
+            (None, None) => {
+                Err("write for example rate(5 minutes) or cron(0 12 * * ? *)".to_owned())
+            }
         }
     }
 
-    /// The next time after `last`.
+    /// Returns the next time after `last`, or `None` if there is none.
     pub(super) fn after(&self, last: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Rate(every) => last.checked_add(*every).ok(),
@@ -54,11 +57,11 @@ impl Expression {
     }
 }
 
-/// A rule takes `1 minute` and `5 minutes`, and neither `1 minutes` nor `5 minute` (EventBridge user guide, rate
-/// expressions); the scheduler does not mind.
+/// Parses a rate. A rule accepts `1 minute` and `5 minutes`, but neither `1 minutes` nor `5 minute` (EventBridge user
+/// guide, rate expressions). The scheduler accepts all of them.
 fn parse_rate(text: &str, of_rule: bool) -> Result<Expression, String> {
     let refused =
-        || format!("`{text}` is no rate; write for example rate(1 minute) or rate(5 minutes)");
+        || format!("`{text}` is not a rate; write for example rate(1 minute) or rate(5 minutes)");
     let (number, unit) = text.trim().split_once(' ').ok_or_else(refused)?;
     let number: i64 = number
         .parse()
@@ -89,10 +92,10 @@ fn parse_cron(text: &str) -> Result<Expression, String> {
                 .to_owned(),
         );
     };
-    // "You must use a ? in the other" (EventBridge user guide, cron expressions): one of both fields says nothing.
+    // "You must use a ? in the other" (EventBridge user guide, cron expressions): exactly one of the two fields is `?`.
     if (*day == "?") == (*weekday == "?") {
         return Err(
-            "one of day of month and day of week, and not both, is `?`: cron(0 12 * * ? *)"
+            "exactly one of day of month and day of week must be `?`: cron(0 12 * * ? *)"
                 .to_owned(),
         );
     }
@@ -112,7 +115,7 @@ fn parse_field(text: &str, least: i16, most: i16) -> Result<Field, String> {
     }
     let refused = || {
         format!(
-            "the local gateway cannot keep `{text}`; use numbers of {least} to {most}, * ? , - and /"
+            "the local gateway does not support `{text}`; use numbers from {least} to {most}, * ? , - and /"
         )
     };
     let number = |text: &str| {
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_come_again() {
+    fn rate_adds_interval() {
         assert_eq!(
             next("rate(1 minute)", "2026-01-31T12:00:30Z"),
             "2026-01-31T12:01:30Z"
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn crons_fit_the_calendar() {
+    fn cron_follows_calendar() {
         assert_eq!(
             next("cron(* * * * ? *)", "2026-01-31T12:00:30Z"),
             "2026-01-31T12:01:00Z"
@@ -196,7 +199,7 @@ mod tests {
             next("cron(0 9 1 * ? *)", "2026-01-31T12:00:00Z"),
             "2026-02-01T09:00:00Z"
         );
-        // A Saturday; the next Sunday is tomorrow.
+        // The start is a Saturday, so the next Sunday is the day after.
         assert_eq!(
             next("cron(30 6 ? * 1 *)", "2026-01-31T12:00:00Z"),
             "2026-02-01T06:30:00Z"
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_kept_is_refused() {
+    fn unsupported_expressions_are_refused() {
         for expression in [
             "rate(0 minutes)",
             "rate(1 week)",
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheduler_does_not_mind_how_a_unit_is_written() {
+    fn scheduler_accepts_either_unit_form() {
         for expression in ["rate(1 minutes)", "rate(5 minute)"] {
             assert!(Expression::parse(expression, false).is_ok(), "{expression}");
         }

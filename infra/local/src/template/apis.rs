@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::intrinsics::{Scope, resource_type, scalar};
-use super::resources::Resource;
+use super::resource::Resource;
+use super::scope::Scope;
+use super::values::{resource_type, scalar};
 use super::{Authorizer, Template, WebSocketApi};
 
 /// Adds the WebSocket API.
@@ -29,18 +30,19 @@ pub(super) fn add_web_socket(
     )?;
     if let Some(other) = &template.web_socket {
         return Err(format!(
-            "the local gateway runs one WebSocket API, and there is {} already",
+            "the local gateway supports one WebSocket API, and the template also has {}",
             other.id
         ));
     }
     let selection = resource
         .text("RouteSelectionExpression")?
-        .ok_or("it has no RouteSelectionExpression")?;
+        .ok_or("RouteSelectionExpression is missing")?;
     let routes = resource.get("Routes")?;
     let routes = routes
         .as_ref()
         .and_then(Value::as_object)
-        .ok_or("it has no Routes")?;
+        .ok_or("Routes is missing or not a mapping")?;
+    // Find the function of each route.
     let mut functions = BTreeMap::new();
     for (key, route) in routes {
         let function =
@@ -50,7 +52,7 @@ pub(super) fn add_web_socket(
     template.web_socket = Some(WebSocketApi {
         id: resource.id.to_owned(),
         api_id: resource.scope.physical_id(resource.id)?,
-        // SAM's own default.
+        // "default" is SAM's own default.
         stage: resource
             .text("StageName")?
             .unwrap_or_else(|| "default".to_owned()),
@@ -61,7 +63,7 @@ pub(super) fn add_web_socket(
     Ok(())
 }
 
-/// Accepts an HTTP API whose routes stand at the functions.
+/// Checks that an HTTP API has only supported properties. Its routes are defined by the functions' events.
 pub(super) fn check_http(resource: &Resource<'_>) -> Result<(), String> {
     resource.allow(
         &["Auth", "StageName"],
@@ -83,19 +85,18 @@ pub(super) fn check_http(resource: &Resource<'_>) -> Result<(), String> {
     }
 }
 
-/// Accepts what says that an HTTP API is signed for or open, which here is the same; `authorizer` is where it says which.
+/// Checks that an `Auth` property is supported: either IAM or no authorizer, which is the same here. `authorizer` is
+/// the name of the entry that selects the authorizer.
 pub(super) fn check_auth(auth: &Value, authorizer: &str, others: &[&str]) -> Result<(), String> {
-    let properties = auth.as_object().ok_or("its Auth is no mapping")?;
+    let properties = auth.as_object().ok_or("Auth is not a mapping")?;
     for (name, value) in properties {
         if name != authorizer && !others.contains(&name.as_str()) {
-            return Err(format!(
-                "the local gateway cannot honour {name} of its Auth"
-            ));
+            return Err(format!("the local gateway does not support {name} in Auth"));
         }
-        let who = scalar(value).unwrap_or_default();
-        if name == authorizer && who != "AWS_IAM" && who != "NONE" {
+        let selected = scalar(value).unwrap_or_default();
+        if name == authorizer && selected != "AWS_IAM" && selected != "NONE" {
             return Err(format!(
-                "the local gateway cannot stand in for the authorizer {who}"
+                "the local gateway does not support the authorizer {selected}"
             ));
         }
     }
@@ -103,7 +104,7 @@ pub(super) fn check_auth(auth: &Value, authorizer: &str, others: &[&str]) -> Res
 }
 
 impl Scope<'_> {
-    /// The stage of the HTTP API whose id is `api_id`.
+    /// Returns the stage of the HTTP API whose id is `api_id`.
     pub(super) fn http_api_stage(&self, api_id: &str) -> Result<String, String> {
         for (id, resource) in self.resources() {
             if resource_type(resource) == "AWS::Serverless::HttpApi"
@@ -118,17 +119,17 @@ impl Scope<'_> {
 }
 
 fn route_function(template: &Template, route: &Value) -> Result<String, String> {
-    let properties = route.as_object().ok_or("it is no mapping")?;
+    let properties = route.as_object().ok_or("the route is not a mapping")?;
     if let Some(name) = properties
         .keys()
         .find(|name| !["FunctionArn", "OperationName"].contains(&name.as_str()))
     {
-        return Err(format!("the local gateway cannot honour {name}"));
+        return Err(format!("the local gateway does not support {name}"));
     }
     let arn = properties
         .get("FunctionArn")
         .and_then(Value::as_str)
-        .ok_or("it has no FunctionArn")?;
+        .ok_or("FunctionArn is missing")?;
     function_of(template, arn)
 }
 
@@ -140,7 +141,7 @@ fn authorizer(template: &Template, resource: &Resource<'_>) -> Result<Option<Aut
     match text("AuthType").as_deref() {
         None | Some("NONE") => Ok(None),
         Some("CUSTOM") => {
-            let arn = text("AuthArn").ok_or("its Auth has no AuthArn")?;
+            let arn = text("AuthArn").ok_or("Auth has no AuthArn")?;
             let sources = auth.get("IdentitySource").and_then(Value::as_array);
             Ok(Some(Authorizer {
                 function: function_of(template, &arn)?,
@@ -148,7 +149,7 @@ fn authorizer(template: &Template, resource: &Resource<'_>) -> Result<Option<Aut
             }))
         }
         Some(other) => Err(format!(
-            "the local gateway cannot stand in for AuthType {other}"
+            "the local gateway does not support AuthType {other}"
         )),
     }
 }
@@ -159,5 +160,5 @@ fn function_of(template: &Template, arn: &str) -> Result<String, String> {
         .values()
         .find(|function| function.arn == arn)
         .map(|function| function.id.clone())
-        .ok_or_else(|| format!("{arn} is no function of the template"))
+        .ok_or_else(|| format!("{arn} is not a function of the template"))
 }

@@ -1,11 +1,12 @@
-//! Parameters, and the conditions that depend on them.
+//! Conditions, which depend on parameters.
 
 use serde_json::Value;
 
-use super::intrinsics::{Scope, scalar, single};
+use super::scope::Scope;
+use super::values::{scalar, single};
 
 impl Scope<'_> {
-    /// Whether the condition `name` holds.
+    /// Evaluates the condition `name`.
     pub(super) fn holds(&self, name: &str) -> Result<bool, String> {
         let condition = self
             .conditions
@@ -46,35 +47,4 @@ impl Scope<'_> {
         }
         Ok(true)
     }
-}
-
-/// The value of a parameter: what was given, or its default.
-pub(super) fn parameter(
-    name: &str,
-    declaration: &Value,
-    given: Option<&String>,
-) -> Result<Value, String> {
-    let text = given
-        .cloned()
-        .or_else(|| declaration.get("Default").and_then(scalar))
-        .ok_or_else(|| {
-            format!("the parameter `{name}` has no default; give it with --parameter {name}=VALUE")
-        })?;
-    if let Some(allowed) = declaration.get("AllowedValues").and_then(Value::as_array) {
-        let allowed: Vec<_> = allowed.iter().filter_map(scalar).collect();
-        if !allowed.contains(&text) {
-            return Err(format!(
-                "the parameter `{name}` cannot be `{text}`; it is one of {}",
-                allowed.join(", ")
-            ));
-        }
-    }
-    let kind = declaration
-        .get("Type")
-        .and_then(Value::as_str)
-        .unwrap_or("String");
-    if kind == "CommaDelimitedList" || kind.starts_with("List<") {
-        return Ok(text.split(',').map(str::trim).map(Value::from).collect());
-    }
-    Ok(text.into())
 }

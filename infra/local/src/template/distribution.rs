@@ -1,14 +1,16 @@
-//! `AWS::CloudFront::Distribution` with its functions.
+//! `AWS::CloudFront::Distribution` and its functions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::intrinsics::{Scope, resource_type, scalar};
-use super::resources::{Problem, Resource};
+use super::resource::{Problem, Resource};
+use super::scope::Scope;
+use super::values::{resource_type, scalar};
 use super::{Behaviour, Distribution, Origin, Template, is_under_v1};
 
+/// Properties that are applied.
 const HONOURED: [&str; 5] = [
     "CacheBehaviors",
     "CustomErrorResponses",
@@ -17,7 +19,7 @@ const HONOURED: [&str; 5] = [
     "Origins",
 ];
 
-/// What there is no network for here: names, certificates, places, logs.
+/// Properties that have no effect locally, such as host names, certificates, edge locations and logs.
 const WITHOUT_EFFECT: [&str; 9] = [
     "Aliases",
     "Comment",
@@ -30,23 +32,25 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "WebACLId",
 ];
 
-/// The managed policy that keeps nothing in a cache. With any other the local gateway would have to.
+/// The managed policy without caching. The local gateway has no cache, so it supports no other policy.
 const CACHING_DISABLED: &str = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad";
-/// The managed policy that sends everything of the client's request but its `Host`.
+/// The managed policy that forwards everything of the client's request except `Host`.
 const ALL_VIEWER_EXCEPT_HOST: &str = "b689b0a8-53d0-40ab-baf2-68738e2966ac";
 
-/// What a behaviour without `AllowedMethods` takes.
+/// The methods of a behaviour without `AllowedMethods`.
 const DEFAULT_METHODS: [&str; 2] = ["GET", "HEAD"];
 
 /// Adds the distribution.
 pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<(), String> {
     resource.allow(&["DistributionConfig"], &["Tags"])?;
     if template.distribution.is_some() {
-        return Err("the local gateway runs one distribution, and there is another".to_owned());
+        return Err(
+            "the local gateway supports one distribution, and the template has another".to_owned(),
+        );
     }
     let config = resource
         .get("DistributionConfig")?
-        .ok_or("it has no DistributionConfig")?;
+        .ok_or("DistributionConfig is missing")?;
     let known = |name: &&String| {
         HONOURED.contains(&name.as_str()) || WITHOUT_EFFECT.contains(&name.as_str())
     };
@@ -55,7 +59,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
         .into_iter()
         .flat_map(|config| config.keys());
     if let Some(name) = names.into_iter().find(|name| !known(name)) {
-        return Err(format!("the local gateway cannot honour {name}"));
+        return Err(format!("the local gateway does not support {name}"));
     }
     let mut origins = BTreeMap::new();
     for value in list(&config, "Origins") {
@@ -71,13 +75,13 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
     }
     let default = config
         .get("DefaultCacheBehavior")
-        .ok_or("it has no DefaultCacheBehavior")?;
+        .ok_or("DefaultCacheBehavior is missing")?;
     behaviours.push(behaviour(resource.scope, "*".to_owned(), default)?);
     if let Some(lost) = behaviours
         .iter()
         .find(|behaviour| !origins.contains_key(&behaviour.origin))
     {
-        return Err(format!("it has no origin {}", lost.origin));
+        return Err(format!("there is no origin {}", lost.origin));
     }
     template.distribution = Some(Distribution {
         origins,
@@ -86,8 +90,8 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
     Ok(())
 }
 
-/// Refuses a route that nobody could send a request to: here a distribution and the HTTP APIs have one address, and the
-/// distribution has all of it but `/v1`.
+/// Fails if a route is unreachable. A distribution and the HTTP APIs share one address here, and the distribution has
+/// every path except `/v1`.
 pub(super) fn check_routes(template: &Template) -> Result<(), Problem> {
     let Some(distribution) = &template.distribution else {
         return Ok(());
@@ -102,7 +106,7 @@ pub(super) fn check_routes(template: &Template) -> Result<(), Problem> {
         .find(|route| !is_under_v1(&route.path) && !leads_to(&route.api_id));
     lost.map_or(Ok(()), |route| {
         let text = format!(
-            "beside a distribution the local gateway has routes of HTTP APIs only under /v1: {} is not, and its API is no origin",
+            "with a distribution, the local gateway serves HTTP API routes only under /v1: {} is not, and its API is not an origin",
             route.path
         );
         Err(Problem {
@@ -132,7 +136,7 @@ fn behaviour(scope: &Scope<'_>, pattern: String, value: &Value) -> Result<Behavi
         let given = value.get(name).and_then(scalar);
         if given.as_deref() != Some(expected) {
             return Err(format!(
-                "behaviour {pattern}: the local gateway can honour no {name} but {expected}"
+                "behaviour {pattern}: the local gateway supports no {name} except {expected}"
             ));
         }
     }
@@ -143,7 +147,11 @@ fn behaviour(scope: &Scope<'_>, pattern: String, value: &Value) -> Result<Behavi
             "viewer-request" => {
                 viewer_request = Some(code(scope, &text(association, "FunctionARN")?)?);
             }
-            other => return Err(format!("the local gateway runs no functions of {other}")),
+            other => {
+                return Err(format!(
+                    "the local gateway does not support functions of {other}"
+                ));
+            }
         }
     }
     Ok(Behaviour {
@@ -158,14 +166,14 @@ fn behaviour(scope: &Scope<'_>, pattern: String, value: &Value) -> Result<Behavi
     })
 }
 
-/// The source of the function with this ARN.
+/// Returns the source of the function with this ARN.
 fn code(scope: &Scope<'_>, arn: &str) -> Result<Arc<str>, String> {
     let id = arn.rsplit('/').next().unwrap_or_default();
     let function = scope
         .resources()
         .get(id)
         .filter(|resource| resource_type(resource) == "AWS::CloudFront::Function")
-        .ok_or_else(|| format!("{arn} is no function of the template"))?;
+        .ok_or_else(|| format!("{arn} is not a function of the template"))?;
     let code = function
         .pointer("/Properties/FunctionCode")
         .ok_or_else(|| format!("{id} has no FunctionCode"))?;

@@ -1,12 +1,12 @@
-//! `Events` of a function: routes of HTTP APIs, and schedules.
+//! `Events` of a function: routes of HTTP APIs and schedules.
 
 use serde_json::Value;
 
-use super::intrinsics::scalar;
-use super::resources::{Resource, allow};
+use super::resource::{Resource, allow};
+use super::values::scalar;
 use super::{HttpRoute, Schedule, Template, apis};
 
-/// What says how a schedule's target is reached, and what becomes of what could not be delivered.
+/// Properties of schedules that have no effect locally: names, roles, retries and dead-letter queues.
 const WITHOUT_EFFECT: [&str; 5] = [
     "DeadLetterConfig",
     "Description",
@@ -41,7 +41,7 @@ pub(super) fn add(
         "ScheduleV2" => template.schedules.extend(event.of_scheduler()?),
         kind => {
             return Err(format!(
-                "the local gateway cannot stand in for events of type `{kind}`"
+                "the local gateway does not support events of type `{kind}`"
             ));
         }
     }
@@ -54,12 +54,12 @@ impl Event<'_> {
             &["ApiId", "Auth", "Method", "PayloadFormatVersion", "Path"],
             &["RouteSettings"],
         )?;
-        // SAM's own default is 2.0.
+        // 2.0 is SAM's default.
         if let Some(version) = self.text("PayloadFormatVersion")
             && version != "2.0"
         {
             return Err(format!(
-                "the local gateway has events of PayloadFormatVersion 2.0 alone, not {version}"
+                "the local gateway supports only PayloadFormatVersion 2.0, not {version}"
             ));
         }
         if let Some(auth) = self.property("Auth") {
@@ -88,7 +88,7 @@ impl Event<'_> {
     }
 
     fn of_scheduler(&self) -> Result<Option<Schedule>, String> {
-        // A flexible window begins when the schedule says, and there the local gateway invokes.
+        // A flexible time window begins at the scheduled time. The local gateway invokes the function at that time.
         let without_effect = [
             &WITHOUT_EFFECT[..],
             &[
@@ -111,7 +111,7 @@ impl Event<'_> {
             && zone != "UTC"
         {
             return Err(format!(
-                "the local gateway keeps schedules in UTC alone, not in {zone}"
+                "the local gateway supports schedules only in UTC, not in {zone}"
             ));
         }
         self.schedule("ScheduleExpression", "aws.scheduler")
@@ -123,7 +123,7 @@ impl Event<'_> {
         }
         let expression = self
             .text(expression)
-            .ok_or_else(|| format!("it has no {expression}"))?;
+            .ok_or_else(|| format!("{expression} is missing"))?;
         Ok(Some(Schedule {
             name: self.name.to_owned(),
             function: self.function.id.to_owned(),
@@ -141,7 +141,7 @@ impl Event<'_> {
         self.property(name).and_then(scalar)
     }
 
-    /// Refuses properties that are neither honoured nor known to mean nothing locally.
+    /// Fails if the event has a property that is neither supported nor known to have no effect locally.
     fn allow(&self, honoured: &[&str], without_effect: &[&str]) -> Result<(), String> {
         match self.value.get("Properties").and_then(Value::as_object) {
             Some(properties) => allow(properties, honoured, without_effect),

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::intrinsics::scalar;
-use super::resources::Resource;
+use super::resource::Resource;
+use super::values::scalar;
 use super::{ACCOUNT, Function, InvokeMode, Template, events, policies};
 
+/// Properties that are applied.
 const HONOURED: [&str; 13] = [
     "Environment",
     "EventInvokeConfig",
@@ -25,7 +26,7 @@ const HONOURED: [&str; 13] = [
     "Timeout",
 ];
 
-/// Packaging and observation.
+/// Properties of packaging, deployment and observation, which have no effect locally.
 const WITHOUT_EFFECT: [&str; 12] = [
     "Architectures",
     "AutoPublishAlias",
@@ -48,7 +49,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
         && !runtime.starts_with("provided")
     {
         return Err(format!(
-            "it runs on {runtime}; the local gateway runs provided.* functions built by cargo"
+            "the runtime {runtime} is not supported; the local gateway runs provided.* functions built by cargo"
         ));
     }
     let name = resource.scope.physical_id(resource.id)?;
@@ -59,7 +60,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
         name,
         binary: binary(resource),
         handler: resource.text("Handler")?.unwrap_or_default(),
-        // Lambda's own defaults, where neither the function nor Globals say otherwise: 3 s and 128 MB.
+        // Lambda's defaults are 3 s and 128 MB. They apply if neither the function nor Globals has a value.
         timeout: Duration::from_secs(resource.number("Timeout")?.unwrap_or(3).into()),
         memory_mb: resource.number("MemorySize")?.unwrap_or(128),
         environment: environment(resource)?,
@@ -71,7 +72,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
         rights: policies::statements(resource)?,
     };
     if let Some(events) = resource.get("Events")? {
-        let events = events.as_object().ok_or("its Events are no mapping")?;
+        let events = events.as_object().ok_or("Events is not a mapping")?;
         for (name, event) in events {
             events::add(template, resource, name, event)
                 .map_err(|problem| format!("event {name}: {problem}"))?;
@@ -92,18 +93,19 @@ fn binary(resource: &Resource<'_>) -> String {
 fn environment(resource: &Resource<'_>) -> Result<BTreeMap<String, String>, String> {
     let environment = resource.get("Environment")?.unwrap_or_default();
     let variables = environment.get("Variables").and_then(Value::as_object);
-    // Lambda sets this one itself. The level is left to the developer's RUST_LOG.
+    // Lambda itself sets AWS_LAMBDA_LOG_FORMAT. The log level comes from the developer's RUST_LOG.
     let logging = resource.get("LoggingConfig")?.unwrap_or_default();
     let format = logging
         .get("LogFormat")
-        .map(|it| ("AWS_LAMBDA_LOG_FORMAT".to_owned(), it.clone()));
+        .map(|format| ("AWS_LAMBDA_LOG_FORMAT".to_owned(), format.clone()));
     variables
         .cloned()
         .into_iter()
         .flatten()
         .chain(format)
         .map(|(name, value)| {
-            let value = scalar(&value).ok_or_else(|| format!("its variable {name} is no text"))?;
+            let value =
+                scalar(&value).ok_or_else(|| format!("the variable {name} is not a text"))?;
             Ok((name, value))
         })
         .collect()
@@ -113,15 +115,15 @@ fn invoke_mode(resource: &Resource<'_>) -> Result<Option<InvokeMode>, String> {
     let Some(config) = resource.get("FunctionUrlConfig")? else {
         return Ok(None);
     };
-    // What a URL's own CORS answers would hide from the function.
+    // With Cors, the URL itself would answer preflight requests, which this gateway does not do.
     if config.get("Cors").is_some() {
-        return Err("the local gateway cannot honour Cors of a FunctionUrlConfig".to_owned());
+        return Err("the local gateway does not support Cors in FunctionUrlConfig".to_owned());
     }
     match config.get("InvokeMode").and_then(scalar).as_deref() {
         None | Some("BUFFERED") => Ok(Some(InvokeMode::Buffered)),
         Some("RESPONSE_STREAM") => Ok(Some(InvokeMode::Streaming)),
         Some(other) => Err(format!(
-            "InvokeMode: `{other}` is BUFFERED or RESPONSE_STREAM"
+            "InvokeMode must be BUFFERED or RESPONSE_STREAM, not `{other}`"
         )),
     }
 }
@@ -132,10 +134,10 @@ fn event_retries(resource: &Resource<'_>) -> Result<u32, String> {
         .as_ref()
         .and_then(|config| scalar(config.get("MaximumRetryAttempts")?));
     match attempts {
-        // Two repeats unless configured (Lambda developer guide, asynchronous invocation).
+        // The default is two retries (Lambda developer guide, asynchronous invocation).
         None => Ok(2),
         Some(text) => text
             .parse()
-            .map_err(|_| format!("MaximumRetryAttempts: `{text}` is no number")),
+            .map_err(|_| format!("MaximumRetryAttempts: `{text}` is not a number")),
     }
 }

@@ -1,64 +1,13 @@
-//! Intrinsic functions, and what they may refer to.
-
-use std::cell::Cell;
-use std::collections::BTreeMap;
+//! Evaluates intrinsic functions.
 
 use serde_json::{Map, Value};
 
-use super::{ACCOUNT, STACK, conditions};
+use super::scope::Scope;
+use super::values::{resource_type, scalar, single};
+use super::{ACCOUNT, STACK};
 
-/// Names of names end somewhere, unless they go in a circle.
-const DEEPEST: u32 = 64;
-
-/// What intrinsic functions may refer to.
-#[derive(Debug)]
-pub(super) struct Scope<'a> {
-    pub(super) region: &'a str,
-    parameters: BTreeMap<&'a str, Value>,
-    pub(super) conditions: Option<&'a Map<String, Value>>,
-    mappings: Option<&'a Map<String, Value>>,
-    resources: &'a Map<String, Value>,
-    depth: Cell<u32>,
-}
-
-impl<'a> Scope<'a> {
-    /// The scope of `document`, its parameters overridden by `given`.
-    pub(super) fn new(
-        document: &'a Value,
-        resources: &'a Map<String, Value>,
-        given: &BTreeMap<String, String>,
-        region: &'a str,
-    ) -> Result<Self, String> {
-        let empty = Map::new();
-        let declared = document.get("Parameters").and_then(Value::as_object);
-        if let Some(name) = given
-            .keys()
-            .find(|name| !declared.unwrap_or(&empty).contains_key(*name))
-        {
-            return Err(format!("it has no parameter `{name}` that could be set"));
-        }
-        let mut parameters = BTreeMap::new();
-        for (name, declaration) in declared.into_iter().flatten() {
-            // What the template says is different here, unless something else was asked for.
-            let here = document.pointer("/Metadata/LocalGateway/Parameters");
-            let here = here.and_then(|here| scalar(here.get(name)?));
-            let given = given.get(name).or(here.as_ref());
-            parameters.insert(
-                name.as_str(),
-                conditions::parameter(name, declaration, given)?,
-            );
-        }
-        Ok(Self {
-            region,
-            parameters,
-            conditions: document.get("Conditions").and_then(Value::as_object),
-            mappings: document.get("Mappings").and_then(Value::as_object),
-            resources,
-            depth: Cell::new(0),
-        })
-    }
-
-    /// `value` with every intrinsic function applied; what is `AWS::NoValue` disappears.
+impl Scope<'_> {
+    /// Returns `value` with every intrinsic function evaluated. Values that are `AWS::NoValue` are removed.
     pub(super) fn resolve(&self, value: &Value) -> Result<Value, String> {
         match value {
             Value::Array(values) => {
@@ -84,18 +33,13 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Every resource of the template.
-    pub(super) fn resources(&self) -> &'a Map<String, Value> {
-        self.resources
-    }
-
     fn call(&self, name: &str, argument: &Value) -> Result<Value, String> {
         self.deeper(|| match (name, argument) {
             ("Ref", Value::String(target)) => self.reference(target),
             ("Fn::Sub", Value::String(text)) => self.substitute(text, &Map::new()),
             ("Fn::Sub", Value::Array(parts)) => match parts.as_slice() {
                 [Value::String(text), Value::Object(names)] => self.substitute(text, names),
-                _ => Err("Fn::Sub takes a text, or a text and its names".to_owned()),
+                _ => Err("Fn::Sub takes a text, or a text and a map of variables".to_owned()),
             },
             ("Fn::GetAtt", Value::String(path)) => {
                 let (id, attribute) = path.split_once('.').unwrap_or((path, ""));
@@ -155,7 +99,7 @@ impl<'a> Scope<'a> {
         Ok(pseudo.into())
     }
 
-    /// What `Ref` gives for a resource.
+    /// Returns the value of `Ref` for a resource.
     pub(super) fn physical_id(&self, id: &str) -> Result<String, String> {
         let resource = self
             .resources
@@ -190,7 +134,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Ten characters, as on AWS; the implicit API of SAM comes first.
+    /// Returns the id of an HTTP API: ten characters, as on AWS. SAM's implicit API has the number 0.
     pub(super) fn http_api_id(&self, id: &str) -> String {
         let apis = self
             .resources
@@ -238,7 +182,7 @@ impl<'a> Scope<'a> {
             }
             _ => {
                 return Err(format!(
-                    "the local gateway does not know the attribute {attribute} of {id} ({kind})"
+                    "the local gateway does not support the attribute {attribute} of {id} ({kind})"
                 ));
             }
         };
@@ -264,7 +208,7 @@ impl<'a> Scope<'a> {
                 (None, None) => self.reference(name)?,
             };
             result.push_str(
-                &scalar(&value).ok_or_else(|| format!("`{name}` in `{text}` is no text"))?,
+                &scalar(&value).ok_or_else(|| format!("`{name}` in `{text}` is not a text"))?,
             );
         }
         result.push_str(rest);
@@ -276,7 +220,7 @@ impl<'a> Scope<'a> {
             return Err("Fn::Join takes a list".to_owned());
         };
         let parts: Option<Vec<_>> = list.iter().map(scalar).collect();
-        let parts = parts.ok_or("Fn::Join joins texts only")?;
+        let parts = parts.ok_or("Fn::Join joins only texts")?;
         Ok(parts.join(delimiter).into())
     }
 
@@ -309,47 +253,9 @@ impl<'a> Scope<'a> {
             .ok_or_else(|| "Fn::FindInMap takes a mapping and two keys".to_owned())
     }
 
-    /// `value`, which must come to a text, a number or a truth value.
+    /// Resolves `value` to a text. Fails if the result is not a text, a number or a boolean.
     pub(super) fn text(&self, value: &Value) -> Result<String, String> {
         let resolved = self.resolve(value)?;
-        scalar(&resolved).ok_or_else(|| format!("{resolved} should be a text"))
-    }
-
-    pub(super) fn deeper<T>(&self, inner: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-        self.depth.set(self.depth.get() + 1);
-        let result = if self.depth.get() > DEEPEST {
-            Err("its names refer to each other in a circle".to_owned())
-        } else {
-            inner()
-        };
-        self.depth.set(self.depth.get() - 1);
-        result
-    }
-}
-
-/// The type of a resource, empty if it has none.
-pub(super) fn resource_type(resource: &Value) -> &str {
-    resource
-        .get("Type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-/// A text, number or truth value as a text.
-pub(super) fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        _ => None,
-    }
-}
-
-/// The key and value of a map that has only one.
-pub(super) fn single(entries: &Map<String, Value>) -> Option<(&str, &Value)> {
-    let mut entries_left = entries.iter();
-    match (entries_left.next(), entries_left.next()) {
-        (Some((key, value)), None) => Some((key, value)),
-        _ => None,
+        scalar(&resolved).ok_or_else(|| format!("{resolved} is not a text"))
     }
 }

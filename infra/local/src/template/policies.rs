@@ -1,16 +1,16 @@
-//! `Policies` of a function: statements as IAM would read them.
+//! `Policies` of a function: reads the statements as IAM does.
 
 use serde_json::Value;
 
 use super::Statement;
-use super::intrinsics::scalar;
-use super::resources::Resource;
+use super::resource::Resource;
+use super::values::scalar;
 
-/// The statements of a function's policies; none if its role is another's, or some policies are not written out (a
-/// managed policy, a template of SAM's): what it may do cannot be told then. Without either it has SAM's own role, which
-/// may write logs and nothing else.
+/// Returns the statements of a function's policies. Returns `None` if the permissions are not known from the template:
+/// the function has its own `Role`, or a policy without statements (a managed policy or a SAM policy template). Without
+/// `Role` and `Policies` the list is empty: SAM's default role may only write logs.
 pub(super) fn statements(resource: &Resource<'_>) -> Result<Option<Vec<Statement>>, String> {
-    // Beside a role SAM takes no notice of policies. One that cannot be named here is a role all the same.
+    // With a Role, SAM ignores Policies. A Role that cannot be resolved counts too.
     if resource.get("Role").map_or(true, |role| role.is_some()) {
         return Ok(None);
     }
@@ -29,15 +29,17 @@ pub(super) fn statements(resource: &Resource<'_>) -> Result<Option<Vec<Statement
 
 fn read(statement: &Value) -> Result<Statement, String> {
     let known = ["Action", "Effect", "Resource", "Sid"];
-    let fields = statement.as_object().ok_or("a statement is no mapping")?;
+    let fields = statement
+        .as_object()
+        .ok_or("Policies: a statement is not a mapping")?;
     if let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(format!(
-            "Policies: the local gateway cannot honour {name} of a statement"
+            "Policies: the local gateway does not support {name} in a statement"
         ));
     }
     if fields.get("Effect").and_then(Value::as_str) != Some("Allow") {
         return Err(
-            "Policies: the local gateway honours statements with Effect: Allow only".to_owned(),
+            "Policies: the local gateway supports only statements with Effect: Allow".to_owned(),
         );
     }
     let texts = |name: &str| {
@@ -56,7 +58,7 @@ fn read(statement: &Value) -> Result<Statement, String> {
     })
 }
 
-/// IAM takes one or a list.
+/// Returns the entries of a value that is a list or a single entry. IAM accepts both.
 fn list(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(values) => values.iter().collect(),
@@ -65,15 +67,16 @@ fn list(value: &Value) -> Vec<&Value> {
 }
 
 impl Statement {
-    /// Whether it allows `action` on `resource`.
+    /// Returns true if the statement allows `action` on `resource`.
     #[must_use]
     pub fn allows(&self, action: &str, resource: &str) -> bool {
-        let fits = |patterns: &[String], text: &str| patterns.iter().any(|it| matches(it, text));
+        let fits =
+            |patterns: &[String], text: &str| patterns.iter().any(|pattern| matches(pattern, text));
         fits(&self.actions, action) && fits(&self.resources, resource)
     }
 }
 
-/// `*` stands for any text, as in IAM; `?` is in no template that runs here.
+/// Returns true if `text` matches `pattern`. `*` matches any text, as in IAM. `?` is not supported.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -91,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn star_matches_any_text() {
         for (pattern, text, fits) in [
             ("a", "a", true),
             ("a", "ab", false),

@@ -1,17 +1,20 @@
-//! Walks the resources: honours what runs locally, knows what need not, refuses the rest.
+//! Reads every resource of a template. Adds the supported ones, ignores those without a local effect, and refuses the
+//! rest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::intrinsics::{Scope, resource_type, scalar};
+use super::resource::{Problem, Resource};
+use super::scope::Scope;
+use super::values::{resource_type, scalar};
 use super::{Template, apis, distribution, functions, tables, yaml};
 
-/// What stands for something only an AWS account has: rights, logs, alarms, queues for dead letters.
+/// Prefixes of types that only an AWS account needs, such as permissions, logs, alarms and dead-letter queues.
 const NOT_NEEDED_LOCALLY: [&str; 8] = [
     "AWS::ApiGateway::Account",
-    // A distribution finds its functions by itself.
+    // The distribution reads its functions itself.
     "AWS::CloudFront::Function",
     "AWS::CloudWatch::",
     "AWS::IAM::",
@@ -23,27 +26,11 @@ const NOT_NEEDED_LOCALLY: [&str; 8] = [
 
 const HTTP_API: &str = "AWS::Serverless::HttpApi";
 
-/// What is wrong, and with which logical id.
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) place: String,
-    pub(super) text: String,
-}
-
-/// One resource with its `Globals` merged in and every intrinsic function applied on demand.
-#[derive(Debug)]
-pub(super) struct Resource<'a> {
-    pub(super) id: &'a str,
-    pub(super) scope: &'a Scope<'a>,
-    pub(super) metadata: Option<&'a Value>,
-    pub(super) properties: Map<String, Value>,
-}
-
-/// A parsed template and where it stands.
+/// A parsed template and its path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source<'a> {
     pub(super) document: &'a Value,
-    /// Its own path and those of the templates that it is nested in.
+    /// The path of this template, then those of the templates that it is nested in.
     pub(super) paths: &'a [PathBuf],
 }
 
@@ -67,7 +54,7 @@ pub(super) fn read(
     Ok(template)
 }
 
-/// Adds what is in `source` to what has been read.
+/// Adds the resources in `source` to `template`.
 fn read_into(
     template: &mut Template,
     source: Source<'_>,
@@ -82,16 +69,16 @@ fn read_into(
     let resources = document
         .get("Resources")
         .and_then(Value::as_object)
-        .ok_or_else(|| at("Resources")("the template has none".to_owned()))?;
+        .ok_or_else(|| at("Resources")("the template has no resources".to_owned()))?;
     let scope = Scope::new(document, resources, parameters, &region).map_err(at("Parameters"))?;
-    // Functions first: routes and authorizers are told apart by their ARNs.
+    // Add the functions first, because routes and authorizers refer to them by ARN.
     let (function_resources, others): (Vec<_>, Vec<_>) = resources
         .iter()
         .partition(|(_, resource)| resource_type(resource) == "AWS::Serverless::Function");
     for (id, resource) in function_resources.into_iter().chain(others) {
         add(template, source, &scope, id, resource).map_err(at(id))?;
     }
-    // SAM makes an API by itself for events that name none: what it is like stands in Globals alone.
+    // SAM creates an implicit HTTP API for events without an ApiId. Only Globals configures it.
     let is_http_api = |resource: &Value| resource_type(resource) == HTTP_API;
     if !resources.values().any(is_http_api) {
         let implicit = json!({ "Type": HTTP_API });
@@ -100,7 +87,7 @@ fn read_into(
     Ok(())
 }
 
-/// The resources of a stack in this one, if its template is a file beside this one.
+/// Adds the resources of a nested stack, if its template is a local file.
 fn add_stack(
     template: &mut Template,
     resource: &Resource<'_>,
@@ -108,7 +95,7 @@ fn add_stack(
 ) -> Result<(), String> {
     let url = resource
         .text("TemplateURL")?
-        .ok_or("it has no TemplateURL")?;
+        .ok_or("TemplateURL is missing")?;
     if url.contains("://") {
         return Ok(());
     }
@@ -120,6 +107,7 @@ fn add_stack(
     }
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{url}: {error}"))?;
     let document = yaml::parse(&text).map_err(|error| format!("{url}: {error}"))?;
+    // The properties of the stack set the parameters of the nested template.
     let parameters = resource.get("Parameters")?;
     let parameters = parameters.as_ref().and_then(Value::as_object);
     let parameters: BTreeMap<_, _> = parameters
@@ -153,6 +141,7 @@ fn add(
     {
         return Ok(());
     }
+    // Merge the resource's own properties over those of Globals.
     let kind = resource_type(resource);
     let globals = kind
         .strip_prefix("AWS::Serverless::")
@@ -164,7 +153,7 @@ fn add(
         merge(&mut properties, own);
     }
     let Value::Object(properties) = properties else {
-        return Err("its Properties are no mapping".to_owned());
+        return Err("Properties is not a mapping".to_owned());
     };
     let resource = Resource {
         id,
@@ -185,14 +174,15 @@ fn add(
         {
             Ok(())
         }
-        "" => Err("it has no Type".to_owned()),
+        "" => Err("Type is missing".to_owned()),
         _ => Err(format!(
-            "the local gateway cannot stand in for {kind}; leave it to another template"
+            "the local gateway does not support {kind}; move it to another template"
         )),
     }
 }
 
-/// SAM's rule for Globals: maps are merged, lists are joined, anything else is replaced.
+/// Merges `over` into `base` by SAM's rule for Globals: maps are merged, lists are concatenated, other values are
+/// replaced.
 fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -207,58 +197,5 @@ fn merge(base: &mut Value, over: &Value) {
         }
         (Value::Array(base), Value::Array(over)) => base.extend(over.iter().cloned()),
         (base, over) => *base = over.clone(),
-    }
-}
-
-impl Resource<'_> {
-    /// The property `name`, resolved.
-    pub(super) fn get(&self, name: &str) -> Result<Option<Value>, String> {
-        let value = self
-            .properties
-            .get(name)
-            .map(|value| self.scope.resolve(value))
-            .transpose();
-        let value = value.map_err(|problem| format!("{name}: {problem}"))?;
-        Ok(value.filter(|value| !value.is_null()))
-    }
-
-    /// The property `name` as a text.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, String> {
-        self.get(name)?
-            .map(|value| self.scope.text(&value))
-            .transpose()
-            .map_err(|problem| format!("{name}: {problem}"))
-    }
-
-    /// The property `name` as a number.
-    pub(super) fn number(&self, name: &str) -> Result<Option<u32>, String> {
-        self.text(name)?
-            .map(|text| {
-                text.parse()
-                    .map_err(|_| format!("{name}: `{text}` is no number"))
-            })
-            .transpose()
-    }
-
-    /// Refuses properties that are neither honoured nor known to mean nothing locally.
-    pub(super) fn allow(&self, honoured: &[&str], without_effect: &[&str]) -> Result<(), String> {
-        allow(&self.properties, honoured, without_effect)
-    }
-}
-
-/// Refuses properties that are neither honoured nor known to mean nothing locally.
-pub(super) fn allow(
-    properties: &Map<String, Value>,
-    honoured: &[&str],
-    without_effect: &[&str],
-) -> Result<(), String> {
-    let known = |name: &&String| {
-        honoured.contains(&name.as_str()) || without_effect.contains(&name.as_str())
-    };
-    match properties.keys().find(|name| !known(name)) {
-        Some(name) => Err(format!(
-            "the local gateway cannot honour its property {name}"
-        )),
-        None => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! Secrets that Secrets Manager generates: here each is made up anew in every run, the same wherever it is asked for.
+//! Secrets of Secrets Manager. Every run generates new ones. Within a run, all references to a secret have the same
+//! value.
 
 use std::sync::OnceLock;
 
@@ -7,7 +8,7 @@ use super::Template;
 const BEGIN: &str = "{{resolve:secretsmanager:";
 const END: &str = "}}";
 
-/// Replaces references to secrets in what functions and origins are told.
+/// Replaces references to secrets in the variables of functions and the headers of origins.
 pub(super) fn resolve_all(template: &mut Template) {
     let variables = template
         .functions
@@ -25,7 +26,7 @@ pub(super) fn resolve_all(template: &mut Template) {
     }
 }
 
-/// `text` with its references replaced; none if it has none.
+/// Returns `text` with its references replaced, or `None` if it has no references.
 fn resolve(text: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (reference, after) = rest.split_once(END)?;
@@ -34,7 +35,7 @@ fn resolve(text: &str) -> Option<String> {
     Some(format!("{before}{secret}{after}"))
 }
 
-/// `reference` is `<id or ARN>:SecretString`, maybe with a key and a version.
+/// Returns the value of a secret. `reference` is `<id or ARN>:SecretString`, optionally with a key and a version.
 fn secret(reference: &str) -> String {
     static RUN: OnceLock<u128> = OnceLock::new();
     let id = reference.split(":SecretString").next().unwrap_or_default();
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_the_same_wherever_it_is_asked_for() {
+    fn all_references_resolve_alike() {
         let arn = "arn:aws:secretsmanager:us-east-1:1:secret:messaging-Secret";
         let one = resolve(&format!(
             "{{{{resolve:secretsmanager:{arn}:SecretString}}}}"

@@ -1,8 +1,8 @@
-//! `AWS::DynamoDB::Table`, turned into what CreateTable takes.
+//! `AWS::DynamoDB::Table`, converted to a CreateTable request.
 
 use serde_json::{Map, Value, json};
 
-use super::resources::Resource;
+use super::resource::Resource;
 use super::{Table, Template};
 
 /// Adds a table.
@@ -37,7 +37,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
     for required in ["AttributeDefinitions", "KeySchema"] {
         let value = resource
             .get(required)?
-            .ok_or_else(|| format!("it has no {required}"))?;
+            .ok_or_else(|| format!("{required} is missing"))?;
         definition.insert(required.to_owned(), value);
     }
     for optional in ["GlobalSecondaryIndexes", "LocalSecondaryIndexes"] {
@@ -57,7 +57,7 @@ pub(super) fn add(template: &mut Template, resource: &Resource<'_>) -> Result<()
     Ok(())
 }
 
-/// An index without what only says how it is billed.
+/// Removes the billing properties of an index.
 fn index(index: Value) -> Value {
     let Value::Object(entries) = index else {
         return index;

@@ -1,17 +1,17 @@
-//! YAML with CloudFormation's tags, turned into JSON with the long forms.
+//! Converts YAML with CloudFormation's tags to JSON with the long forms.
 
 use serde_json::{Map, Value as Json};
 use serde_yaml_ng::Value as Yaml;
 use serde_yaml_ng::value::TaggedValue;
 
-/// Parses a template; `!Sub x` becomes `{"Fn::Sub": x}` and so on.
+/// Parses a template. `!Sub x` becomes `{"Fn::Sub": x}` and so on.
 pub(super) fn parse(text: &str) -> Result<Json, serde_yaml_ng::Error> {
     let mut document: Yaml = serde_yaml_ng::from_str(text)?;
     document.apply_merge()?;
     Ok(plain(document))
 }
 
-/// A logical id with the line it stands on, as far as that can be found.
+/// Returns the location of a logical id: the id and its line, or only the id if the line is not found.
 pub(super) fn place(text: &str, id: &str) -> String {
     let line = text
         .lines()
@@ -97,13 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn merge_keys_and_anchors_are_followed() {
+    fn merge_keys_and_anchors_are_resolved() {
         let text = "a: &a { x: 1 }\nb: { <<: *a, y: 2 }\n";
         assert_eq!(parse(text).unwrap()["b"], json!({"x": 1, "y": 2}));
     }
 
     #[test]
-    fn a_place_names_the_line_below_resources() {
+    fn location_names_line_below_resources() {
         let text = "Outputs:\n  A: x\nResources:\n  B: {}\n  A:\n    Type: T\n";
         assert_eq!(place(text, "A"), "line 5: A");
         assert_eq!(place(text, "Parameters"), "Parameters");

@@ -1,4 +1,4 @@
-//! The answer of a Lambda authorizer: who a client is, or why it is refused.
+//! Reads the response of a Lambda authorizer: the identity of a client, or the reason for its refusal.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ use crate::lambda::Invocation;
 /// "Lambda authorizer result size: 8 KB", API Gateway quotas page.
 const LARGEST_ANSWER: usize = 8 * 1024;
 
-/// What an authorizer decided.
+/// The decision of an authorizer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its `principalId` and context, all as strings.
+    /// The connection is allowed. Contains `principalId` and the context, all as strings.
     Allowed(BTreeMap<String, String>),
-    /// It failed with the error `Unauthorized`: 401.
+    /// The authorizer failed with the error `Unauthorized`. The client gets 401.
     Unauthorized,
-    /// Its policy does not allow the connection: 403.
+    /// The policy does not allow the connection. The client gets 403.
     Denied,
-    /// It crashed, took too long, or answered something that is not an authorizer's answer: 500.
+    /// The authorizer crashed, took too long, or returned an invalid response. The client gets 500.
     Broken(String),
 }
 
-/// Whether every identity source is present and not empty; if not, the authorizer is not asked.
+/// Returns true if every identity source is present and not empty. Otherwise the authorizer is not invoked.
 #[must_use]
 pub fn has_identity(sources: &[String], asked: &Asked) -> bool {
     sources.iter().all(|source| {
@@ -37,23 +37,25 @@ pub fn has_identity(sources: &[String], asked: &Asked) -> bool {
         } else if let Some(name) = source.strip_prefix("route.request.querystring.") {
             asked.query.get(name).and_then(|values| values.last())
         } else {
-            // The context is always there; the stages have no variables here.
+            // The context is always present. Stages have no variables here.
             return source.starts_with("context.");
         };
         value.is_some_and(|value| !value.is_empty())
     })
 }
 
-/// Reads the outcome of an authorizer's invocation for `method_arn`.
+/// Returns the decision for `method_arn` from the outcome of an authorizer's invocation.
 #[must_use]
 pub fn verdict(invocation: &Invocation, method_arn: &str) -> Verdict {
     match invocation {
         Invocation::Answer(answer) if answer.len() > LARGEST_ANSWER => {
-            Verdict::Broken("its answer is larger than 8 KB".to_owned())
+            Verdict::Broken("the response is larger than 8 KB".to_owned())
         }
         Invocation::Answer(answer) => match serde_json::from_slice::<Answer>(answer) {
             Ok(answer) => answer.verdict(method_arn),
-            Err(error) => Verdict::Broken(format!("its answer is no authorizer's answer: {error}")),
+            Err(error) => Verdict::Broken(format!(
+                "the response is not that of an authorizer: {error}"
+            )),
         },
         Invocation::FunctionError(error) => {
             let message = serde_json::from_slice::<Value>(error)
@@ -63,11 +65,13 @@ pub fn verdict(invocation: &Invocation, method_arn: &str) -> Verdict {
             if message == "Unauthorized" {
                 Verdict::Unauthorized
             } else {
-                Verdict::Broken(format!("it failed: {message}"))
+                Verdict::Broken(format!("the function failed: {message}"))
             }
         }
-        Invocation::TimedOut | Invocation::Late => Verdict::Broken("it took too long".to_owned()),
-        Invocation::Throttled => Verdict::Broken("it was throttled".to_owned()),
+        Invocation::TimedOut | Invocation::Late => {
+            Verdict::Broken("the function took too long".to_owned())
+        }
+        Invocation::Throttled => Verdict::Broken("the function was throttled".to_owned()),
         Invocation::NoSuchFunction => {
             Verdict::Broken("the template has no such function".to_owned())
         }
@@ -138,20 +142,20 @@ impl Answer {
             .iter()
             .filter(applies)
             .peekable();
-        // As in IAM: nothing said is a no, and one no beats every yes.
+        // As in IAM: without a matching statement the result is a denial, and one Deny overrides every Allow.
         if effects.peek().is_none() || effects.any(|statement| statement.effect == Effect::Deny) {
             return Verdict::Denied;
         }
         let mut context = BTreeMap::new();
         for (name, value) in self.context {
-            // Whether AWS keeps the types of numbers and booleans is contradictory; strings are what all agree on.
+            // Sources contradict each other on the types of numbers and booleans. All agree on strings.
             let text = match value {
                 Value::String(text) => text,
                 Value::Number(_) | Value::Bool(_) => value.to_string(),
                 Value::Null => continue,
                 Value::Object(_) | Value::Array(_) => {
                     return Verdict::Broken(format!(
-                        "its context has an object or array in `{name}`"
+                        "the context has an object or array in `{name}`"
                     ));
                 }
             };
@@ -162,7 +166,7 @@ impl Answer {
     }
 }
 
-/// IAM's wildcards: `*` is any text, `?` any character.
+/// Matches IAM's wildcards: `*` matches any text, `?` any character.
 fn matches(text: &str, pattern: &str) -> bool {
     let mut chars = pattern.chars();
     match chars.next() {
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_context_becomes_strings() {
+    fn context_values_become_strings() {
         let context =
             json!({"domain": "example", "level": 3, "rate": 0.5, "demo": true, "none": null});
         check(
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_read_as_iam_reads_it() {
+    fn policy_follows_iam_rules() {
         let allowed =
             Verdict::Allowed(BTreeMap::from([("principalId".to_owned(), "a".to_owned())]));
         let answer = |policy: Value| json!({"principalId": "a", "policyDocument": policy});
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_broken() {
+    fn invalid_response_is_broken() {
         let broken = |invocation| matches!(verdict(&invocation, ARN), Verdict::Broken(_));
         assert!(broken(Invocation::Answer(Bytes::from("null"))));
         assert!(broken(Invocation::Answer(Bytes::from(
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn every_identity_source_must_be_there() {
+    fn every_identity_source_is_required() {
         let asked = Asked {
             headers: BTreeMap::from([("Authorization".to_owned(), vec!["x".to_owned()])]),
             query: crate::query::parse("token=t&empty="),

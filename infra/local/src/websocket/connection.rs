@@ -1,6 +1,6 @@
-//! The life of one open connection: frames in, frames out, and how it ends.
+//! One open connection: reads and writes frames until it ends.
 //!
-//! One task holds the socket and both directions, so that a connection costs little more than its read buffer.
+//! One task handles the socket in both directions, so that a connection costs little more than its read buffer.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -25,17 +25,17 @@ use crate::ids;
 const LARGEST_FRAME: usize = 32 * 1024;
 /// "Message payload size: 128 KB", API Gateway quotas page.
 const LARGEST_MESSAGE: usize = 128 * 1024;
-/// Small, because most connections are idle most of the time.
+/// The size of the read and the write buffer. It is small, because most connections are idle most of the time.
 const BUFFER: usize = 4 * 1024;
-/// How long a client has to take the last frames.
+/// How long a client has to read the last frames.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long a connection may live.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
-    /// Without any message.
+    /// The longest time without a message.
     pub idle: Duration,
-    /// In all.
+    /// The longest time in all.
     pub max: Duration,
 }
 
@@ -44,7 +44,7 @@ pub struct Lifetime {
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     orders: Orders,
-    /// The close that is queued, once the task knows of it.
+    /// The queued close, once the task has seen it.
     closing: Option<Closing>,
     connection: Arc<Connection>,
     unflushed: bool,
@@ -59,7 +59,8 @@ enum Step {
 }
 
 impl Socket {
-    /// Takes over a TCP connection after its 101; `early` is what the client sent right behind its request.
+    /// Takes over a TCP connection after its 101. `early` contains the bytes that the client sent directly after its
+    /// request.
     pub async fn new(
         stream: TcpStream,
         early: Bytes,
@@ -83,8 +84,8 @@ impl Socket {
         }
     }
 
-    /// Carries messages both ways until the connection ends, and says how it ended. A close frame of ours is written
-    /// but the socket still open: see [`Self::farewell`].
+    /// Carries messages in both directions until the connection ends, and returns how it ended. The gateway's close
+    /// frame is then written, but the socket is still open: see [`Self::farewell`].
     pub async fn run(&mut self, lifetime: Lifetime, mut receive: impl FnMut(Utf8Bytes)) -> Closing {
         let mut sleep = pin!(tokio::time::sleep(lifetime.idle.min(lifetime.max)));
         let end = Instant::now() + lifetime.max;
@@ -115,14 +116,14 @@ impl Socket {
                         |frame| Closing::new(frame.code.into(), &frame.reason),
                     );
                 }
-                // A pong has been queued. Whether pings keep a connection alive on AWS is not documented; here they do not.
+                // A pong has been queued. AWS does not document if pings keep a connection alive. Here they do not.
                 Step::Read(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {
                     self.unflushed = true;
                 }
                 Step::Read(Some(Err(error))) => return self.fail(&error).await,
                 Step::Read(None) | Step::Broken => return abnormal(),
                 Step::TimeUp => {
-                    // The client did not take what stands before the close, so it would not take the close either.
+                    // The client did not read the frames before the close, so it would not read the close either.
                     if let Some(closing) = self.closing.take() {
                         return closing;
                     }
@@ -136,8 +137,8 @@ impl Socket {
         }
     }
 
-    /// Lets the client take the last frames, then closes the TCP connection. Reading on is needed: closing a socket
-    /// with unread data would reset it, and the client might lose the close frame.
+    /// Lets the client read the last frames, then closes the TCP connection. Reads until the client's end, because
+    /// closing a socket with unread data would reset it, and the client might lose the close frame.
     pub async fn farewell(mut self) {
         let goodbye = async {
             let _ = self.stream.flush().await;
@@ -150,13 +151,14 @@ impl Socket {
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Step> {
-        // Whether or not the client takes anything; afterwards the close is only waited for.
+        // Check for a close first, even if the client reads nothing. This happens once: afterwards the task waits for
+        // the queued close.
         if self.closing.is_none()
             && let Poll::Ready(Ok(closing)) = self.orders.closes.poll_unpin(cx)
         {
             return Poll::Ready(Step::Closing(closing));
         }
-        // Only a socket that takes more gets more: the rest waits in the queue, where it is counted.
+        // Write only if the socket accepts more. The rest waits in the queue, where it is counted.
         match self.stream.poll_ready_unpin(cx) {
             Poll::Ready(Ok(())) => {
                 if let Poll::Ready(Some(command)) = self.orders.commands.poll_recv(cx) {
@@ -210,7 +212,7 @@ impl Socket {
     }
 }
 
-/// The TCP connection went away without a close frame.
+/// Returns the close status of a TCP connection that ended without a close frame.
 fn abnormal() -> Closing {
     Closing::new(1006, "")
 }

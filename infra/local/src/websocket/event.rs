@@ -1,7 +1,7 @@
-//! The events that API Gateway sends to the functions of a WebSocket API, key for key as captured.
+//! The events that API Gateway sends to the functions of a WebSocket API, with exactly the captured keys.
 //!
-//! What does not apply to an event is left out, never null. A message carries neither headers nor query string, a
-//! disconnect only a stub of headers, and the authorizer's context comes with every event of the connection.
+//! Keys that do not apply to an event are omitted, never null. A message event has neither headers nor a query string.
+//! A disconnect event has only stub headers. Every event of a connection has the authorizer's context.
 
 use std::collections::BTreeMap;
 
@@ -10,45 +10,40 @@ use serde::Serialize;
 
 use crate::{ids, query::Parameters};
 
-/// Headers as an event writes them: each name once in its canonical spelling, with all its values.
+/// Headers in an event: each name once in its canonical spelling, with all its values.
 pub type Headers = BTreeMap<String, Vec<String>>;
 
-/// What stays the same through the life of a connection.
+/// The constant properties of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
-    /// The connection id.
     pub connection_id: String,
     /// When the handshake began, in milliseconds since the epoch.
     pub connected_at: i64,
-    /// Whose address it is.
     pub identity: Identity,
-    /// The authorizer's `principalId` and context; all values are strings.
+    /// The authorizer's `principalId` and context. All values are strings.
     pub authorizer: Option<BTreeMap<String, String>>,
 }
 
-/// The API and stage that a connection belongs to.
+/// The API and stage of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
-    /// The API's id.
     pub api_id: String,
-    /// The stage.
     pub stage: String,
     /// The host under which clients reach the stage.
     pub domain_name: String,
 }
 
-/// Where a client comes from.
+/// The origin of a client.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
-    /// The `User-Agent` header, absent if the client sent none.
+    /// The `User-Agent` header, if the client sent one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
-    /// The address.
     pub source_ip: String,
 }
 
-/// What is new with each event: its id and its time.
+/// The id and time of one event.
 #[derive(Clone, Debug)]
 pub struct Moment {
     /// The request id, which is also the extended request id.
@@ -58,7 +53,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// This moment, with a fresh request id.
+    /// Returns the current time with a new request id.
     #[must_use]
     pub fn now() -> Self {
         Self {
@@ -68,10 +63,10 @@ impl Moment {
     }
 }
 
-/// What a client asked for in its handshake.
+/// The request of a client's handshake.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    /// The headers, without those that only concern the upgrade itself.
+    /// The headers, without those that concern only the upgrade itself.
     pub headers: Headers,
     /// The decoded query string.
     pub query: Parameters,
@@ -80,14 +75,12 @@ pub struct Asked {
 /// Builds the events of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Events<'a> {
-    /// The API and stage.
     pub place: &'a Place,
-    /// The connection.
     pub peer: &'a Peer,
 }
 
 impl Events<'_> {
-    /// The event of the `$connect` route.
+    /// Returns the event of the `$connect` route.
     #[must_use]
     pub fn connect(&self, asked: &Asked, moment: &Moment) -> Bytes {
         let query = (!asked.query.is_empty()).then_some(&asked.query);
@@ -102,7 +95,7 @@ impl Events<'_> {
         })
     }
 
-    /// The event of a client message that was sent to `route_key`.
+    /// Returns the event of a client message for the route `route_key`.
     #[must_use]
     pub fn message(&self, route_key: &str, message_id: &str, body: &str, moment: &Moment) -> Bytes {
         let mut request_context = self.context(route_key, "MESSAGE", moment);
@@ -118,7 +111,7 @@ impl Events<'_> {
         })
     }
 
-    /// The event of the `$disconnect` route.
+    /// Returns the event of the `$disconnect` route.
     #[must_use]
     pub fn disconnect(&self, status_code: u16, reason: &str, moment: &Moment) -> Bytes {
         let empty = || vec![String::new()];
@@ -142,8 +135,8 @@ impl Events<'_> {
         })
     }
 
-    /// The event of a REQUEST authorizer. Unlike the `$connect` event it also shows the upgrade's own headers, and its
-    /// maps are there when they are empty.
+    /// Returns the event of a REQUEST authorizer. Unlike the `$connect` event it also has the headers of the upgrade
+    /// itself, and empty maps are present.
     #[must_use]
     pub fn authorize(&self, method_arn: &str, asked: &Asked, moment: &Moment) -> Bytes {
         let mut headers = asked.headers.clone();
@@ -252,7 +245,7 @@ struct RequestContext<'a> {
     api_id: &'a str,
 }
 
-/// Where several values were sent, the plain map shows the last one.
+/// Returns the last value of each name, as in the single-value maps of events.
 fn last_of_each(map: &BTreeMap<String, Vec<String>>) -> Single<'_> {
     map.iter()
         .map(|(name, values)| (name.as_str(), values.last().map_or("", String::as_str)))

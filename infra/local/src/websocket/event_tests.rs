@@ -1,4 +1,5 @@
-//! Each event against one that API Gateway sent; the fixtures are captures of aws-lambda-go and aws_lambda_events.
+//! Compares each event with one that API Gateway sent. The fixtures are captures from aws-lambda-go and
+//! aws_lambda_events.
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap().to_owned()
 }
 
-/// Reads from a captured event what its builder is given.
+/// Reads the builder's inputs from a captured event.
 fn given(captured: &Value) -> (Place, Peer, Moment) {
     let context = &captured["requestContext"];
     let place = Place {
@@ -41,7 +42,7 @@ fn parsed(event: &Bytes) -> Value {
 }
 
 #[test]
-fn a_message_has_only_context_and_body() {
+fn message_has_only_context_and_body() {
     let captured = fixture(include_str!("../../tests/fixtures/message.json"));
     let (place, peer, moment) = given(&captured);
     let events = Events {
@@ -58,7 +59,7 @@ fn a_message_has_only_context_and_body() {
 }
 
 #[test]
-fn a_disconnect_has_stub_headers_and_its_status() {
+fn disconnect_has_stub_headers_and_status() {
     let captured = fixture(include_str!("../../tests/fixtures/disconnect.json"));
     let (place, peer, moment) = given(&captured);
     let events = Events {
@@ -70,10 +71,10 @@ fn a_disconnect_has_stub_headers_and_its_status() {
 }
 
 #[test]
-fn a_connect_has_headers_and_no_query_without_a_query_string() {
+fn connect_without_query_omits_query_keys() {
     let mut captured = fixture(include_str!("../../tests/fixtures/connect.json"));
     let (place, peer, moment) = given(&captured);
-    // The capture's ids were made anonymous one by one, and its API has keys; both are put right here.
+    // The ids of the capture were anonymised one by one, and its API has keys. Correct both here.
     captured["requestContext"]["extendedRequestId"] =
         captured["requestContext"]["requestId"].clone();
     let identity = captured["requestContext"]["identity"]
@@ -93,7 +94,7 @@ fn a_connect_has_headers_and_no_query_without_a_query_string() {
 }
 
 #[test]
-fn a_query_string_and_the_authorizers_context_are_shown() {
+fn events_contain_query_and_authorizer_context() {
     let peer = Peer {
         authorizer: Some(BTreeMap::from([(
             "principalId".to_owned(),
@@ -133,7 +134,7 @@ fn a_query_string_and_the_authorizers_context_are_shown() {
 }
 
 #[test]
-fn an_authorizer_sees_the_upgrade_and_the_method_arn() {
+fn authorizer_sees_upgrade_and_method_arn() {
     let place = Place {
         api_id: "abcdef123".into(),
         stage: "test".into(),

@@ -1,17 +1,17 @@
 //! The frames and bodies that API Gateway itself writes, byte for byte as captured.
 //!
-//! Their spacing is peculiar: one space after the first colon and after the commas, none after the later colons.
+//! The spacing is as captured: one space after the first colon and after the commas, none after the later colons.
 
-/// A function failed or answered something unusable.
+/// A function failed or returned an invalid response.
 pub const INTERNAL: &str = "Internal server error";
-/// No route matches, or the request is not allowed.
+/// No route matches the request, or the request is not allowed.
 pub const FORBIDDEN: &str = "Forbidden";
 /// The integration took longer than 29 seconds.
 pub const TIMED_OUT: &str = "Endpoint request timed out";
-/// Who the client is was not proven.
+/// The client did not prove its identity.
 pub const UNAUTHORIZED: &str = "Unauthorized";
 
-/// The error frame for a message, sent also on one-way routes; the connection stays open.
+/// Returns the error frame for a message. It is sent on one-way routes too, and the connection stays open.
 #[must_use]
 pub fn error(message: &str, connection_id: &str, request_id: &str) -> String {
     format!(
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_frame_has_the_captured_bytes() {
+    fn error_frame_has_captured_bytes() {
         assert_eq!(
             error(INTERNAL, "Qyi07eCbtjMCJKw=", "Qyi3UG41tjMFlUg="),
             r#"{"message": "Internal server error", "connectionId":"Qyi07eCbtjMCJKw=", "requestId":"Qyi3UG41tjMFlUg="}"#

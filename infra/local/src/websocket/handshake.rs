@@ -1,4 +1,4 @@
-//! The handshake: identity sources, authorizer, `$connect`, and only then the 101.
+//! The handshake: checks the identity sources, invokes the authorizer and `$connect`, and only then sends the 101.
 
 use std::net::IpAddr;
 
@@ -22,19 +22,18 @@ use crate::server::{self, Answer};
 use crate::template::ACCOUNT;
 use crate::{ids, query};
 
-/// The longest that a late 101 is late.
+/// The longest delay of a 101 by the fault `delay-upgrade`.
 const LATEST_UPGRADE: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// A client's TCP connection after the 101, and what it sent right behind its request.
+/// A client's TCP connection after the 101, and the bytes that it sent directly after its request.
 #[derive(Debug)]
 pub struct Upgraded {
-    /// The connection.
     pub stream: TcpStream,
-    /// Bytes that were read already.
+    /// Bytes that were already read.
     pub early: Bytes,
 }
 
-/// Why a handshake fails; the client sees the status.
+/// The response to a failed handshake.
 #[derive(Debug)]
 struct Refusal {
     status: StatusCode,
@@ -42,8 +41,8 @@ struct Refusal {
 }
 
 impl WebSockets {
-    /// Answers a handshake. What it started goes on if the client leaves meanwhile: a `$connect` that was invoked is
-    /// followed by a `$disconnect`.
+    /// Answers a handshake. The handshake continues if the client disconnects meanwhile, so that an invoked `$connect`
+    /// is followed by a `$disconnect`.
     pub async fn upgrade(&self, mut request: Request<Incoming>, source: IpAddr) -> Answer {
         let Some(accept) = accept_key(request.headers()) else {
             let mut answer = server::json(
@@ -56,26 +55,27 @@ impl WebSockets {
         };
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
-        let (tell, told) = oneshot::channel();
+        let (respond, response) = oneshot::channel();
         let this = self.clone();
         tokio::spawn(async move {
             let mut peer = this.peer(&parts.headers, source);
             let moment = Moment::now();
-            // The request goes with it: its headers would keep the HTTP connection's buffer alive.
+            // Drop the request with the call, because its headers would keep the HTTP connection's buffer alive.
             let opened = this.open(&mut peer, parts, source, &moment).await;
             match opened {
                 Ok(protocol) => {
-                    let _ = tell.send(switching(&accept, protocol));
+                    let _ = respond.send(switching(&accept, protocol));
                     let upgraded = taken_over(on_upgrade).await;
-                    // A task of its own, because this one's memory is as large as what its handshake needed.
+                    // Spawn another task, because this task keeps the memory that its handshake needed.
                     tokio::spawn(async move { this.live(peer, upgraded).await });
                 }
                 Err(refusal) => {
-                    let _ = tell.send(refusal.answer(&peer.connection_id, &moment.request_id));
+                    let _ = respond.send(refusal.answer(&peer.connection_id, &moment.request_id));
                 }
             }
         });
-        told.await
+        response
+            .await
             .unwrap_or_else(|_| server::empty(StatusCode::INTERNAL_SERVER_ERROR))
     }
 
@@ -91,7 +91,7 @@ impl WebSockets {
         }
     }
 
-    /// Asks the authorizer and `$connect`; gives the subprotocol that `$connect` chose.
+    /// Invokes the authorizer and `$connect`. Returns the subprotocol that `$connect` chose.
     async fn open(
         &self,
         peer: &mut Peer,
@@ -165,7 +165,7 @@ impl WebSockets {
             }
             Verdict::Denied => Err(Refusal::new(StatusCode::FORBIDDEN, frames::FORBIDDEN)),
             Verdict::Broken(why) => {
-                tracing::warn!(function, why, "the authorizer could not be used");
+                tracing::warn!(function, why, "the authorizer failed");
                 Err(Refusal::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     frames::INTERNAL,
@@ -175,7 +175,7 @@ impl WebSockets {
     }
 }
 
-/// What `$connect` answers: a proxy response of which only the status and one header count.
+/// The response of `$connect`: a proxy response of which only the status and one header matter.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ConnectAnswer {
@@ -186,7 +186,8 @@ struct ConnectAnswer {
     multi_value_headers: Option<serde_json::Map<String, Value>>,
 }
 
-/// Statuses as AWS shows them: the function's own, verbatim; 502 for a function that failed.
+/// Returns the chosen subprotocol, or the refusal with AWS's status: the function's own status, or 502 if the function
+/// failed.
 fn connected(outcome: &Invocation) -> Result<Option<HeaderValue>, Refusal> {
     let answer = match outcome {
         Invocation::Answer(answer) => serde_json::from_slice::<ConnectAnswer>(answer).ok(),
@@ -204,7 +205,7 @@ fn connected(outcome: &Invocation) -> Result<Option<HeaderValue>, Refusal> {
     let bad_gateway = || Refusal::new(StatusCode::BAD_GATEWAY, frames::INTERNAL);
     let answer = answer.ok_or_else(bad_gateway)?;
     let status = StatusCode::from_u16(answer.status_code).map_err(|_| bad_gateway())?;
-    // A 1xx cannot end a handshake, and a 101 would begin one that nobody keeps.
+    // A 1xx status cannot refuse a handshake. A 101 would promise a WebSocket that the gateway does not open.
     if status.is_informational() {
         return Err(bad_gateway());
     }
@@ -245,7 +246,7 @@ impl Refusal {
     }
 }
 
-/// The accept key, if the request is a WebSocket handshake of RFC 6455.
+/// Returns the accept key if the request is a WebSocket handshake of RFC 6455.
 fn accept_key(sent: &HeaderMap) -> Option<String> {
     let names = |header: header::HeaderName, wanted: &str| {
         sent.get_all(header)
@@ -275,7 +276,7 @@ fn switching(accept: &str, protocol: Option<HeaderValue>) -> Answer {
     answer
 }
 
-/// Waits until the 101 is sent and takes the bare socket out of the HTTP connection, whose buffers are freed.
+/// Waits until the 101 is sent, then extracts the socket from the HTTP connection and frees the connection's buffers.
 async fn taken_over(on_upgrade: OnUpgrade) -> Result<Upgraded, hyper::Error> {
     let upgraded = on_upgrade.await?;
     #[expect(
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_of_connect_decides() {
+    fn connect_status_decides_handshake() {
         for (answer, expected) in [
             (r#"{"statusCode":200}"#, 101),
             (r#"{"statusCode":201,"body":"welcome"}"#, 101),
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subprotocol_comes_from_connect_alone() {
+    fn connect_response_chooses_subprotocol() {
         let protocol = |answer| connected(&answered(answer)).unwrap();
         assert_eq!(
             protocol(r#"{"statusCode":200,"headers":{"sec-websocket-protocol":"v1"}}"#).unwrap(),

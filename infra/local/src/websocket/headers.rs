@@ -1,4 +1,4 @@
-//! The client's request headers as events show them.
+//! The client's request headers in events.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 use super::event::Headers;
 use crate::ids;
 
-/// Headers of the upgrade that captures of `$connect` events do not show.
+/// Headers of the upgrade that are absent from captured `$connect` events.
 const HIDDEN: [&str; 6] = [
     "connection",
     "upgrade",
@@ -17,7 +17,7 @@ const HIDDEN: [&str; 6] = [
     "x-forwarded-proto",
 ];
 
-/// The headers of an event: the client's, with API Gateway's own.
+/// Returns the headers of an event: the client's and API Gateway's own.
 #[must_use]
 pub fn of_event(sent: &HeaderMap, domain_name: &str, source: IpAddr, now_ms: i64) -> Headers {
     let mut headers = Headers::new();
@@ -30,7 +30,7 @@ pub fn of_event(sent: &HeaderMap, domain_name: &str, source: IpAddr, now_ms: i64
                 .push(value);
         }
     }
-    // A proxy in between is shown as API Gateway shows CloudFront: at the front of the list.
+    // A proxy's value stays at the front of the list, as API Gateway does with CloudFront's.
     let forwarded = match sent
         .get("x-forwarded-for")
         .and_then(|value| value.to_str().ok())
@@ -52,14 +52,14 @@ pub fn of_event(sent: &HeaderMap, domain_name: &str, source: IpAddr, now_ms: i64
     headers
 }
 
-/// The `User-Agent`, if one was sent.
+/// Returns the `User-Agent`, if the client sent one.
 #[must_use]
 pub fn user_agent(sent: &HeaderMap) -> Option<String> {
     let value = sent.get(header::USER_AGENT)?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// The spelling that browsers use and captures show. Names that are customarily sent in lower case stay so.
+/// Returns the spelling of browsers and captures. Names that are usually sent in lower case stay in lower case.
 fn canonical(name: &str) -> String {
     match name {
         "x-api-key" | "priority" | "dnt" => return name.to_owned(),
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_spelled_as_captured() {
+    fn names_have_captured_spelling() {
         for (sent, shown) in [
             ("host", "Host"),
             ("sec-websocket-key", "Sec-WebSocket-Key"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upgrade_is_hidden_and_the_gateways_own_are_added() {
+    fn upgrade_headers_replaced_by_gateway_headers() {
         let mut sent = HeaderMap::new();
         for (name, value) in [
             ("host", "localhost:3000"),

@@ -1,4 +1,4 @@
-//! The WebSocket API: handshakes, open connections, and the functions behind its routes.
+//! The WebSocket API: handshakes, open connections, and the functions of its routes.
 
 pub mod authorizer;
 pub mod connection;
@@ -28,29 +28,28 @@ use crate::template::WebSocketApi;
 /// "Integration timeout: 50 milliseconds to 29 seconds for all integration types", API Gateway quotas page.
 pub const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 
-/// More than one machine can hold; only there to count to zero at the end.
+/// The number of connection permits, more than one machine can hold. A shutdown acquires all of them to wait for the
+/// last connection.
 const MOST_CONNECTIONS: u32 = 1 << 24;
 
-/// How the WebSocket API is to run.
+/// Options of the WebSocket API.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The API of the template.
     pub api: WebSocketApi,
-    /// The region, for ARNs.
+    /// The region in ARNs.
     pub region: String,
-    /// Host and port of the stage, as events carry them.
+    /// Host and port of the stage in events.
     pub domain_name: String,
-    /// How long connections live.
     pub lifetime: Lifetime,
-    /// Dispatch a connection's messages one after the other instead of concurrently.
+    /// True to dispatch a connection's messages one after the other instead of concurrently.
     pub in_order: bool,
-    /// Take the code and the reason of a DELETE's query, which API Gateway does not have, for the close.
+    /// True to use the code and reason in the query of a DELETE for the close. API Gateway does not support this.
     pub close_reasons: bool,
-    /// Faults to inject.
     pub faults: Faults,
 }
 
-/// The WebSocket API; cheap to clone.
+/// The WebSocket API. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct WebSockets {
     inner: Arc<Inner>,
@@ -67,7 +66,7 @@ struct Inner {
 }
 
 impl WebSockets {
-    /// The WebSocket API with its functions in `lambda`.
+    /// Creates the WebSocket API with its functions in `lambda`.
     #[must_use]
     pub fn new(options: Options, lambda: Lambda) -> Self {
         let place = Place {
@@ -87,32 +86,32 @@ impl WebSockets {
         }
     }
 
-    /// The id of the API.
+    /// Returns the id of the API.
     #[must_use]
     pub fn api_id(&self) -> &str {
         &self.inner.options.api.api_id
     }
 
-    /// The stage's name.
+    /// Returns the stage's name.
     #[must_use]
     pub fn stage(&self) -> &str {
         &self.inner.place.stage
     }
 
-    /// Whether a DELETE may say with which code and reason to close.
+    /// Returns true if a DELETE may contain the code and reason of the close.
     #[must_use]
     pub fn takes_close_reasons(&self) -> bool {
         self.inner.options.close_reasons
     }
 
-    /// Whether a path is the stage's: "WebSocket APIs have no paths", only the stage itself.
+    /// Returns true if a path is that of the stage. "WebSocket APIs have no paths", only the stage itself.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         let path = path.strip_prefix('/');
         path.is_some_and(|path| path.strip_suffix('/').unwrap_or(path) == self.stage())
     }
 
-    /// The open connections.
+    /// Returns the open connections.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.inner.registry
@@ -161,7 +160,7 @@ impl WebSockets {
             })
             .await;
         self.registry().remove(&connection.peer.connection_id);
-        // Boxed, so that an open connection does not hold the memory that its end will need.
+        // Box the futures, so that an open connection does not hold the memory for its end.
         tokio::join!(
             Box::pin(socket.farewell()),
             Box::pin(self.disconnected(&connection.peer, &closing))
@@ -169,8 +168,8 @@ impl WebSockets {
         drop(living);
     }
 
-    /// Sends a message to the function of its route. Routes are one-way: the function's answer is dropped, and only
-    /// its failure is shown to the client.
+    /// Invokes the function of a message's route. Routes are one-way: the function's response is dropped, and the
+    /// client gets a frame only if the function fails.
     async fn received(&self, connection: &Connection, text: &Utf8Bytes) {
         let Inner {
             options, lambda, ..
@@ -193,12 +192,12 @@ impl WebSockets {
         {
             Invocation::Answer(_) => {}
             Invocation::Late => fail(frames::TIMED_OUT),
-            // Also a function's own, shorter timeout: that is a failed function.
+            // This includes a function that exceeds its own, shorter timeout.
             _ => fail(frames::INTERNAL),
         }
     }
 
-    /// Best effort, as on AWS: invoked once, and what comes of it is only logged.
+    /// Invokes `$disconnect` once, without retries, as on AWS. A failure is only logged.
     async fn disconnected(&self, peer: &Peer, closing: &Closing) {
         let Inner {
             options, lambda, ..

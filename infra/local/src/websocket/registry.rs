@@ -1,4 +1,4 @@
-//! The open connections and the ordered queue of each.
+//! The open connections and their ordered queues.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -10,53 +10,50 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::event::Peer;
 use crate::ids;
 
-/// What may wait for a slow client, in bytes. AWS does not document its own limit.
+/// How many bytes may be queued for a slow client. AWS does not document its own limit.
 const LARGEST_QUEUE: usize = 1024 * 1024;
 
-/// What a short message costs in the queue beyond its text.
+/// The bytes that each message costs in the queue beyond its text.
 const OVERHEAD: usize = 64;
 
-/// An open connection as the rest of the gateway sees it.
+/// The handle of an open connection for the rest of the gateway.
 #[derive(Debug)]
 pub struct Connection {
-    /// What stays the same.
     pub peer: Peer,
     queue: mpsc::UnboundedSender<Command>,
-    /// Told beside the queue, because a client that reads nothing would keep what is queued waiting.
+    /// Announces a close outside the queue, because a client that reads nothing blocks the queue.
     closes: Mutex<Option<oneshot::Sender<Closing>>>,
     queued: AtomicUsize,
     last_active_ms: AtomicI64,
 }
 
-/// What the task of a connection is told.
+/// A command to the task of a connection.
 #[derive(Debug)]
 pub enum Command {
     /// Send this text frame.
     Send(Utf8Bytes),
-    /// Close with this status, after what was queued before.
+    /// Close with this status, after the frames queued before.
     Close(Closing),
 }
 
-/// What the task of a connection reads.
+/// The receivers of a connection's task.
 #[derive(Debug)]
 pub struct Orders {
-    /// The queue.
     pub commands: mpsc::UnboundedReceiver<Command>,
-    /// That a close is somewhere in the queue.
+    /// Announces that a close is in the queue.
     pub closes: oneshot::Receiver<Closing>,
 }
 
-/// A close status and its reason, also told to `$disconnect`.
+/// A close status and its reason, which the `$disconnect` event also contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// The status code of RFC 6455.
     pub code: u16,
-    /// The reason.
     pub reason: String,
 }
 
 impl Closing {
-    /// A status with a reason.
+    /// Returns a status with a reason.
     #[must_use]
     pub fn new(code: u16, reason: &str) -> Self {
         Self {
@@ -69,14 +66,14 @@ impl Closing {
 /// Why a message was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostError {
-    /// There is no such connection.
+    /// The connection has ended.
     Gone,
     /// The client reads too slowly.
     Full,
 }
 
 impl Connection {
-    /// A connection and what its task reads.
+    /// Returns a connection and the receivers of its task.
     #[must_use]
     pub fn new(peer: Peer) -> (Arc<Self>, Orders) {
         let (queue, commands) = mpsc::unbounded_channel();
@@ -95,10 +92,10 @@ impl Connection {
         (Arc::new(connection), orders)
     }
 
-    /// Queues a text frame behind those queued before.
+    /// Queues a text frame after those queued before.
     ///
     /// # Errors
-    /// When the connection has ended, or too much waits already.
+    /// Fails if the connection has ended or the queue is full.
     pub fn post(&self, text: Utf8Bytes) -> Result<(), PostError> {
         let cost = text.len() + OVERHEAD;
         let before = self.queued.fetch_add(cost, Ordering::Relaxed);
@@ -112,12 +109,13 @@ impl Connection {
             .map_err(|_| PostError::Gone)
     }
 
-    /// Says that a frame of `length` bytes has left the queue.
+    /// Records that a frame of `length` bytes has left the queue.
     pub fn taken(&self, length: usize) {
         self.queued.fetch_sub(length + OVERHEAD, Ordering::Relaxed);
     }
 
-    /// Closes the connection: after what is queued, if the client takes that, and otherwise a little later.
+    /// Closes the connection after the queued frames. If the client does not read them, closes it a little later
+    /// anyway.
     pub fn close(&self, closing: Closing) {
         let mut closes = self.closes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(closes) = closes.take() {
@@ -126,12 +124,12 @@ impl Connection {
         let _ = self.queue.send(Command::Close(closing));
     }
 
-    /// Notes traffic in either direction.
+    /// Records traffic in either direction.
     pub fn touch(&self) {
         self.last_active_ms.store(ids::now_ms(), Ordering::Relaxed);
     }
 
-    /// When a message last went in either direction.
+    /// Returns the time of the last message in either direction, in milliseconds since the epoch.
     #[must_use]
     pub fn last_active_ms(&self) -> i64 {
         self.last_active_ms.load(Ordering::Relaxed)
@@ -145,7 +143,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Makes a connection known to `@connections`.
+    /// Adds a connection, which `@connections` can then find.
     pub fn insert(&self, connection: Arc<Connection>) {
         let id = connection.peer.connection_id.clone();
         let mut connections = self
@@ -155,7 +153,7 @@ impl Registry {
         connections.insert(id, connection);
     }
 
-    /// The connection of this id, if it is open.
+    /// Returns the connection with this id, if it is open.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<Arc<Connection>> {
         let connections = self
@@ -165,7 +163,7 @@ impl Registry {
         connections.get(id).cloned()
     }
 
-    /// Forgets a connection: from here on it is gone. The one removed is returned the first time only.
+    /// Removes a connection, which is gone from then on. Returns it only the first time.
     pub fn remove(&self, id: &str) -> Option<Arc<Connection>> {
         let mut connections = self
             .connections
@@ -191,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queue_that_is_full_refuses_until_something_is_taken() {
+    fn full_queue_refuses_until_drained() {
         let (connection, mut orders) = Connection::new(Peer::default());
         let text = Utf8Bytes::from("x".repeat(128 * 1024));
         let mut accepted = 0;
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_connection_is_gone() {
+    fn removed_connection_is_gone() {
         let registry = Registry::default();
         let peer = Peer {
             connection_id: "a=".to_owned(),
@@ -222,7 +220,7 @@ mod tests {
         registry.insert(connection);
         registry.close_all(&Closing::new(1012, ""));
         assert!(matches!(orders.commands.try_recv(), Ok(Command::Close(_))));
-        assert!(orders.closes.try_recv().is_ok(), "also beside the queue");
+        assert!(orders.closes.try_recv().is_ok(), "also outside the queue");
         assert!(registry.remove("a=").is_some());
         assert!(registry.remove("a=").is_none());
         assert!(registry.find("a=").is_none());

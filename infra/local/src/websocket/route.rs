@@ -1,7 +1,7 @@
-//! Route selection: which route key a message goes to.
+//! Route selection: chooses the route key of a message.
 //!
-//! The expression is literal text with `${request.body.path}` in it, or `$request.body.path` alone; `\$` is a dollar
-//! sign. A path that is missing gives the empty string. What equals no route key goes to `$default`.
+//! The expression is literal text that contains `${request.body.path}`, or `$request.body.path` alone. `\$` is a dollar
+//! sign. A missing path evaluates to the empty string. A result that equals no route key selects `$default`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const DEFAULT: &str = "$default";
 
-/// The route key and function that `body` goes to; none if nothing matches and there is no `$default`.
+/// Returns the route key and function for `body`, or `None` if no route matches and there is no `$default`.
 #[must_use]
 pub fn select<'a>(
     expression: &str,
@@ -19,7 +19,7 @@ pub fn select<'a>(
     let key = evaluate(expression, body);
     routes
         .get_key_value(key.as_str())
-        // Only API Gateway itself raises these two.
+        // A message cannot select these two routes. Only API Gateway itself invokes them.
         .filter(|(key, _)| !matches!(key.as_str(), "$connect" | "$disconnect"))
         .or_else(|| routes.get_key_value(DEFAULT))
         .map(|(key, function)| (key.as_str(), function.as_str()))
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_goes_to_the_route_its_body_names() {
+    fn body_selects_route() {
         check("$request.body.action", r#"{"action":"send"}"#, Some("send"));
         check(
             "${request.body.action}",
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matches_nothing_goes_to_default() {
+    fn unmatched_message_goes_to_default() {
         check(
             "$request.body.action",
             r#"{"action":"other"}"#,

@@ -1,4 +1,4 @@
-//! A gateway under test: the real binary, a template of fixture functions, free ports, stopped when dropped.
+//! A gateway under test: the real binary with a template of fixture functions and free ports. Dropping it stops it.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(
@@ -27,14 +27,14 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A client's end of a connection.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-/// A running gateway with its folder.
+/// A running gateway and its working folder.
 pub(crate) struct Gateway {
     process: Child,
     dir: TempDir,
     urls: Value,
 }
 
-/// A template of one function for everything, with the authorizer and routes that the tests need.
+/// A template with one function for everything, and the authorizer and routes that the tests need.
 pub(crate) fn template(events_dir: &Path) -> String {
     format!(
         r#"
@@ -88,14 +88,14 @@ impl Gateway {
         Self::start_with(arguments, template)
     }
 
-    /// Starts a gateway with a template of the test's own.
+    /// Starts a gateway with the given template and waits until it is ready.
     pub(crate) fn start_with(arguments: &[&str], template: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("template.yaml"), template(dir.path())).unwrap();
         Self::spawn(command(dir.path()).args(arguments), dir)
     }
 
-    /// Starts a gateway by a command of the test's own, in its folder.
+    /// Starts a gateway with the given command in `dir` and waits until it is ready.
     pub(crate) fn spawn(command: &mut Command, dir: TempDir) -> Self {
         let process = command.spawn().unwrap();
         let mut gateway = Self {
@@ -109,18 +109,18 @@ impl Gateway {
                 panic!("the gateway ended with {status}");
             }
             let text = fs::read_to_string(&ready_file).ok()?;
-            // Written whole or not at all: half a file would fail here.
+            // The gateway writes the file atomically. A partial file would fail here.
             Some(serde_json::from_str(&text).unwrap())
         });
         gateway
     }
 
-    /// One of the URLs of the ready file.
+    /// Returns one of the URLs in the ready file.
     pub(crate) fn url(&self, name: &str) -> &str {
         self.urls[name].as_str().unwrap()
     }
 
-    /// The folder of the template and of what functions wrote.
+    /// Returns the folder of the template and of the files that functions write.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -130,7 +130,7 @@ impl Gateway {
         self.process.id()
     }
 
-    /// Asks the gateway to stop and waits until it has.
+    /// Asks the gateway to stop and waits until it has exited.
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
         let pid = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
@@ -143,7 +143,7 @@ impl Gateway {
         self.process.wait().unwrap();
     }
 
-    /// The events that functions have got so far.
+    /// Returns the events that functions have received so far.
     pub(crate) fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.dir.path().join("events")).unwrap_or_default();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -190,7 +190,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // By SIGTERM, so that it stops its functions too.
+            // SIGTERM lets the gateway stop its functions too.
             let pid = self.process.id().to_string();
             let _ = Command::new("kill").args(["-TERM", &pid]).status();
             let begun = Instant::now();
@@ -206,7 +206,7 @@ impl Drop for Gateway {
     }
 }
 
-/// The gateway's binary with free ports, the fixture function and a ready file in `dir`.
+/// Returns a command that runs the gateway with free ports, the fixture function and a ready file in `dir`.
 pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_local-gateway"));
     command
@@ -227,7 +227,7 @@ pub(crate) fn command(dir: &Path) -> Command {
     command
 }
 
-/// Where cargo puts the fixture function.
+/// Returns the folder in which cargo puts the fixture functions.
 pub(crate) fn examples() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_local-gateway")).with_file_name("examples")
 }
@@ -247,7 +247,7 @@ pub(crate) async fn connect_to(
         .map(|(socket, _)| socket)
 }
 
-/// The status of a handshake: 101 if it succeeds.
+/// Returns the status of a handshake: 101 if it succeeds.
 pub(crate) fn handshake_status(result: Result<Socket, Error>) -> u16 {
     match result {
         Ok(_) => 101,
@@ -261,7 +261,7 @@ pub(crate) async fn send(socket: &mut Socket, text: &str) {
     socket.send(Message::text(text)).await.unwrap();
 }
 
-/// The next message.
+/// Receives the next message.
 pub(crate) async fn next(socket: &mut Socket) -> Message {
     let next = tokio::time::timeout(DEADLINE, socket.next()).await;
     next.expect("a message comes")
@@ -269,20 +269,20 @@ pub(crate) async fn next(socket: &mut Socket) -> Message {
         .unwrap()
 }
 
-/// The next message, which is a text.
+/// Receives the next message, which has to be a text.
 pub(crate) async fn next_text(socket: &mut Socket) -> String {
     next(socket).await.into_text().unwrap().to_string()
 }
 
-/// The code of the close frame that comes next, and its reason.
+/// Receives the next frame, which has to be a close frame. Returns its code and reason.
 pub(crate) async fn next_close(socket: &mut Socket) -> (u16, String) {
     match next(socket).await {
         Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
-        other => panic!("{other:?} is no close frame"),
+        other => panic!("expected a close frame, got {other:?}"),
     }
 }
 
-/// The connection's id, from an event that the fixture shows.
+/// Returns the connection's id, taken from an event that the fixture echoes.
 pub(crate) async fn connection_id(socket: &mut Socket) -> String {
     send(socket, r#"{"do":"show"}"#).await;
     let event: Value = serde_json::from_str(&next_text(socket).await).unwrap();
@@ -292,7 +292,7 @@ pub(crate) async fn connection_id(socket: &mut Socket) -> String {
         .to_owned()
 }
 
-/// Waits for a condition.
+/// Polls until the condition returns a value. Fails after [`DEADLINE`].
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -311,7 +311,7 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Names in lower case.
+    /// Header names are in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
@@ -329,7 +329,7 @@ impl Response {
     }
 }
 
-/// One HTTP request on a connection of its own; none if the connection ends without an answer.
+/// Sends an HTTP request on a new connection. Returns `None` if the connection ends without an answer.
 pub(crate) fn try_http(
     method: &str,
     url: &str,
@@ -357,7 +357,7 @@ pub(crate) fn try_http(
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-    // A server may answer, and close, before it has read a body that it refuses.
+    // A server may answer and close before it has read a body that it refuses.
     let _ = stream.write_all(body);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -376,7 +376,7 @@ pub(crate) fn try_http(
     })
 }
 
-/// One HTTP request that is answered.
+/// Sends an HTTP request and returns its answer.
 pub(crate) fn http(method: &str, url: &str, body: &str) -> Response {
     try_http(method, url, &[], body.as_bytes()).expect("an answer")
 }

@@ -17,7 +17,7 @@ use ring::{
     },
 };
 use serde_json::{Value, json};
-use service::ports::Environment;
+use service::ports;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -49,7 +49,7 @@ impl Clock {
     }
 }
 
-impl Environment for Clock {
+impl ports::Clock for Clock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }
@@ -57,7 +57,9 @@ impl Environment for Clock {
     async fn sleep(&self, duration: Duration) {
         self.advance(duration);
     }
+}
 
+impl ports::Random for Clock {
     fn fresh_id(&self) -> String {
         "id".to_owned()
     }
@@ -66,6 +68,10 @@ impl Environment for Clock {
         "token".to_owned()
     }
 }
+
+impl ports::Metrics for Clock {}
+
+impl ports::TokenVerifier for Clock {}
 
 /// The surroundings of a function that accepts tokens of `ISSUER`, and their clock.
 pub(super) fn environment(keys: &Server, domain_claim: &str) -> (WithIssuer<Clock>, Clock) {

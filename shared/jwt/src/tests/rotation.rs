@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use serde_json::{Value, json};
-use service::ports::{Credential, Environment, Fault};
+use service::ports::{Credential, Fault, TokenVerifier as _};
 
 use super::{
     claims,

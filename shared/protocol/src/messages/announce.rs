@@ -1,13 +1,13 @@
-//! `announce`: how the subscriber wants to be seen, as long as this connection lives.
+//! `announce`: sets how others see the subscriber while this connection is open.
 //!
 //! `{"type":"announce","availability":"available","status":"in the office","attributes":{"mood":"fine"}}`
 
 use alloc::string::String;
 
-use super::{Fields, Refusal, attributes};
+use super::{Fields, Message, Refusal, attributes};
 use crate::{
     Announcement, Availability, Json,
-    decide::{Commit, Context, Decision, FollowUp},
+    decision::{Commit, Context, Decision, FollowUp, Known},
     error::Rejection,
     limits,
 };
@@ -20,8 +20,8 @@ pub struct Announce {
     attributes: Json,
 }
 
-impl Announce {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Announce {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let availability = fields.string("availability")?;
         let status = fields.optional_string("status")?.unwrap_or_default();
         let json = fields.object("attributes")?;
@@ -36,8 +36,8 @@ impl Announce {
         })
     }
 
-    pub(crate) fn decide(&self, context: &Context) -> Decision {
-        Decision {
+    fn decide(&self, context: &Context, _: &Known) -> Result<Decision, Rejection> {
+        Ok(Decision {
             follow_up: FollowUp::PublishPresence,
             ..Decision::commit(Commit::Announce(Announcement {
                 availability: self.availability,
@@ -45,7 +45,7 @@ impl Announce {
                 attributes: self.attributes.clone(),
                 at: context.now,
             }))
-        }
+        })
     }
 }
 
@@ -63,7 +63,10 @@ mod tests {
         for word in ["invisible", "available", "dnd", "busy"] {
             parsed(&format!(r#"{{"type":"announce","availability":"{word}"}}"#));
         }
-        assert_eq!(rejected(r#"{"type":"announce","availability":"away"}"#), Code::InvalidValue);
+        assert_eq!(
+            rejected(r#"{"type":"announce","availability":"away"}"#),
+            Code::InvalidValue
+        );
         ignored(&[
             r#"{"type":"announce"}"#,
             r#"{"type":"announce","availability":null}"#,
@@ -80,7 +83,13 @@ mod tests {
             )
         };
         parsed(&announce(&"é".repeat(256), &"x".repeat(4096 - 8)));
-        assert_eq!(rejected(&announce(&"é".repeat(257), "")), Code::InvalidValue);
-        assert_eq!(rejected(&announce("", &"x".repeat(4096 - 7))), Code::TooLarge);
+        assert_eq!(
+            rejected(&announce(&"é".repeat(257), "")),
+            Code::InvalidValue
+        );
+        assert_eq!(
+            rejected(&announce("", &"x".repeat(4096 - 7))),
+            Code::TooLarge
+        );
     }
 }

@@ -1,29 +1,13 @@
-//! `authorize`: a fresh token for this connection.
+//! `authorize`: gives this connection a fresh token.
 //!
 //! `{"type":"authorize","token":"…"}`
 
-use alloc::string::String;
-
-use super::{Fields, Refusal};
-use crate::decide::{Commit, Decision};
-
-/// A bearer token as it came. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken(String);
-
-impl BearerToken {
-    /// The token.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl core::fmt::Debug for BearerToken {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("BearerToken(..)")
-    }
-}
+use super::{Fields, Message, Refusal};
+use crate::{
+    Subscriber,
+    decision::{BearerToken, Commit, Context, Decision, Known, Needs},
+    error::Rejection,
+};
 
 /// `authorize`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,17 +15,24 @@ pub struct Authorize {
     token: BearerToken,
 }
 
-impl Authorize {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Authorize {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         Ok(Self {
-            token: BearerToken(fields.string("token")?),
+            token: BearerToken::new(fields.string("token")?),
         })
     }
 
-    pub(crate) fn decide(&self) -> Decision {
-        Decision::commit(Commit::Authorize {
+    fn needs(&self, _: &Subscriber) -> Needs {
+        Needs {
+            response: true,
+            ..Needs::default()
+        }
+    }
+
+    fn decide(&self, _: &Context, _: &Known) -> Result<Decision, Rejection> {
+        Ok(Decision::commit(Commit::Authorize {
             token: self.token.clone(),
-        })
+        }))
     }
 }
 
@@ -55,6 +46,9 @@ mod tests {
     fn the_token_is_never_shown() {
         let message = parsed(r#"{"type":"authorize","token":"s3cret"}"#);
         assert!(!format!("{message:?}").contains("s3cret"));
-        ignored(&[r#"{"type":"authorize"}"#, r#"{"type":"authorize","token":null}"#]);
+        ignored(&[
+            r#"{"type":"authorize"}"#,
+            r#"{"type":"authorize","token":null}"#,
+        ]);
     }
 }

@@ -1,11 +1,11 @@
-//! `channel-message`: a message to every member of a channel.
+//! `channel-message`: sends a message to every member of a channel.
 //!
 //! `{"type":"channel-message","channel-id":"c-1","content":{"text":"Hello"},"message-id":"0d9b…"}`
 
-use super::{Fields, Refusal, attributes, content};
+use super::{Fields, Message, Refusal, attributes, content};
 use crate::{
     ChannelId, ChannelKey, Json, LogId, MessageId, Subscriber,
-    decide::{Commit, Context, Decision, Draft, Known, Needs},
+    decision::{Commit, Context, Decision, Draft, Known, Needs},
     error::Rejection,
     rights,
 };
@@ -19,8 +19,8 @@ pub struct ChannelMessage {
     attributes: Option<Json>,
 }
 
-impl ChannelMessage {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for ChannelMessage {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
         let json = fields.any("content")?;
         let message_id = fields.optional_string("message-id")?;
@@ -34,26 +34,19 @@ impl ChannelMessage {
         })
     }
 
-    fn channel(&self, subscriber: &Subscriber) -> ChannelKey {
-        ChannelKey {
-            domain: subscriber.domain.clone(),
-            id: self.channel_id.clone(),
-        }
-    }
-
-    pub(crate) fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
-        let log = self.channel(subscriber).log();
-        self.message_id.as_ref().map(|id| (log, id))
-    }
-
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         Needs {
             own_member: Some(self.channel(subscriber)),
             ..Needs::default()
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
+        let log = self.channel(subscriber).log();
+        self.message_id.as_ref().map(|id| (log, id))
+    }
+
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         rights::member(known)?;
         Ok(Decision::commit(Commit::Append(Draft {
             log: self.channel(&context.subscriber).log(),
@@ -64,13 +57,22 @@ impl ChannelMessage {
     }
 }
 
+impl ChannelMessage {
+    fn channel(&self, subscriber: &Subscriber) -> ChannelKey {
+        ChannelKey {
+            domain: subscriber.domain.clone(),
+            id: self.channel_id.clone(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::format;
 
     use super::*;
     use crate::{
-        decide::tests::{channel_known, check, context, member},
+        decision::tests::{channel_known, check, context, member},
         error::Code,
         messages::tests::{ignored, parsed, rejected},
     };
@@ -80,22 +82,32 @@ mod tests {
     #[test]
     fn only_a_member_may_speak() {
         let mut known = channel_known(&["anna"]);
-        assert_eq!(check(MESSAGE, &context("bob"), &known).unwrap_err(), Rejection::no_channel());
+        assert_eq!(
+            check(MESSAGE, &context("bob"), &known).unwrap_err(),
+            Rejection::no_channel()
+        );
         known.own_member = Some(member("bob", 1));
         let decision = check(MESSAGE, &context("bob"), &known).unwrap();
-        assert!(matches!(decision.commit, Commit::Append(draft) if draft.content.as_str() == "null"));
+        assert!(
+            matches!(decision.commit, Commit::Append(draft) if draft.content.as_str() == "null")
+        );
         known.own_member.as_mut().unwrap().left = Some(2);
         assert!(check(MESSAGE, &context("bob"), &known).is_err());
     }
 
     #[test]
     fn content_is_any_json_up_to_its_limit() {
-        let message = |content: &str| format!(r#"{{"type":"channel-message","channel-id":"c","content":{content}}}"#);
+        let message = |content: &str| {
+            format!(r#"{{"type":"channel-message","channel-id":"c","content":{content}}}"#)
+        };
         for content in ["null", "1e999", "[]", "\"x\"", "{\"a\":1,\"a\":2}"] {
             parsed(&message(content));
         }
         parsed(&message(&format!("\"{}\"", "x".repeat(16 * 1024 - 2))));
-        assert_eq!(rejected(&message(&format!("\"{}\"", "x".repeat(16 * 1024 - 1)))), Code::TooLarge);
+        assert_eq!(
+            rejected(&message(&format!("\"{}\"", "x".repeat(16 * 1024 - 1)))),
+            Code::TooLarge
+        );
         ignored(&[
             r#"{"type":"channel-message","channel-id":"c"}"#,
             r#"{"type":"channel-message","content":1}"#,

@@ -1,14 +1,14 @@
-//! `create-channel`: a channel whose first member and administrator is the caller.
+//! `create-channel`: creates a channel whose first member and administrator is the caller.
 //!
 //! `{"type":"create-channel","name":"Team","invite-token":"s3cret","attributes":{"topic":"work"},"channel-id":"c-1"}`
 
 use alloc::{boxed::Box, string::String, vec};
 
-use super::{Fields, Refusal, attributes};
+use super::{Fields, Message, Refusal, attributes};
 use crate::{
     ChannelId, ChannelKey, EventBody, Json, ServerMessage, Subscriber,
     change::{Profile, Replace, Roster, RowChange},
-    decide::{Commit, Context, Decision, Known, Needs},
+    decision::{Commit, Context, Decision, Known, Needs},
     digest::sha256_hex,
     error::{Code, Rejection},
     limits, model,
@@ -24,8 +24,8 @@ pub struct CreateChannel {
     channel_id: Option<ChannelId>,
 }
 
-impl CreateChannel {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for CreateChannel {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let name = fields.string("name")?;
         let invite_token = fields.optional_string("invite-token")?;
         let json = fields.object("attributes")?;
@@ -42,7 +42,7 @@ impl CreateChannel {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         let named = self.channel_id.as_ref();
         Needs {
             response: true,
@@ -51,10 +51,10 @@ impl CreateChannel {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let creator = &context.subscriber.id;
         if let Some(profile) = &known.profile {
-            return self.again(context, known, profile);
+            return self.answer_repeat(context, known, profile);
         }
         if known.membership_count >= limits::CHANNELS_PER_SUBSCRIBER {
             return Err(too_many_channels());
@@ -101,9 +101,13 @@ impl CreateChannel {
             answer: Answer::Ready(self.invitation(id)),
         }))))
     }
+}
 
-    /// A repeat by its creator, whose first answer may have been lost, gets the same answer, as long as that is still true.
-    fn again(
+impl CreateChannel {
+    /// Decides a repeat of the message. The first answer may have been lost.
+    ///
+    /// The creator gets the same answer again as long as that answer is still true. All others get a `conflict`.
+    fn answer_repeat(
         &self,
         context: &Context,
         known: &Known,
@@ -128,7 +132,9 @@ impl CreateChannel {
     }
 
     fn invite_hash(&self) -> Option<String> {
-        self.invite_token.as_ref().map(|it| sha256_hex(it.as_bytes()))
+        self.invite_token
+            .as_ref()
+            .map(|it| sha256_hex(it.as_bytes()))
     }
 
     fn invitation(&self, channel_id: ChannelId) -> ServerMessage {
@@ -143,16 +149,18 @@ impl CreateChannel {
     }
 }
 
-/// Checks an invite token: any text of 1 to 128 characters.
+/// Checks an invite token. It can be any text of 1 to 128 characters.
 pub(crate) fn parse_invite_token(text: &str) -> Result<(), Rejection> {
     if (1..=limits::ID_CHARACTERS).contains(&text.chars().count()) {
         Ok(())
     } else {
-        Err(Rejection::invalid("`invite-token` must be 1 to 128 characters"))
+        Err(Rejection::invalid(
+            "`invite-token` must be 1 to 128 characters",
+        ))
     }
 }
 
-/// `limit-exceeded` for memberships.
+/// Returns the `limit-exceeded` rejection for memberships.
 pub(super) fn too_many_channels() -> Rejection {
     Rejection::new(
         Code::LimitExceeded,
@@ -164,11 +172,12 @@ pub(super) fn too_many_channels() -> Rejection {
 mod tests {
     use super::*;
     use crate::{
-        decide::tests::{administrator_known, change, check, context, respond},
+        decision::tests::{administrator_known, change, check, context, respond},
         messages::tests::{ignored, rejected},
     };
 
-    const CREATE: &str = r#"{"type":"create-channel","name":"Team","invite-token":"t","channel-id":"c"}"#;
+    const CREATE: &str =
+        r#"{"type":"create-channel","name":"Team","invite-token":"t","channel-id":"c"}"#;
 
     #[test]
     fn the_creator_is_member_and_administrator_at_once() {
@@ -198,9 +207,12 @@ mod tests {
             let rejection = check(text, &context(who), known).unwrap_err();
             assert_eq!(rejection.code, Code::Conflict);
         };
-        assert_eq!(respond(CREATE, &context("anna"), &known)["type"], "invitation");
+        assert_eq!(
+            respond(CREATE, &context("anna"), &known)["type"],
+            "invitation"
+        );
         conflict(CREATE, "bob", &known);
-        // Another name or token was never what the channel has.
+        // A message with another name or token is no repeat.
         conflict(&CREATE.replace("Team", "Two"), "anna", &known);
         conflict(&CREATE.replace(r#""t""#, r#""u""#), "anna", &known);
         let mut ended = known.clone();
@@ -213,7 +225,10 @@ mod tests {
 
     #[test]
     fn names_and_limits_are_checked() {
-        assert_eq!(rejected(r#"{"type":"create-channel","name":""}"#), Code::InvalidValue);
+        assert_eq!(
+            rejected(r#"{"type":"create-channel","name":""}"#),
+            Code::InvalidValue
+        );
         assert_eq!(
             rejected(r#"{"type":"create-channel","name":"x","channel-id":"a#b"}"#),
             Code::InvalidValue

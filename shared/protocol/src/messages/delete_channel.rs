@@ -1,14 +1,14 @@
-//! `delete-channel`: an administrator ends a channel for everybody.
+//! `delete-channel`: an administrator ends a channel for all members.
 //!
 //! `{"type":"delete-channel","channel-id":"c-1"}`
 
 use alloc::{boxed::Box, vec};
 
-use super::{Fields, Refusal};
+use super::{Fields, Message, Refusal};
 use crate::{
     ChannelId, ChannelKey, EventBody, Subscriber,
     change::{Replace, Roster},
-    decide::{Commit, Context, Decision, Known, Needs, FollowUp},
+    decision::{Commit, Context, Decision, FollowUp, Known, Needs},
     error::Rejection,
     plan::{Answer, Plan},
     rights,
@@ -20,8 +20,8 @@ pub struct DeleteChannel {
     channel_id: ChannelId,
 }
 
-impl DeleteChannel {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for DeleteChannel {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
 
         Ok(Self {
@@ -29,14 +29,14 @@ impl DeleteChannel {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         Needs {
             response: true,
             ..Needs::channel_of(subscriber, &self.channel_id)
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let (_, roster) = rights::administered(known)?;
         let channel = ChannelKey {
             domain: context.subscriber.domain.clone(),
@@ -49,7 +49,8 @@ impl DeleteChannel {
     }
 }
 
-/// The end of a channel: the last event of its log. The rows of its members are removed afterwards.
+/// Returns the change that ends a channel and appends the last event of its log. The rows of its members are deleted
+/// afterwards.
 pub(crate) fn deletion(channel: ChannelKey, roster: Roster) -> Plan {
     Plan {
         close: true,
@@ -71,7 +72,7 @@ pub(crate) fn deletion(channel: ChannelKey, roster: Roster) -> Plan {
 #[cfg(test)]
 mod tests {
     use crate::{
-        decide::tests::{administrator_known, change, check, context},
+        decision::tests::{administrator_known, change, check, context},
         error::Code,
     };
 
@@ -89,6 +90,9 @@ mod tests {
     fn a_channel_ends_once() {
         let mut known = administrator_known();
         known.roster.as_mut().unwrap().open = false;
-        assert_eq!(check(DELETE, &context("anna"), &known).unwrap_err().code, Code::NotFound);
+        assert_eq!(
+            check(DELETE, &context("anna"), &known).unwrap_err().code,
+            Code::NotFound
+        );
     }
 }

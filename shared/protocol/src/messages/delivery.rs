@@ -1,11 +1,11 @@
-//! `delivery`: how far the caller got in a log: a read_cursor that covers everything up to `sequence`.
+//! `delivery`: moves the caller's read cursor of a log. The status applies to all events up to `sequence`.
 //!
 //! `{"type":"delivery","subscriber-id":"bob","sequence":12,"status":"read"}`
 
-use super::{Fields, Refusal, direct_message::to_oneself};
+use super::{Fields, Message, Refusal, direct_message::to_oneself};
 use crate::{
     DeliveryStatus, Destination, LogId, Subscriber,
-    decide::{Commit, Context, Decision, ReadCursor, Known, Needs},
+    decision::{Commit, Context, Decision, Known, Needs, ReadCursor},
     error::Rejection,
     limits, rights,
 };
@@ -18,8 +18,8 @@ pub struct Delivery {
     status: DeliveryStatus,
 }
 
-impl Delivery {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Delivery {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let destination = fields.destination()?;
         let sequence = fields.number("sequence")?.ok_or(Refusal::Malformed)?;
         let status = fields.string("status")?;
@@ -30,12 +30,14 @@ impl Delivery {
             status: match status.as_str() {
                 "displayed" => DeliveryStatus::Displayed,
                 "read" => DeliveryStatus::Read,
-                _ => return Err(Rejection::invalid("`status` must be `displayed` or `read`").into()),
+                _ => {
+                    return Err(Rejection::invalid("`status` must be `displayed` or `read`").into());
+                }
             },
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         let log = LogId::of(subscriber, &self.destination);
         Needs {
             own_member: match &log {
@@ -47,7 +49,7 @@ impl Delivery {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         match &self.destination {
             Destination::Channel(_) => {
                 rights::member(known)?;
@@ -58,7 +60,9 @@ impl Delivery {
             Destination::Subscriber(_) => {}
         }
         if self.sequence > known.last_sequence {
-            return Err(Rejection::invalid("`sequence` lies beyond the end of the log"));
+            return Err(Rejection::invalid(
+                "`sequence` lies beyond the end of the log",
+            ));
         }
         Ok(Decision::commit(Commit::ReadCursor(ReadCursor {
             log: LogId::of(&context.subscriber, &self.destination),
@@ -74,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        decide::tests::{check, context, member},
+        decision::tests::{check, context, member},
         error::Code,
         messages::tests::{ignored, rejected},
     };
@@ -87,17 +91,24 @@ mod tests {
             ..Known::default()
         };
         let read = |sequence: u64| {
-            format!(r#"{{"type":"delivery","channel-id":"c","sequence":{sequence},"status":"read"}}"#)
+            format!(
+                r#"{{"type":"delivery","channel-id":"c","sequence":{sequence},"status":"read"}}"#
+            )
         };
         assert!(check(&read(6), &context("a"), &known).is_ok());
-        assert_eq!(check(&read(7), &context("a"), &known).unwrap_err().code, Code::InvalidValue);
+        assert_eq!(
+            check(&read(7), &context("a"), &known).unwrap_err().code,
+            Code::InvalidValue
+        );
         assert_eq!(rejected(&read(0)), Code::InvalidValue);
     }
 
     #[test]
     fn a_client_tells_displayed_or_read() {
         for status in ["stored", "received", "seen"] {
-            let text = format!(r#"{{"type":"delivery","channel-id":"c","sequence":1,"status":"{status}"}}"#);
+            let text = format!(
+                r#"{{"type":"delivery","channel-id":"c","sequence":1,"status":"{status}"}}"#
+            );
             assert_eq!(rejected(&text), Code::InvalidValue);
         }
         ignored(&[r#"{"type":"delivery","channel-id":"c","status":"read"}"#]);

@@ -1,11 +1,11 @@
-//! `direct-message`: a message to one subscriber, online or not.
+//! `direct-message`: sends a message to one subscriber, online or not.
 //!
 //! `{"type":"direct-message","subscriber-id":"bob","content":{"text":"Hello"},"message-id":"0d9b…"}`
 
-use super::{Fields, Refusal, attributes, content};
+use super::{Fields, Message, Refusal, attributes, content};
 use crate::{
     Json, LogId, MessageId, Subscriber, SubscriberId,
-    decide::{Commit, Context, Decision, Draft, Needs},
+    decision::{Commit, Context, Decision, Draft, Known},
     error::Rejection,
 };
 
@@ -18,8 +18,8 @@ pub struct DirectMessage {
     attributes: Option<Json>,
 }
 
-impl DirectMessage {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for DirectMessage {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let subscriber_id = fields.string("subscriber-id")?;
         let json = fields.any("content")?;
         let message_id = fields.optional_string("message-id")?;
@@ -33,16 +33,12 @@ impl DirectMessage {
         })
     }
 
-    pub(crate) fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
+    fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
         let log = LogId::direct(subscriber, &self.subscriber_id);
         self.message_id.as_ref().map(|id| (log, id))
     }
 
-    pub(crate) fn needs(&self) -> Needs {
-        Needs::default()
-    }
-
-    pub(crate) fn decide(&self, context: &Context) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, _: &Known) -> Result<Decision, Rejection> {
         if self.subscriber_id == context.subscriber.id {
             return Err(to_oneself());
         }
@@ -55,24 +51,31 @@ impl DirectMessage {
     }
 }
 
-/// `invalid-value` for a conversation of somebody with itself.
+/// Returns the `invalid-value` rejection for a conversation of a subscriber with itself.
 pub(crate) fn to_oneself() -> Rejection {
-    Rejection::invalid("a conversation is with somebody else")
+    Rejection::invalid("a conversation must be with another subscriber")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        decide::{Known, tests::{check, context}},
+        decision::{
+            Known,
+            tests::{check, context},
+        },
         error::Code,
     };
 
     #[test]
     fn both_directions_go_to_one_log() {
         let log = |from: &str, to: &str| {
-            let text = alloc::format!(r#"{{"type":"direct-message","subscriber-id":"{to}","content":1}}"#);
-            match check(&text, &context(from), &Known::default()).unwrap().commit {
+            let text =
+                alloc::format!(r#"{{"type":"direct-message","subscriber-id":"{to}","content":1}}"#);
+            match check(&text, &context(from), &Known::default())
+                .unwrap()
+                .commit
+            {
                 Commit::Append(draft) => draft.log,
                 other => panic!("{other:?}"),
             }
@@ -84,7 +87,9 @@ mod tests {
     fn nobody_writes_to_oneself() {
         let text = r#"{"type":"direct-message","subscriber-id":"a","content":1}"#;
         assert_eq!(
-            check(text, &context("a"), &Known::default()).unwrap_err().code,
+            check(text, &context("a"), &Known::default())
+                .unwrap_err()
+                .code,
             Code::InvalidValue
         );
     }

@@ -1,15 +1,15 @@
-//! `get-history`: a page of a log; the latest one without `after` and `before`.
+//! `get-history`: reads a page of a log. Without `after` and `before` it reads the latest page.
 //!
 //! `{"type":"get-history","channel-id":"c-1","after":12,"limit":50}`
 
 use alloc::{vec, vec::Vec};
 
-use super::{Fields, Number, Refusal, direct_message::to_oneself, page_limit};
+use super::{Fields, Message, Number, Refusal, direct_message::to_oneself, page_limit};
 use crate::{
     Destination, LogId, ServerMessage, Subscriber,
-    decide::{Context, Decision, History, Known, Needs, Range, FollowUp},
+    decision::{Context, Decision, FollowUp, History, Known, Needs, Range},
     error::{Code, Rejection},
-    frame, limits, rights,
+    limits, page_size, rights,
 };
 
 /// `get-history`
@@ -19,8 +19,8 @@ pub struct GetHistory {
     range: Range,
 }
 
-impl GetHistory {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for GetHistory {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let destination = fields.destination()?;
         let after = fields.number("after")?;
         let before = fields.number("before")?;
@@ -33,7 +33,7 @@ impl GetHistory {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         let log = LogId::of(subscriber, &self.destination);
         Needs {
             response: true,
@@ -46,7 +46,7 @@ impl GetHistory {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         match &self.destination {
             Destination::Channel(_) => {
                 rights::member(known)?;
@@ -60,16 +60,17 @@ impl GetHistory {
         retained(self.range, history)?;
         let reply_to = context.reply_to.as_deref();
         let events = &history.events;
-        // The page is cut at its far end, so that what is nearest to the position always comes.
+        // Cut the page at its far end, so that it always contains the events nearest to the position.
         let (events, fitting): (Vec<_>, usize) = if matches!(self.range, Range::After { .. }) {
-            let fitting = frame::fitting(reply_to, events.iter());
+            let fitting = page_size::fitting(reply_to, events.iter());
             (events.iter().take(fitting).cloned().collect(), fitting)
         } else {
-            let fitting = frame::fitting(reply_to, events.iter().rev());
+            let fitting = page_size::fitting(reply_to, events.iter().rev());
             let skip = events.len() - fitting;
             (events.iter().skip(skip).cloned().collect(), fitting)
         };
         let more = history.more || fitting < history.events.len();
+        // A page of a direct conversation counts as received.
         let log = LogId::of(&context.subscriber, &self.destination);
         let follow_up = match (&log, events.last()) {
             (LogId::Direct { .. }, Some(last)) => FollowUp::Received(vec![(log, last.sequence)]),
@@ -88,13 +89,16 @@ impl GetHistory {
     }
 }
 
-/// Refuses what would leave a gap that nobody sees: a page after a position whose next event is no longer kept.
+/// Checks that the page follows the requested position without an unnoticed gap.
+///
+/// # Errors
+/// `gone` if the event after the position is no longer retained.
 pub(crate) fn retained(range: Range, history: &History) -> Result<(), Rejection> {
     match range {
         Range::After { sequence, .. } if sequence > 0 && sequence + 1 < history.first_sequence => {
             Err(Rejection::new(
                 Code::Gone,
-                "what follows `after` is older than the history that is kept",
+                "the events that follow `after` are no longer retained",
             ))
         }
         _ => Ok(()),
@@ -117,17 +121,23 @@ fn range(
             sequence: before.within("before", 1..=limits::SEQUENCE)?,
             limit,
         }),
-        (Some(_), Some(_)) => Err(Rejection::invalid("`after` and `before` exclude each other")),
+        (Some(_), Some(_)) => Err(Rejection::invalid(
+            "`after` and `before` exclude each other",
+        )),
     }
 }
 
-/// A range asked for by text, as a query string has it.
+/// Parses a range from the parameters of a query string.
 pub(crate) fn range_of(
     after: Option<&str>,
     before: Option<&str>,
     limit: Option<&str>,
 ) -> Result<Range, Rejection> {
-    range(after.map(Number::from), before.map(Number::from), limit.map(Number::from))
+    range(
+        after.map(Number::from),
+        before.map(Number::from),
+        limit.map(Number::from),
+    )
 }
 
 #[cfg(test)]
@@ -136,11 +146,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        decide::tests::{check, context, event, member, respond},
+        decision::tests::{check, context, event, member, respond},
         messages::tests::{ignored, parsed, rejected},
+        wire_event::WireEvent,
     };
 
-    fn known(events: Vec<frame::WireEvent>, first_sequence: u64) -> Known {
+    fn known(events: Vec<WireEvent>, first_sequence: u64) -> Known {
         Known {
             own_member: Some(member("a", 1)),
             history: Some(History {
@@ -161,7 +172,10 @@ mod tests {
             rejected(r#"{"type":"get-history","channel-id":"c","after":1,"before":2}"#),
             Code::InvalidValue
         );
-        assert_eq!(rejected(r#"{"type":"get-history","channel-id":"c","before":0}"#), Code::InvalidValue);
+        assert_eq!(
+            rejected(r#"{"type":"get-history","channel-id":"c","before":0}"#),
+            Code::InvalidValue
+        );
         ignored(&[
             r#"{"type":"get-history"}"#,
             r#"{"type":"get-history","channel-id":"c","subscriber-id":"b"}"#,
@@ -177,7 +191,11 @@ mod tests {
             &context("a"),
             &known(big.clone(), 1),
         );
-        let latest = respond(r#"{"type":"get-history","channel-id":"c"}"#, &context("a"), &known(big, 1));
+        let latest = respond(
+            r#"{"type":"get-history","channel-id":"c"}"#,
+            &context("a"),
+            &known(big, 1),
+        );
         assert_eq!(after["events"][0]["sequence"], 1);
         let last = latest["events"].as_array().unwrap().last().unwrap();
         assert_eq!(last["sequence"], 20);
@@ -191,8 +209,13 @@ mod tests {
     #[test]
     fn behind_retention_it_is_gone_but_never_from_the_start() {
         let history = known(Vec::from([event(10, 1), event(11, 1)]), 10);
-        let after = |sequence: u64| format!(r#"{{"type":"get-history","channel-id":"c","after":{sequence}}}"#);
-        assert_eq!(check(&after(8), &context("a"), &history).unwrap_err().code, Code::Gone);
+        let after = |sequence: u64| {
+            format!(r#"{{"type":"get-history","channel-id":"c","after":{sequence}}}"#)
+        };
+        assert_eq!(
+            check(&after(8), &context("a"), &history).unwrap_err().code,
+            Code::Gone
+        );
         assert!(check(&after(9), &context("a"), &history).is_ok());
         assert!(check(&after(0), &context("a"), &history).is_ok());
     }
@@ -202,7 +225,12 @@ mod tests {
         let mut history = known(Vec::from([event(1, 1)]), 1);
         history.own_member.as_mut().unwrap().left = Some(2);
         assert_eq!(
-            check(r#"{"type":"get-history","channel-id":"c"}"#, &context("a"), &history).unwrap_err(),
+            check(
+                r#"{"type":"get-history","channel-id":"c"}"#,
+                &context("a"),
+                &history
+            )
+            .unwrap_err(),
             Rejection::no_channel()
         );
     }

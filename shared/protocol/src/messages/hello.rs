@@ -1,11 +1,12 @@
-//! `hello`: who am I, until when, within which limits.
+//! `hello`: returns the caller's identity, the expiry times and the limits.
 //!
 //! `{"type":"hello","id":"1"}`
 
-use super::{Fields, Refusal};
+use super::{Fields, Message, Refusal};
 use crate::{
-    ServerMessage,
-    decide::{Context, Decision},
+    ServerMessage, Subscriber,
+    decision::{Context, Decision, Known, Needs},
+    error::Rejection,
     limits,
 };
 
@@ -13,31 +14,41 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello;
 
-impl Hello {
-    #[expect(clippy::unnecessary_wraps, reason = "the parsers have one signature")]
-    pub(super) fn parse(_: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Hello {
+    fn parse(_: &Fields<'_>) -> Result<Self, Refusal> {
         Ok(Self)
     }
 
-    pub(crate) fn decide(&self, context: &Context) -> Decision {
-        Decision::respond(ServerMessage::Welcome {
+    fn needs(&self, _: &Subscriber) -> Needs {
+        Needs {
+            response: true,
+            ..Needs::default()
+        }
+    }
+
+    fn decide(&self, context: &Context, _: &Known) -> Result<Decision, Rejection> {
+        Ok(Decision::respond(ServerMessage::Welcome {
             subscriber_id: context.subscriber.id.clone(),
             domain: context.subscriber.domain.clone(),
             server_time: context.now,
             token_expires_at: context.token_expires_at,
             connection_expires_at: context.since.plus_seconds(limits::CONNECTION_SECONDS),
             limits: limits::LIMITS,
-        })
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::decide::tests::{context, respond};
+    use crate::decision::tests::{context, respond};
 
     #[test]
     fn welcome_tells_who_and_until_when() {
-        let welcome = respond(r#"{"type":"hello"}"#, &context("alice"), &Default::default());
+        let welcome = respond(
+            r#"{"type":"hello"}"#,
+            &context("alice"),
+            &Default::default(),
+        );
         assert_eq!(welcome["type"], "welcome");
         assert_eq!(welcome["subscriber-id"], "alice");
         assert_eq!(welcome["domain"], "d");

@@ -1,14 +1,14 @@
-//! `invite-subscriber`: an administrator opens the channel to somebody.
+//! `invite-subscriber`: an administrator invites a subscriber to the channel.
 //!
 //! `{"type":"invite-subscriber","channel-id":"c-1","subscriber-id":"bob"}`
 
 use alloc::{boxed::Box, vec};
 
-use super::{Fields, Refusal};
+use super::{Fields, Message, Refusal};
 use crate::{
     ChannelId, ChannelKey, Subscriber, SubscriberId,
     change::{Member, RowChange},
-    decide::{Commit, Context, Decision, Known, Needs, FollowUp},
+    decision::{Commit, Context, Decision, FollowUp, Known, Needs},
     error::Rejection,
     plan::Plan,
     rights,
@@ -21,8 +21,8 @@ pub struct InviteSubscriber {
     subscriber_id: SubscriberId,
 }
 
-impl InviteSubscriber {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for InviteSubscriber {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
         let subscriber_id = fields.string("subscriber-id")?;
 
@@ -32,16 +32,16 @@ impl InviteSubscriber {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         Needs {
             other_member: Some(self.subscriber_id.clone()),
             ..Needs::channel_of(subscriber, &self.channel_id)
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         rights::administered(known)?;
-        // Who is a member has nothing to accept.
+        // A member has nothing to accept.
         if known.other_member.as_ref().is_some_and(Member::is_current) {
             return Ok(Decision::done());
         }
@@ -65,7 +65,7 @@ impl InviteSubscriber {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::tests::{administrator_known, check, context, member};
+    use crate::decision::tests::{administrator_known, check, context, member};
 
     const INVITE: &str = r#"{"type":"invite-subscriber","channel-id":"c","subscriber-id":"zoe"}"#;
 
@@ -73,7 +73,9 @@ mod tests {
     fn who_is_no_member_is_invited_and_who_is_one_is_left_alone() {
         let mut known = administrator_known();
         let decision = check(INVITE, &context("anna"), &known).unwrap();
-        assert!(matches!(decision.commit, Commit::Change(plan) if plan.events.is_empty() && plan.rows.len() == 1));
+        assert!(
+            matches!(decision.commit, Commit::Change(plan) if plan.events.is_empty() && plan.rows.len() == 1)
+        );
         assert!(matches!(decision.follow_up, FollowUp::Invite(id, _) if id.as_str() == "zoe"));
         known.other_member = Some(member("zoe", 3));
         let decision = check(INVITE, &context("anna"), &known).unwrap();

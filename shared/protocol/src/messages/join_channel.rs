@@ -1,18 +1,18 @@
-//! `join-channel`: become a member, by a pending invitation or the right invite token.
+//! `join-channel`: the caller becomes a member, with a pending invitation or the channel's invite token.
 //!
 //! `{"type":"join-channel","channel-id":"c-1","invite-token":"s3cret"}`
 
 use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
 use super::{
-    Fields, PageRequest, Refusal,
+    Fields, Message, Refusal,
     create_channel::{parse_invite_token, too_many_channels},
 };
 use crate::{
     ChannelId, ChannelKey, ChannelSubscriber, EventBody, Membership, ServerMessage, Subscriber,
     SubscriberId,
     change::{Member, Profile, Replace, Roster, RowChange},
-    decide::{Commit, Context, Decision, Known, Listed, Needs},
+    decision::{Commit, Context, Decision, Known, Listed, Needs, PageRequest},
     digest::sha256_hex,
     error::{Code, Rejection},
     limits,
@@ -27,8 +27,8 @@ pub struct JoinChannel {
     invite_token: Option<String>,
 }
 
-impl JoinChannel {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for JoinChannel {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
         let invite_token = fields.optional_string("invite-token")?;
 
@@ -41,14 +41,7 @@ impl JoinChannel {
         })
     }
 
-    fn channel(&self, subscriber: &Subscriber) -> ChannelKey {
-        ChannelKey {
-            domain: subscriber.domain.clone(),
-            id: self.channel_id.clone(),
-        }
-    }
-
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         let channel = self.channel(subscriber);
         Needs {
             response: true,
@@ -67,16 +60,16 @@ impl JoinChannel {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let (Some(profile), Some(roster)) = (&known.profile, known.open_roster()) else {
             return Err(Rejection::no_channel());
         };
         if let Some(member) = known.own_member.as_ref().filter(|it| it.is_current()) {
-            return Ok(self.again(context, known, profile, member));
+            return Ok(self.answer_repeat(context, known, profile, member));
         }
         let invited = known.invitation.is_some()
             || self.invite_token.as_ref().is_some_and(|token| {
-                // Hashes are compared, so how long it takes tells nothing of the token.
+                // The hashes are compared, so the duration reveals nothing about the token.
                 profile.invite_hash.as_deref() == Some(&sha256_hex(token.as_bytes()))
             });
         if !invited {
@@ -87,9 +80,18 @@ impl JoinChannel {
             self.plan(context, known, profile, roster),
         ))))
     }
+}
 
-    /// A member's repeat: it succeeds and writes no event.
-    fn again(
+impl JoinChannel {
+    fn channel(&self, subscriber: &Subscriber) -> ChannelKey {
+        ChannelKey {
+            domain: subscriber.domain.clone(),
+            id: self.channel_id.clone(),
+        }
+    }
+
+    /// Decides a repeat by a member. It succeeds and writes no event.
+    fn answer_repeat(
         &self,
         context: &Context,
         known: &Known,
@@ -113,11 +115,11 @@ impl JoinChannel {
 
     fn plan(&self, context: &Context, known: &Known, profile: &Profile, roster: Roster) -> Plan {
         let id = &context.subscriber.id;
-        // The first member of a channel that a back end made has nobody to give it the right.
+        // In a channel that a back end created, the first member becomes administrator: no one could give it the right.
         let administrator = roster.administrators == 0;
         let mut members = known.members.clone();
         let place = members.items.partition_point(|it| it.presence.id < *id);
-        // On the first page unless that is full of smaller ids.
+        // The new member is on the first page unless that page is full of smaller ids.
         if place < members.items.len() || members.next.is_none() {
             members.items.insert(
                 place,
@@ -151,7 +153,7 @@ impl JoinChannel {
     }
 }
 
-/// The admission of `subscriber`.
+/// Returns the change that makes `subscriber` a member.
 pub(crate) fn admission(
     channel: ChannelKey,
     subscriber: &SubscriberId,
@@ -181,10 +183,10 @@ pub(crate) fn admission(
     }
 }
 
-/// Whether one more member fits.
+/// Checks that the subscriber may join one more channel, and that the channel may have one more member.
 ///
 /// # Errors
-/// `limit-exceeded`, for the subscriber or the channel.
+/// `limit-exceeded`
 pub(crate) fn has_room(known: &Known, roster: Roster) -> Result<(), Rejection> {
     if known.membership_count >= limits::CHANNELS_PER_SUBSCRIBER {
         return Err(too_many_channels());
@@ -198,7 +200,7 @@ pub(crate) fn has_room(known: &Known, roster: Roster) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// As many members as fit, and where the next page begins.
+/// Returns as many members as fit, and the cursor of the next page.
 fn first_page(
     context: &Context,
     members: &Listed<ChannelSubscriber>,
@@ -211,7 +213,7 @@ mod tests {
     use super::*;
     use crate::{
         change::Invitation,
-        decide::tests::{change, channel_known, check, context, member, respond},
+        decision::tests::{change, channel_known, check, context, member, respond},
     };
 
     fn invited(token: &str) -> String {
@@ -223,7 +225,7 @@ mod tests {
         let known = channel_known(&[]);
         let (change, answer) = change(&invited("t"), &context("bob"), &known);
         assert_eq!(answer["type"], "channel-joined");
-        assert_eq!(answer["sequence"], 7, "the place of the event");
+        assert_eq!(answer["sequence"], 7, "the sequence of the event");
         assert_eq!(answer["membership"]["last-sequence"], 7);
         assert_eq!(answer["subscribers"][0]["id"], "bob");
         assert_eq!(change.roster.unwrap().expect, Some(5));
@@ -246,29 +248,55 @@ mod tests {
         }
         let mut closed = known;
         closed.roster.as_mut().unwrap().open = false;
-        assert_eq!(check(&invited("t"), &context("bob"), &closed).unwrap_err(), unknown);
+        assert_eq!(
+            check(&invited("t"), &context("bob"), &closed).unwrap_err(),
+            unknown
+        );
     }
 
     #[test]
     fn a_member_joins_again_without_an_event_but_who_left_does_not() {
         let mut known = channel_known(&[]);
         known.own_member = Some(member("bob", 3));
-        let answer = respond(r#"{"type":"join-channel","channel-id":"c"}"#, &context("bob"), &known);
+        let answer = respond(
+            r#"{"type":"join-channel","channel-id":"c"}"#,
+            &context("bob"),
+            &known,
+        );
         assert_eq!(answer["sequence"], 6);
         assert_eq!(answer["membership"]["read-sequence"], 3);
         assert_eq!(answer["membership"]["unread"], 3);
         let mut closed = known.clone();
         closed.roster.as_mut().unwrap().open = false;
-        assert!(check(r#"{"type":"join-channel","channel-id":"c"}"#, &context("bob"), &closed).is_err());
+        assert!(
+            check(
+                r#"{"type":"join-channel","channel-id":"c"}"#,
+                &context("bob"),
+                &closed
+            )
+            .is_err()
+        );
         known.own_member.as_mut().unwrap().left = Some(4);
-        assert!(check(r#"{"type":"join-channel","channel-id":"c"}"#, &context("bob"), &known).is_err());
+        assert!(
+            check(
+                r#"{"type":"join-channel","channel-id":"c"}"#,
+                &context("bob"),
+                &known
+            )
+            .is_err()
+        );
     }
 
     #[test]
     fn the_first_page_has_the_new_member_at_its_place() {
         let known = channel_known(&["anna", "carl"]);
         let (_, answer) = change(&invited("t"), &context("bob"), &known);
-        let ids: Vec<_> = answer["subscribers"].as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
+        let ids: Vec<_> = answer["subscribers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["id"].clone())
+            .collect();
         assert_eq!(ids, ["anna", "bob", "carl"]);
         let mut full = known;
         full.members.next = Some("carl".into());
@@ -284,9 +312,19 @@ mod tests {
         known.roster.as_mut().unwrap().members = 99_999;
         assert!(check(&invited("t"), &context("bob"), &known).is_ok());
         known.membership_count = 1_000;
-        assert_eq!(check(&invited("t"), &context("bob"), &known).unwrap_err().code, Code::LimitExceeded);
+        assert_eq!(
+            check(&invited("t"), &context("bob"), &known)
+                .unwrap_err()
+                .code,
+            Code::LimitExceeded
+        );
         known.membership_count = 0;
         known.roster.as_mut().unwrap().members = 100_000;
-        assert_eq!(check(&invited("t"), &context("bob"), &known).unwrap_err().code, Code::LimitExceeded);
+        assert_eq!(
+            check(&invited("t"), &context("bob"), &known)
+                .unwrap_err()
+                .code,
+            Code::LimitExceeded
+        );
     }
 }

@@ -1,14 +1,14 @@
-//! `leave-channel`: be a member no more, or decline an invitation.
+//! `leave-channel`: the caller ends its membership or declines an invitation.
 //!
 //! `{"type":"leave-channel","channel-id":"c-1"}`
 
 use alloc::{boxed::Box, vec};
 
-use super::{Fields, Refusal};
+use super::{Fields, Message, Refusal};
 use crate::{
     ChannelId, ChannelKey, EventBody, LeaveReason, ServerMessage, Subscriber, SubscriberId,
     change::{Member, Replace, Roster, RowChange},
-    decide::{Commit, Context, Decision, Known, Needs},
+    decision::{Commit, Context, Decision, Known, Needs},
     error::Rejection,
     plan::{Answer, Plan},
 };
@@ -19,8 +19,8 @@ pub struct LeaveChannel {
     channel_id: ChannelId,
 }
 
-impl LeaveChannel {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for LeaveChannel {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
 
         Ok(Self {
@@ -28,7 +28,7 @@ impl LeaveChannel {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         let channel = ChannelKey {
             domain: subscriber.domain.clone(),
             id: self.channel_id.clone(),
@@ -43,7 +43,7 @@ impl LeaveChannel {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let channel = ChannelKey {
             domain: context.subscriber.domain.clone(),
             id: self.channel_id.clone(),
@@ -64,8 +64,10 @@ impl LeaveChannel {
             Answer::Ready(left),
         )?))))
     }
+}
 
-    /// Who is no member gets the same answer, whatever there is; an invitation is declined by it.
+impl LeaveChannel {
+    /// Answers a caller that is no member. The answer does not depend on the channel. An invitation is deleted.
     fn decline(
         &self,
         context: &Context,
@@ -86,11 +88,12 @@ impl LeaveChannel {
     }
 }
 
-/// The departure of `member`: with the last administrator's the longest-standing member gets the right, with the last
-/// member's the channel is closed for good.
+/// Returns the change that ends the membership of `member`.
+///
+/// If it is the last administrator, the longest-standing member gets the right. If it is the last member, the channel ends.
 ///
 /// # Errors
-/// `unavailable` if the heir is not among what was read, because the channel changed meanwhile.
+/// `unavailable` if the channel changed meanwhile, so that no successor is among the rows that were read.
 pub(crate) fn departure(
     channel: ChannelKey,
     member: &Member,
@@ -109,6 +112,7 @@ pub(crate) fn departure(
         joined: member.joined,
         sequence: 0,
     }];
+    // The last administrator hands its right to the longest-standing member.
     let mut administrators = roster
         .administrators
         .saturating_sub(u64::from(member.administrator));
@@ -146,7 +150,7 @@ pub(crate) fn departure(
     })
 }
 
-/// The longest-standing member who stays.
+/// Returns the longest-standing member other than `leaver`.
 fn heir<'a>(known: &'a Known, leaver: &SubscriberId) -> Option<&'a Member> {
     known
         .seniors
@@ -157,7 +161,7 @@ fn heir<'a>(known: &'a Known, leaver: &SubscriberId) -> Option<&'a Member> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::tests::{change, channel_known, check, context, member, respond};
+    use crate::decision::tests::{change, channel_known, check, context, member, respond};
 
     const LEAVE: &str = r#"{"type":"leave-channel","channel-id":"c"}"#;
 
@@ -165,7 +169,10 @@ mod tests {
     fn who_is_no_member_is_answered_alike_whether_the_channel_exists_or_not() {
         let unknown = respond(LEAVE, &context("bob"), &Known::default());
         assert_eq!(unknown["type"], "channel-left");
-        assert_eq!(respond(LEAVE, &context("bob"), &channel_known(&["anna"])), unknown);
+        assert_eq!(
+            respond(LEAVE, &context("bob"), &channel_known(&["anna"])),
+            unknown
+        );
     }
 
     #[test]
@@ -180,7 +187,10 @@ mod tests {
     #[test]
     fn longest_member_replaces_last_administrator() {
         let mut known = channel_known(&["anna", "carl"]);
-        known.own_member = Some(Member { administrator: true, ..member("anna", 1) });
+        known.own_member = Some(Member {
+            administrator: true,
+            ..member("anna", 1)
+        });
         known.seniors = vec![member("anna", 1), member("carl", 2)];
         let (change, answer) = change(LEAVE, &context("anna"), &known);
         assert_eq!(answer["type"], "channel-left");
@@ -193,14 +203,20 @@ mod tests {
         let roster = change.roster.unwrap().to;
         assert_eq!((roster.open, roster.administrators), (true, 1));
         known.seniors.clear();
-        assert!(check(LEAVE, &context("anna"), &known).is_err(), "never without one");
+        assert!(
+            check(LEAVE, &context("anna"), &known).is_err(),
+            "there must be a successor"
+        );
     }
 
     #[test]
     fn with_the_last_member_the_channel_closes() {
         let mut known = channel_known(&["anna"]);
         known.roster.as_mut().unwrap().members = 1;
-        known.own_member = Some(Member { administrator: true, ..member("anna", 1) });
+        known.own_member = Some(Member {
+            administrator: true,
+            ..member("anna", 1)
+        });
         let (change, _) = change(LEAVE, &context("anna"), &known);
         assert_eq!(change.entries.len(), 1);
         assert!(!change.roster.unwrap().to.open);

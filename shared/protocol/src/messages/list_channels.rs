@@ -1,11 +1,12 @@
-//! `list-channels`: the channels that the caller is a member of, in the order of their ids.
+//! `list-channels`: lists the caller's channels in the order of their ids.
 //!
 //! `{"type":"list-channels","after":"c-1","limit":20}`
 
-use super::{Fields, PageRequest, RawPage, Refusal};
+use super::{Fields, Message, RawPage, Refusal};
 use crate::{
-    ServerMessage,
-    decide::{Context, Decision, Known, Needs},
+    ServerMessage, Subscriber,
+    decision::{Context, Decision, Known, Needs, PageRequest},
+    error::Rejection,
 };
 
 /// `list-channels`
@@ -14,14 +15,14 @@ pub struct ListChannels {
     page: PageRequest,
 }
 
-impl ListChannels {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for ListChannels {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         Ok(Self {
             page: RawPage::take(fields)?.parse()?,
         })
     }
 
-    pub(crate) fn needs(&self) -> Needs {
+    fn needs(&self, _: &Subscriber) -> Needs {
         Needs {
             response: true,
             memberships: Some(self.page.clone()),
@@ -29,9 +30,12 @@ impl ListChannels {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let (channels, next) = known.memberships.page(context, |it| it.channel_id.as_str());
-        Decision::respond(ServerMessage::Channels { channels, next })
+        Ok(Decision::respond(ServerMessage::Channels {
+            channels,
+            next,
+        }))
     }
 }
 
@@ -41,7 +45,10 @@ mod tests {
 
     use crate::{
         ChannelId, Json, Membership,
-        decide::{Known, Listed, tests::{context, respond}},
+        decision::{
+            Known, Listed,
+            tests::{context, respond},
+        },
         error::Code,
         messages::tests::{ignored, parsed, rejected},
     };
@@ -64,7 +71,11 @@ mod tests {
             memberships: Listed { items, next: None },
             ..Known::default()
         };
-        let page = respond(r#"{"type":"list-channels","limit":100}"#, &context("a"), &known);
+        let page = respond(
+            r#"{"type":"list-channels","limit":100}"#,
+            &context("a"),
+            &known,
+        );
         let channels = page["channels"].as_array().unwrap();
         assert!((10..30).contains(&channels.len()));
         assert_eq!(page["next"], channels.last().unwrap()["channel-id"]);
@@ -79,7 +90,11 @@ mod tests {
             },
             ..Known::default()
         };
-        let page = respond(r#"{"type":"list-channels","limit":1}"#, &context("a"), &known);
+        let page = respond(
+            r#"{"type":"list-channels","limit":1}"#,
+            &context("a"),
+            &known,
+        );
         assert!(page["channels"].as_array().unwrap().is_empty());
         assert_eq!(page["next"], "c1");
     }
@@ -94,7 +109,13 @@ mod tests {
                 Code::InvalidValue
             );
         }
-        assert_eq!(rejected(r#"{"type":"list-channels","after":"a b"}"#), Code::InvalidValue);
-        ignored(&[r#"{"type":"list-channels","limit":"1"}"#, r#"{"type":"list-channels","after":1}"#]);
+        assert_eq!(
+            rejected(r#"{"type":"list-channels","after":"a b"}"#),
+            Code::InvalidValue
+        );
+        ignored(&[
+            r#"{"type":"list-channels","limit":"1"}"#,
+            r#"{"type":"list-channels","after":1}"#,
+        ]);
     }
 }

@@ -1,11 +1,12 @@
-//! `list-conversations`: the caller's direct conversations, in the order of the peers' ids.
+//! `list-conversations`: lists the caller's direct conversations in the order of the peers' ids.
 //!
 //! `{"type":"list-conversations","limit":20}`
 
-use super::{Fields, PageRequest, RawPage, Refusal};
+use super::{Fields, Message, RawPage, Refusal};
 use crate::{
-    ServerMessage,
-    decide::{Context, Decision, Known, Needs},
+    ServerMessage, Subscriber,
+    decision::{Context, Decision, Known, Needs, PageRequest},
+    error::Rejection,
 };
 
 /// `list-conversations`
@@ -14,14 +15,14 @@ pub struct ListConversations {
     page: PageRequest,
 }
 
-impl ListConversations {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for ListConversations {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         Ok(Self {
             page: RawPage::take(fields)?.parse()?,
         })
     }
 
-    pub(crate) fn needs(&self) -> Needs {
+    fn needs(&self, _: &Subscriber) -> Needs {
         Needs {
             response: true,
             conversations: Some(self.page.clone()),
@@ -29,8 +30,13 @@ impl ListConversations {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
-        let (conversations, next) = known.conversations.page(context, |it| it.subscriber_id.as_str());
-        Decision::respond(ServerMessage::Conversations { conversations, next })
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        let (conversations, next) = known
+            .conversations
+            .page(context, |it| it.subscriber_id.as_str());
+        Ok(Decision::respond(ServerMessage::Conversations {
+            conversations,
+            next,
+        }))
     }
 }

@@ -1,11 +1,11 @@
-//! `list-subscribers`: the members of a channel with their presence, in the order of their ids.
+//! `list-subscribers`: lists the members of a channel with their presence, in the order of their ids.
 //!
 //! `{"type":"list-subscribers","channel-id":"c-1","limit":20}`
 
-use super::{Fields, PageRequest, RawPage, Refusal};
+use super::{Fields, Message, RawPage, Refusal};
 use crate::{
     ChannelId, ChannelKey, ServerMessage, Subscriber,
-    decide::{Context, Decision, Known, Needs},
+    decision::{Context, Decision, Known, Needs, PageRequest},
     error::Rejection,
     rights,
 };
@@ -17,8 +17,8 @@ pub struct ListSubscribers {
     page: PageRequest,
 }
 
-impl ListSubscribers {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for ListSubscribers {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
         let page = RawPage::take(fields)?;
 
@@ -28,7 +28,7 @@ impl ListSubscribers {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         let channel = ChannelKey {
             domain: subscriber.domain.clone(),
             id: self.channel_id.clone(),
@@ -41,16 +41,19 @@ impl ListSubscribers {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         rights::member(known)?;
         let (subscribers, next) = known.members.page(context, |it| it.presence.id.as_str());
-        Ok(Decision::respond(ServerMessage::Subscribers { subscribers, next }))
+        Ok(Decision::respond(ServerMessage::Subscribers {
+            subscribers,
+            next,
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::decide::tests::{channel_known, check, context, member, respond};
+    use crate::decision::tests::{channel_known, check, context, member, respond};
 
     #[test]
     fn only_members_see_members() {

@@ -1,16 +1,23 @@
-//! `ping`: the `ack` is the pong.
+//! `ping`: answered by its `ack` alone.
 //!
 //! `{"type":"ping","id":"1"}`
 
-use super::{Fields, Refusal};
+use super::{Fields, Message, Refusal};
+use crate::{
+    decision::{Context, Decision, Known},
+    error::Rejection,
+};
 
 /// `ping`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ping;
 
-impl Ping {
-    #[expect(clippy::unnecessary_wraps, reason = "the parsers have one signature")]
-    pub(super) fn parse(_: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Ping {
+    fn parse(_: &Fields<'_>) -> Result<Self, Refusal> {
         Ok(Self)
+    }
+
+    fn decide(&self, _: &Context, _: &Known) -> Result<Decision, Rejection> {
+        Ok(Decision::done())
     }
 }

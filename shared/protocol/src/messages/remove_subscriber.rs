@@ -1,13 +1,13 @@
-//! `remove-subscriber`: an administrator ends somebody's membership.
+//! `remove-subscriber`: an administrator ends the membership of another subscriber.
 //!
 //! `{"type":"remove-subscriber","channel-id":"c-1","subscriber-id":"bob"}`
 
 use alloc::boxed::Box;
 
-use super::{Fields, Refusal, leave_channel::departure};
+use super::{Fields, Message, Refusal, leave_channel::departure};
 use crate::{
     ChannelId, ChannelKey, LeaveReason, Subscriber, SubscriberId,
-    decide::{Commit, Context, Decision, Known, Needs},
+    decision::{Commit, Context, Decision, Known, Needs},
     error::Rejection,
     plan::Answer,
     rights,
@@ -20,8 +20,8 @@ pub struct RemoveSubscriber {
     subscriber_id: SubscriberId,
 }
 
-impl RemoveSubscriber {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for RemoveSubscriber {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
         let subscriber_id = fields.string("subscriber-id")?;
 
@@ -31,7 +31,7 @@ impl RemoveSubscriber {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         let needs = Needs::channel_of(subscriber, &self.channel_id);
         Needs {
             other_member: Some(self.subscriber_id.clone()),
@@ -40,7 +40,7 @@ impl RemoveSubscriber {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let (_, roster) = rights::administered(known)?;
         let removed = rights::other(known)?;
         Ok(Decision::commit(Commit::Change(Box::new(departure(
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::{
         EventBody,
-        decide::tests::{administrator_known, check, context, member},
+        decision::tests::{administrator_known, check, context, member},
         error::Code,
     };
 
@@ -70,14 +70,20 @@ mod tests {
     fn the_event_says_that_it_was_removed() {
         let remove = r#"{"type":"remove-subscriber","channel-id":"c","subscriber-id":"carl"}"#;
         let mut known = administrator_known();
-        assert_eq!(check(remove, &context("anna"), &known).unwrap_err().code, Code::NotFound);
+        assert_eq!(
+            check(remove, &context("anna"), &known).unwrap_err().code,
+            Code::NotFound
+        );
         known.other_member = Some(member("carl", 3));
         let Commit::Change(plan) = check(remove, &context("anna"), &known).unwrap().commit else {
             panic!("nothing is changed");
         };
         assert!(matches!(
             plan.events.as_slice(),
-            [EventBody::SubscriberLeft { reason: LeaveReason::Removed, .. }]
+            [EventBody::SubscriberLeft {
+                reason: LeaveReason::Removed,
+                ..
+            }]
         ));
     }
 }

@@ -1,18 +1,19 @@
-//! `resume`: everything after the positions that the client has, in one answer.
+//! `resume`: returns the events after the client's positions in one answer.
 //!
 //! `{"type":"resume","positions":[{"channel-id":"c-1","sequence":12}],"since":"2026-01-01T00:00:00.000Z"}`
 
-use super::{Fields, Number, RawDestination, Refusal, direct_message::to_oneself};
+use super::{Fields, Message, Number, RawDestination, Refusal, direct_message::to_oneself};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde_json::value::RawValue;
 
 use crate::{
-    Destination, LogId, ServerMessage, Timestamp,
-    decide::{Context, Decision, Known, Needs, Positions, FollowUp},
+    Destination, LogId, ServerMessage, Subscriber, Timestamp,
+    decision::{Context, Decision, FollowUp, Known, Needs, Positions},
     error::{Code, Rejection},
-    frame::{self, ResumedDestination},
     limits,
+    page_size::Budget,
+    server_message::ResumedDestination,
 };
 
 /// `resume`
@@ -21,8 +22,8 @@ pub struct Resume {
     positions: Positions,
 }
 
-impl Resume {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Resume {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let raw = fields
             .array("positions")?
             .into_iter()
@@ -34,14 +35,14 @@ impl Resume {
             return Err(Rejection::new(Code::LimitExceeded, "`positions` are at most 100").into());
         }
         let positions = raw
-                .into_iter()
-                .map(|(destination, sequence)| {
-                    Ok((
-                        destination.parse()?,
-                        sequence.within("sequence", 0..=limits::SEQUENCE)?,
-                    ))
-                })
-                .collect::<Result<_, Rejection>>()?;
+            .into_iter()
+            .map(|(destination, sequence)| {
+                Ok((
+                    destination.parse()?,
+                    sequence.within("sequence", 0..=limits::SEQUENCE)?,
+                ))
+            })
+            .collect::<Result<_, Rejection>>()?;
         Ok(Self {
             positions: Positions {
                 positions,
@@ -49,10 +50,8 @@ impl Resume {
             },
         })
     }
-}
 
-impl Resume {
-    pub(crate) fn needs(&self) -> Needs {
+    fn needs(&self, _: &Subscriber) -> Needs {
         Needs {
             response: true,
             resume: Some(self.positions.clone()),
@@ -60,10 +59,10 @@ impl Resume {
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Decision {
-        let mut budget = frame::Budget::new(context.reply_to.as_deref());
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+        let mut budget = Budget::new(context.reply_to.as_deref());
         let mut destinations = Vec::with_capacity(known.resumed.len());
-        // Each position is answered, whatever else fits.
+        // Reserve room for an answer to each position.
         for ((destination, _), found) in self.positions.positions.iter().zip(&known.resumed) {
             let of = ResumedDestination::of(destination.clone());
             let answer = match found {
@@ -84,7 +83,7 @@ impl Resume {
             budget.reserve(&answer);
             destinations.push(answer);
         }
-        // What is named without events comes before the events: it must not be lost to a long page.
+        // Then add the new destinations, which have no events. A long page must not displace them.
         let new: Vec<ResumedDestination> = known
             .resumed_new
             .iter()
@@ -94,6 +93,7 @@ impl Resume {
             })
             .take_while(|it| budget.takes(it))
             .collect();
+        // Fill the rest with events. An event of a direct conversation counts as received.
         let mut received = Vec::new();
         for ((answer, (destination, _)), found) in destinations
             .iter_mut()
@@ -117,10 +117,10 @@ impl Resume {
             answer.events = Some(events);
         }
         destinations.extend(new);
-        Decision {
+        Ok(Decision {
             follow_up: FollowUp::Received(received),
             ..Decision::respond(ServerMessage::Resumed { destinations })
-        }
+        })
     }
 }
 
@@ -143,11 +143,12 @@ mod tests {
     use super::*;
     use crate::{
         ChannelId, Destination,
-        decide::{
+        decision::{
             History,
             tests::{context, event, respond},
         },
         messages::tests::{ignored, parsed, rejected},
+        wire_event::WireEvent,
     };
 
     #[test]
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn each_position_is_answered_in_order_and_what_does_not_fit_is_said_to_be_incomplete() {
-        let history = |events: Vec<frame::WireEvent>, more| {
+        let history = |events: Vec<WireEvent>, more| {
             Some(History {
                 last_sequence: 40,
                 first_sequence: 1,
@@ -224,12 +225,20 @@ mod tests {
         let positions: Vec<_> = (0..100)
             .map(|it| format!(r#"{{"channel-id":"{it:0128}","sequence":0}}"#))
             .collect();
-        let text = format!(r#"{{"type":"resume","positions":[{}]}}"#, positions.join(","));
+        let text = format!(
+            r#"{{"type":"resume","positions":[{}]}}"#,
+            positions.join(",")
+        );
         let resumed = respond(&text, &context("me"), &known);
         let text = serde_json::to_string(&resumed).unwrap();
-        assert!(frame::framed_bytes(&text) <= limits::SERVER_MESSAGE_BYTES);
+        assert!(crate::page_size::sockjs_bytes(&text) <= limits::SERVER_MESSAGE_BYTES);
         assert_eq!(resumed["destinations"].as_array().unwrap().len(), 600);
         assert_eq!(resumed["destinations"][50]["complete"], false);
-        assert!(!resumed["destinations"][50]["events"].as_array().unwrap().is_empty());
+        assert!(
+            !resumed["destinations"][50]["events"]
+                .as_array()
+                .unwrap()
+                .is_empty()
+        );
     }
 }

@@ -1,14 +1,14 @@
-//! `set-administrator`: an administrator gives or takes the right.
+//! `set-administrator`: an administrator gives or takes the right to administer the channel.
 //!
 //! `{"type":"set-administrator","channel-id":"c-1","subscriber-id":"bob","administrator":true}`
 
 use alloc::{boxed::Box, vec};
 
-use super::{Fields, Refusal};
+use super::{Fields, Message, Refusal};
 use crate::{
     ChannelId, ChannelKey, EventBody, Subscriber, SubscriberId,
     change::{Member, Replace, Roster, RowChange},
-    decide::{Commit, Context, Decision, Known, Needs},
+    decision::{Commit, Context, Decision, Known, Needs},
     error::{Code, Rejection},
     plan::Plan,
     rights,
@@ -22,8 +22,8 @@ pub struct SetAdministrator {
     administrator: bool,
 }
 
-impl SetAdministrator {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for SetAdministrator {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
         let subscriber_id = fields.string("subscriber-id")?;
         let administrator = fields.boolean("administrator")?;
@@ -35,14 +35,14 @@ impl SetAdministrator {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         Needs {
             other_member: Some(self.subscriber_id.clone()),
             ..Needs::channel_of(subscriber, &self.channel_id)
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let (_, roster) = rights::administered(known)?;
         let other = rights::other(known)?;
         if other.administrator == self.administrator {
@@ -52,17 +52,22 @@ impl SetAdministrator {
             domain: context.subscriber.domain.clone(),
             id: self.channel_id.clone(),
         };
-        Ok(Decision::commit(Commit::Change(Box::new(
-            administration(channel, roster, other, self.administrator)?,
-        ))))
+        Ok(Decision::commit(Commit::Change(Box::new(administration(
+            channel,
+            roster,
+            other,
+            self.administrator,
+        )?))))
     }
 }
 
-/// The change of a member's right. The roster's version is part of the transaction, so two administrators who take the
-/// right from each other at once cannot both succeed.
+/// Returns the change of a member's right.
+///
+/// The roster's version is part of the transaction. So two administrators that concurrently take the right from each other
+/// cannot both succeed.
 ///
 /// # Errors
-/// `last-administrator`.
+/// `last-administrator` if no administrator would remain.
 pub(crate) fn administration(
     channel: ChannelKey,
     roster: Roster,
@@ -72,7 +77,7 @@ pub(crate) fn administration(
     if !administrator && roster.administrators <= 1 {
         return Err(Rejection::new(
             Code::LastAdministrator,
-            "a channel keeps an administrator: give the right to another member first",
+            "a channel needs an administrator: give the right to another member first",
         ));
     }
     Ok(Plan {
@@ -106,16 +111,21 @@ mod tests {
     use alloc::format;
 
     use super::*;
-    use crate::decide::tests::{administrator_known, check, context, member};
+    use crate::decision::tests::{administrator_known, check, context, member};
 
     #[test]
     fn the_right_is_given_and_taken_but_never_the_last_one() {
         let set = |id: &str, to: bool| {
-            format!(r#"{{"type":"set-administrator","channel-id":"c","subscriber-id":"{id}","administrator":{to}}}"#)
+            format!(
+                r#"{{"type":"set-administrator","channel-id":"c","subscriber-id":"{id}","administrator":{to}}}"#
+            )
         };
         let mut known = administrator_known();
         known.other_member = Some(member("carl", 3));
-        let Commit::Change(plan) = check(&set("carl", true), &context("anna"), &known).unwrap().commit else {
+        let Commit::Change(plan) = check(&set("carl", true), &context("anna"), &known)
+            .unwrap()
+            .commit
+        else {
             panic!("nothing is changed");
         };
         assert_eq!(plan.roster.unwrap().to.administrators, 2);

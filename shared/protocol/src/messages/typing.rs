@@ -1,11 +1,11 @@
-//! `typing`: tells the others that the caller types, or stopped.
+//! `typing`: notifies the other participants that the caller started or stopped typing.
 //!
 //! `{"type":"typing","channel-id":"c-1","active":true}`
 
-use super::{Fields, Refusal, direct_message::to_oneself};
+use super::{Fields, Message, Refusal, direct_message::to_oneself};
 use crate::{
     Destination, LogId, Subscriber,
-    decide::{Context, Decision, Known, Needs, FollowUp},
+    decision::{Context, Decision, FollowUp, Known, Needs},
     error::Rejection,
     rights,
 };
@@ -17,8 +17,8 @@ pub struct Typing {
     active: bool,
 }
 
-impl Typing {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Typing {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let destination = fields.destination()?;
         let active = fields.boolean("active")?;
 
@@ -28,14 +28,14 @@ impl Typing {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         match &self.destination {
             Destination::Channel(id) => Needs::channel_of(subscriber, id),
             Destination::Subscriber(_) => Needs::default(),
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         match &self.destination {
             Destination::Channel(_) => {
                 rights::member(known)?;
@@ -46,7 +46,10 @@ impl Typing {
             Destination::Subscriber(_) => {}
         }
         Ok(Decision {
-            follow_up: FollowUp::Typing(LogId::of(&context.subscriber, &self.destination), self.active),
+            follow_up: FollowUp::Typing(
+                LogId::of(&context.subscriber, &self.destination),
+                self.active,
+            ),
             ..Decision::done()
         })
     }
@@ -55,13 +58,16 @@ impl Typing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::tests::{channel_known, check, context, member};
+    use crate::decision::tests::{channel_known, check, context, member};
 
     #[test]
     fn members_type_and_nobody_else() {
         let typing = r#"{"type":"typing","channel-id":"c","active":true}"#;
         let mut known = channel_known(&[]);
-        assert_eq!(check(typing, &context("bob"), &known).unwrap_err(), Rejection::no_channel());
+        assert_eq!(
+            check(typing, &context("bob"), &known).unwrap_err(),
+            Rejection::no_channel()
+        );
         known.own_member = Some(member("bob", 1));
         assert!(matches!(
             check(typing, &context("bob"), &known).unwrap().follow_up,

@@ -1,24 +1,26 @@
-//! `unannounce`: this connection no longer says anything about its subscriber.
+//! `unannounce`: withdraws the announcement of this connection.
 //!
 //! `{"type":"unannounce"}`
 
-use super::{Fields, Refusal};
-use crate::decide::{Commit, Decision, FollowUp};
+use super::{Fields, Message, Refusal};
+use crate::{
+    decision::{Commit, Context, Decision, FollowUp, Known},
+    error::Rejection,
+};
 
 /// `unannounce`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unannounce;
 
-impl Unannounce {
-    #[expect(clippy::unnecessary_wraps, reason = "the parsers have one signature")]
-    pub(super) fn parse(_: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for Unannounce {
+    fn parse(_: &Fields<'_>) -> Result<Self, Refusal> {
         Ok(Self)
     }
 
-    pub(crate) fn decide(&self) -> Decision {
-        Decision {
+    fn decide(&self, _: &Context, _: &Known) -> Result<Decision, Rejection> {
+        Ok(Decision {
             follow_up: FollowUp::PublishPresence,
             ..Decision::commit(Commit::Unannounce)
-        }
+        })
     }
 }

@@ -4,11 +4,11 @@
 
 use alloc::{boxed::Box, string::String, vec};
 
-use super::{Fields, Refusal, attributes};
+use super::{Fields, Message, Refusal, attributes};
 use crate::{
     ChannelId, ChannelKey, EventBody, Json, Subscriber,
     change::{Profile, Replace},
-    decide::{Commit, Context, Decision, Known, Needs},
+    decision::{Commit, Context, Decision, Known, Needs},
     error::Rejection,
     model,
     plan::{Answer, Plan},
@@ -23,8 +23,8 @@ pub struct UpdateChannel {
     attributes: Option<Json>,
 }
 
-impl UpdateChannel {
-    pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
+impl Message for UpdateChannel {
+    fn parse(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let channel_id = fields.string("channel-id")?;
         let name = fields.optional_string("name")?;
         let object = fields.object("attributes")?;
@@ -36,14 +36,14 @@ impl UpdateChannel {
         })
     }
 
-    pub(crate) fn needs(&self, subscriber: &Subscriber) -> Needs {
+    fn needs(&self, subscriber: &Subscriber) -> Needs {
         Needs {
             response: true,
             ..Needs::channel_of(subscriber, &self.channel_id)
         }
     }
 
-    pub(crate) fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
+    fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let (profile, _) = rights::administered(known)?;
         if self.name.is_none() && self.attributes.is_none() {
             return Err(Rejection::invalid("give `name` or `attributes` to change"));
@@ -90,7 +90,7 @@ pub(crate) fn update(
 #[cfg(test)]
 mod tests {
     use crate::{
-        decide::tests::{administrator_known, change, channel_known, check, context, member},
+        decision::tests::{administrator_known, change, channel_known, check, context, member},
         error::Code,
         messages::tests::rejected,
     };
@@ -111,12 +111,21 @@ mod tests {
     #[test]
     fn a_member_is_forbidden_and_for_others_there_is_no_channel() {
         let mut known = channel_known(&[]);
-        assert_eq!(check(UPDATE, &context("bob"), &known).unwrap_err().code, Code::NotFound);
+        assert_eq!(
+            check(UPDATE, &context("bob"), &known).unwrap_err().code,
+            Code::NotFound
+        );
         known.own_member = Some(member("bob", 2));
-        assert_eq!(check(UPDATE, &context("bob"), &known).unwrap_err().code, Code::Forbidden);
+        assert_eq!(
+            check(UPDATE, &context("bob"), &known).unwrap_err().code,
+            Code::Forbidden
+        );
         let nothing = r#"{"type":"update-channel","channel-id":"c"}"#;
         let rejection = check(nothing, &context("anna"), &administrator_known()).unwrap_err();
         assert_eq!(rejection.code, Code::InvalidValue);
-        assert_eq!(rejected(r#"{"type":"update-channel","channel-id":"c","name":""}"#), Code::InvalidValue);
+        assert_eq!(
+            rejected(r#"{"type":"update-channel","channel-id":"c","name":""}"#),
+            Code::InvalidValue
+        );
     }
 }

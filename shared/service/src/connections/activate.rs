@@ -13,15 +13,15 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use protocol::{ConnectionId, ConnectionKey, Timestamp, frame::DisconnectCode};
+use protocol::{ConnectionId, ConnectionKey, Timestamp, server_message::DisconnectCode};
 use sockjs::codes;
 
 use crate::{
     Store,
     closer::Closer,
     delivery::{
+        notifier::Notifier,
         post::{Sender, Target},
-        receipts::Notifier,
     },
     parts::part,
     ports::{
@@ -31,7 +31,7 @@ use crate::{
     timing::{ACTIVATION, GATE, POST},
 };
 
-/// The first pause before the next look whether a connection is active. Later pauses double up to [`LAST_LOOK`].
+/// The first pause before checking again if a connection is active. Later pauses double up to [`LAST_LOOK`].
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
@@ -139,7 +139,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Activator<'_, S, G, W, E> 
                 return Ok(None);
             }
             let Some(deadline) = connection.gates.get(FIRST_GATE) else {
-                // Another try is at it or died at it. The end of its gate will tell.
+                // Another try of this job has the gate, or died behind it. In that case the gate ends.
                 self.ports.environment.sleep(LAST_LOOK).await;
                 continue;
             };
@@ -277,7 +277,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Activator<'_, S, G, W, E> 
         Ok(())
     }
 
-    /// Closes a connection that was forgotten while it became active, when it could not be told why.
+    /// Closes a connection that was forgotten while it became active. At that time the reason could not be sent to the
+    /// client.
     async fn close_forgotten(
         &self,
         Registered { key, token }: Registered<'_>,

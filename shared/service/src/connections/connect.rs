@@ -1,4 +1,4 @@
-//! A connection begins.
+//! Connecting and disconnecting.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,8 @@ use crate::{
 /// A connection that is about to begin.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// The identity that the authorizer found.
+    /// As the authorizer found it.
     pub identity: Identity,
-    /// The connection's id.
     pub connection: ConnectionId,
 }
 

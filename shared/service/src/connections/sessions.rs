@@ -25,7 +25,6 @@ const AT_ONCE: usize = 16;
 /// What a doorbell belongs to: a session, and the function that receives for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorbellOf {
-    /// The session.
     pub key: SessionKey,
     /// The holder of the session's lease.
     pub holder: String,

@@ -10,7 +10,11 @@ use core::time::Duration;
 
 use protocol::{LogId, Timestamp, change::LogEntry};
 
-use super::{fan_out::Sent, receipts::Notifier};
+use super::{
+    fan_out::Sent,
+    lease::{HeldLease, LogPusher},
+    notifier::Notifier,
+};
 use crate::{
     Store,
     log::{
@@ -18,11 +22,8 @@ use crate::{
         lease::is_abandoned,
         slots::{Allocated, LogWork},
     },
-    parts::part,
-    ports::{
-        Environment, Fault, Head, Job, Lease, Measure, Midway, Page, Pushes, Receiver, Workers,
-    },
-    timing::{GAP, GAP_LOOK, LEASE, LEASE_LEFT},
+    ports::{Environment, Fault, Head, Job, Lease, Measure, Midway, Pushes, Workers},
+    timing::{GAP, GAP_LOOK, LEASE},
 };
 
 /// Events of one batch.
@@ -30,55 +31,14 @@ const BATCH: usize = 50;
 /// The age from which the lease is renewed.
 const RENEWAL: Duration = Duration::from_secs(3);
 
-part! {
-    /// Pushes the events of logs.
-    LogPusher
-}
-
-/// A lease that this function holds, and how far it has pushed.
-#[derive(Clone, Debug)]
-pub(crate) struct HeldLease {
-    pub(crate) lease: Lease,
-    /// Everything up to here was pushed.
-    pub(crate) sent: u64,
-    /// The last slot that is known to be allocated.
-    pub(crate) sequence: u64,
-    /// Up to here another function may have pushed: every subscriber gets a `resync` instead.
-    pub(crate) doubtful: u64,
-    /// Where another invocation stopped within a batch.
-    pub(crate) midway: Option<Midway>,
-    /// The first receivers of the first batch, if they were read ahead.
-    pub(crate) ahead: Option<Page<Receiver>>,
-}
-
-impl HeldLease {
-    /// `lease` as it stands in `head`.
-    const fn new(lease: Lease, head: &Head) -> Self {
-        Self {
-            lease,
-            sent: head.sent,
-            sequence: head.sequence,
-            doubtful: 0,
-            midway: None,
-            ahead: None,
-        }
-    }
-
-    /// After this no post may begin.
-    pub(crate) fn no_post_after(&self) -> Timestamp {
-        Timestamp::from_millis(
-            self.lease.until.millis() - i64::try_from(LEASE_LEFT.as_millis()).unwrap_or(0),
-        )
-    }
-}
-
-/// How far a drain is. [`Draining::next`] decides each step; [`LogPusher::drain`] carries it out.
+/// The state of a drain. [`Draining::next`] decides each step, and [`LogPusher::drain`] executes it.
 #[derive(Debug)]
 struct Draining {
     held: HeldLease,
-    /// After this the rest is handed on.
+    /// From then on the rest is handed on.
     impatient: Timestamp,
-    /// The first slot that was found empty, and when. Others may allocate all the time, so the head's time is not enough.
+    /// The first slot that was found empty, and when. Other functions may allocate slots all the time, so the head's
+    /// time of allocation is not enough.
     gap: Option<(u64, Timestamp)>,
     /// True if the last read found no event right after `sent`.
     found_nothing: bool,
@@ -250,7 +210,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> LogPusher<'_, S, G, W, E> 
         Ok(())
     }
 
-    /// Takes up a log: a lease that was handed on to `holder`, or one that no function holds.
+    /// Drains a log under a lease that was handed on to `holder`, or that no function holds.
     pub(crate) async fn drain_job(
         &self,
         log: &LogId,
@@ -403,23 +363,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> LogPusher<'_, S, G, W, E> 
         Ok(batch)
     }
 
-    /// Renews the lease and stores how far it came. Returns false if another function holds it by now.
-    pub(crate) async fn renew(&self, log: &LogId, held: &mut HeldLease) -> Result<bool, Fault> {
-        let until = self.ports.environment.now().plus(LEASE);
-        let head = self
-            .ports
-            .store
-            .renew(log, &held.lease.holder, until, held.sent)
-            .await?;
-        held.lease.until = until;
-        if let Some(head) = &head {
-            held.sequence = head.sequence;
-        }
-        Ok(head.is_some())
-    }
-
-    /// Hands the lease on to the worker, with the place within a batch where it goes on. If the job is lost, the lease ends by
-    /// itself and is taken over.
+    /// Hands the lease on to the worker, with the receiver within a batch at which it continues. If the job is lost,
+    /// the lease ends by itself and is taken over.
     async fn hand_on(&self, log: &LogId, mut held: HeldLease) -> Result<(), Fault> {
         if !self.renew(log, &mut held).await? {
             return Ok(());
@@ -493,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_is_given_back_once_all_is_sent() {
+    fn finished_drain_gives_lease_back() {
         let mut draining = draining(0, 2);
         assert_eq!(draining.next(Event::Sent(1), NOW), Step::ReadHead);
         assert_eq!(draining.next(Event::Sent(2), NOW), Step::GiveBack);
@@ -530,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn old_lease_is_renewed_and_impatience_hands_on() {
+    fn old_lease_renews_and_hands_on() {
         let mut draining = draining(1, 2);
         let after = |draining: &mut Draining, seconds| {
             draining.next(Event::Waited, NOW.plus_seconds(seconds))

@@ -7,8 +7,8 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, future::OptionFuture, j
 use protocol::{LogId, Subscriber, SubscriberId, Timestamp, change::LogEntry};
 
 use super::{
-    drain::{HeldLease, LogPusher},
     frames::{Frame, frames, items_for, newest_from_peer},
+    lease::{HeldLease, LogPusher},
     post::{Sender, Target},
     push::Pace,
     receipts::Receipts,
@@ -47,7 +47,7 @@ struct Recipients {
     next: Option<SubscriberId>,
 }
 
-/// What became of a batch.
+/// The result of sending a batch.
 pub(crate) enum Sent {
     /// Every receiver has it, up to the event `through`.
     All { through: u64, receipts: Receipts },

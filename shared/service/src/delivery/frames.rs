@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use protocol::{
     ConnectionId, LogId, ServerMessage, SubscriberId, Timestamp,
     change::LogEntry,
-    frame::{PushedEvent, WireEvent},
+    wire_event::{PushedEvent, WireEvent},
 };
 
-use super::{drain::HeldLease, post::Target, push::Item};
+use super::{
+    lease::HeldLease,
+    post::{Item, Target},
+};
 use crate::ports::{Receiver, Reference};
 
 /// A frame for some receivers of a log.

@@ -8,8 +8,7 @@
 //! because it is unknown how much of what is parked was posted.
 
 use super::{
-    post::{Sender, Target},
-    push::Item,
+    post::{Item, Sender, Target},
     receipts::Receipts,
     references::collapsed_to_resyncs,
 };
@@ -24,13 +23,15 @@ use crate::{
 
 /// References that are parked for one connection at most. Beyond that they collapse to one `resync` for each log.
 const PARKED: usize = 200;
-/// A client that is further behind than this is closed: it connects again and resumes. Its item has room for this many.
+/// A client that is further behind than this is closed. It connects again and resumes. The item of its connection has
+/// room for this many references.
 const FAR_BEHIND: usize = 2 * PARKED;
 
-/// What became of items that had to wait.
+/// The result of parking items.
 #[derive(Debug)]
 pub(crate) enum Parking {
-    /// A function will post them, or the connection is gone. The receipts are of what was released on the way.
+    /// Another function will post them, or the connection is gone. Contains the receipts of what was released on the
+    /// way.
     Done(Receipts),
     /// The gate is gone in the meantime: the connection has to be read again.
     Changed,
@@ -58,13 +59,13 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
             return Ok(Parking::done());
         }
         let references = if count > PARKED {
-            // Also if a `resync` of the log is parked already: it may be on its way out, without the news of these.
+            // A `resync` of the log may be parked already, but its post may be under way and not cover these events.
             collapsed_to_resyncs(references)
         } else {
             references
         };
 
-        // Without a gate that holds, its owner died.
+        // If no gate holds, the owner of an earlier gate died.
         let now = self.ports.environment.now();
         let Some(gate) = connection.standing_gate(now, None) else {
             if connection.opening_gate().is_some() {
@@ -81,7 +82,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
         self.ports.environment.measure(Measure::Parked);
         // The worker that activates a young connection releases what is parked there, and its job is repeated if it dies.
         if !is_first_gate(gate) {
-            // A function that stands in for a dead one cannot know whether that one scheduled a release.
+            // A function that stands in for a dead one does not know if that one scheduled a release.
             let stands_in = items
                 .iter()
                 .any(|item| matches!(item.reference, Some(Reference::Resync { .. })));
@@ -127,8 +128,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
     }
 }
 
-/// Returns true if these were the first references that are parked, or if that is unknown. Whoever parks the first ones
-/// schedules a release, because later ones rely on that.
+/// Returns true if these were the first references that are parked, or if that is unknown. The function that parks the
+/// first ones schedules a release, because later ones rely on that.
 const fn is_first(parked: &Result<ParkedOutcome, Fault>) -> bool {
     matches!(
         parked,

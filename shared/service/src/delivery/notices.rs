@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use protocol::{
-    ChannelKey, ConnectionId, LogId, MessageId, ServerMessage, Subscriber, decide::ReadCursor,
-    frame::TypingDestination, limits,
+    ChannelKey, ConnectionId, LogId, MessageId, ServerMessage, Subscriber, decision::ReadCursor,
+    limits, server_message::TypingDestination,
 };
 
 use super::{
-    post::{Sender, Target},
-    push::{Item, Pushed},
-    receipts::{Notifier, Receipts},
+    notifier::Notifier,
+    post::{Item, Sender},
+    receipts::Receipts,
 };
 use crate::{
-    Store, pages,
+    Store,
     ports::{Environment, Fault, Pushes, Reference, Workers},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const LOOK_BACK: usize = 10;
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Notifier<'_, S, G, W, E> {
-    /// Moves a read cursor forward. Returns false if it stood there or further already.
+    /// Moves a read cursor forward. Returns false if it was there or further already.
     pub(crate) async fn raise(
         &self,
         subscriber: &Subscriber,
@@ -47,7 +47,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Notifier<'_, S, G, W, E> {
         }
     }
 
-    /// Pushes a read cursor that moved to the reader's other connections, and in a conversation to the peer.
+    /// Pushes a moved read cursor to the reader's other connections, and in a conversation to the peer.
     pub(crate) async fn publish_read_cursor(
         &self,
         reader: &Subscriber,
@@ -131,8 +131,8 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Notifier<'_, S, G, W, E> {
         Ok(None)
     }
 
-    /// Pushes to the others of a log that `typist` types or stopped. In a channel above the presence limit nobody gets it. It
-    /// is dropped where it would have to wait, because it expires by itself.
+    /// Pushes to the other subscribers of a log that `typist` types or stopped. In a channel above the presence limit
+    /// it is not pushed. It is never parked, because it expires by itself.
     pub(crate) async fn publish_typing(
         &self,
         typist: &Subscriber,
@@ -188,49 +188,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Notifier<'_, S, G, W, E> {
         Ok(true)
     }
 
-    /// Reads the connections of `subscribers`, at most `limit` of them.
-    pub(crate) async fn targets_of(
-        &self,
-        subscribers: &[Subscriber],
-        limit: usize,
-    ) -> Result<Vec<Target>, Fault> {
-        let read_at = self.ports.environment.now();
-        let connections = self.ports.store.connections_of(subscribers).await?;
-        Ok(connections
-            .into_iter()
-            .flat_map(|(subscriber, connections)| {
-                connections.into_iter().map(move |(id, connection)| Target {
-                    key: subscriber.connection(id),
-                    connection,
-                    read_at,
-                })
-            })
-            .take(limit)
-            .collect())
-    }
-
-    /// Pushes one item to many connections at the same time. Returns the receipts and the faults.
-    pub(crate) async fn push_to_targets(
-        &self,
-        targets: &[Target],
-        item: &Item<'_>,
-    ) -> (Receipts, Vec<Fault>) {
-        let sender = Sender::of(self.ports);
-        let items = std::slice::from_ref(item);
-        let pushes = targets
-            .iter()
-            .map(|target| Box::pin(sender.push(target, items, None)));
-        let (mut receipts, mut faults) = (Receipts::default(), Vec::new());
-        for pushed in futures::future::join_all(pushes).await {
-            match pushed {
-                Ok(Pushed { receipts: more, .. }) => receipts.merge(more),
-                Err(fault) => faults.push(fault),
-            }
-        }
-        (receipts, faults)
-    }
-
-    /// Returns the members of a channel that is small enough for presence and typing, and no one otherwise.
+    /// Returns the members of a channel that is small enough for presence and typing. Otherwise returns an empty set.
     async fn members_if_few(&self, channel: &ChannelKey) -> Result<BTreeSet<Subscriber>, Fault> {
         let roster = self.ports.store.roster(channel).await?;
         if roster.is_some_and(|roster| roster.members <= limits::PRESENCE_MEMBERS) {
@@ -238,23 +196,5 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Notifier<'_, S, G, W, E> {
         } else {
             Ok(BTreeSet::new())
         }
-    }
-
-    /// Returns the current members of a channel.
-    pub(crate) async fn members(
-        &self,
-        channel: &ChannelKey,
-    ) -> Result<BTreeSet<Subscriber>, Fault> {
-        let store = self.ports.store;
-        let receivers = pages::all(
-            |after| async move { store.receivers(channel, after.as_ref(), limits::PAGE).await },
-            |receiver| receiver.subscriber.clone(),
-        )
-        .await?;
-        Ok(receivers
-            .into_iter()
-            .filter(|receiver| receiver.is_current())
-            .map(|receiver| channel.domain.subscriber(receiver.subscriber))
-            .collect())
     }
 }

@@ -1,8 +1,7 @@
-//! One connection: posting messages to it, reading it again, giving it up.
+//! One connection: posting messages to it, reading it again, closing it.
 
-use protocol::{ConnectionKey, LogId, Timestamp, frame::DisconnectCode};
+use protocol::{ConnectionKey, Timestamp, server_message::DisconnectCode};
 
-use super::references::collapsed_to_resyncs;
 use crate::{
     Store,
     closer::Closer,
@@ -25,6 +24,14 @@ pub(crate) struct Target {
     pub(crate) key: ConnectionKey,
     pub(crate) connection: Connection,
     pub(crate) read_at: Timestamp,
+}
+
+/// A frame, and what is parked in its place if it has to wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Item<'a> {
+    pub(crate) frame: &'a str,
+    /// `None` if the frame is not worth waiting for.
+    pub(crate) reference: Option<Reference>,
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
@@ -90,48 +97,18 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
         Box::pin(self.closer().disconnected(&target.key)).await
     }
 
-    /// Closes a connection whose client can only connect again.
+    /// Closes a connection whose client has to connect again.
     ///
-    /// Either it is too far behind. Or it is SockJS-framed and its opener died, so it is unknown whether the client got `o`:
-    /// with a second `o` the client would take its session for lost, without one it would wait for ever.
+    /// Either the client is too far behind. Or it is a SockJS client and its opener died, so it is unknown if the
+    /// client got `o`. With a second `o` the client would take its session for lost. Without one it would wait for
+    /// ever.
     pub(crate) async fn close(&self, target: &Target) -> Result<(), Fault> {
         let (framing, code) = (target.connection.framing, DisconnectCode::Shutdown);
         self.closer().close(&target.key, framing, code).await?;
         Ok(())
     }
 
-    /// After a post of unknown outcome: posts a `resync` for each log of `doubtful` instead of repeating the post. Returns true
-    /// if the client got all of them.
-    pub(crate) async fn resync(
-        &self,
-        target: &Target,
-        doubtful: impl IntoIterator<Item = Reference>,
-    ) -> Result<bool, Fault> {
-        for reference in collapsed_to_resyncs(doubtful) {
-            if let Reference::Resync { log } = reference
-                && let Some(message) = self.resync_frame(target, &log).await?
-                && self.post(target, &[&message]).await.outcome != Outcome::Delivered
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Tells the client that it may have missed events of a log, now or once it takes messages again.
-    pub(crate) async fn resync_now_or_later(
-        &self,
-        target: &Target,
-        log: &LogId,
-    ) -> Result<(), Fault> {
-        let reference = Reference::Resync { log: log.clone() };
-        if self.resync(target, [reference.clone()]).await? {
-            return Ok(());
-        }
-        self.hold_back(target, [reference]).await
-    }
-
-    /// Has the worker release what is parked for a connection, should the gate's owner die.
+    /// Schedules a release of what is parked for a connection, in case the gate's owner dies.
     pub(crate) async fn schedule_release(&self, key: &ConnectionKey) -> Result<(), Fault> {
         let job = Job::Release {
             subscriber: key.subscriber.clone(),

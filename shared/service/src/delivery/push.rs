@@ -3,11 +3,11 @@
 use core::cell::Cell;
 use std::borrow::Cow;
 
-use protocol::Timestamp;
+use protocol::{LogId, Timestamp};
 
 use super::{
     gate::Parking,
-    post::{Sender, Target},
+    post::{Item, Sender, Target},
     receipts::Receipts,
     references::collapsed_to_resyncs,
 };
@@ -17,14 +17,6 @@ use crate::{
     retry::{THROTTLED_IN_VAIN, THROTTLED_PUSH},
     timing::{GATE, POST},
 };
-
-/// A frame, and what is parked in its place if it has to wait.
-#[derive(Clone, Debug)]
-pub(crate) struct Item<'a> {
-    pub(crate) frame: &'a str,
-    /// `None` if the frame is not worth waiting for.
-    pub(crate) reference: Option<Reference>,
-}
 
 /// What [`Sender::push`] did.
 #[derive(Debug)]
@@ -48,7 +40,7 @@ pub(crate) struct Pace {
     pub(crate) taken: Cell<u64>,
 }
 
-/// How far a push is.
+/// The state of a push.
 #[derive(Debug)]
 struct Pushing<'a> {
     items: &'a [Item<'a>],
@@ -76,7 +68,7 @@ enum Step {
     Post,
 }
 
-/// What follows from a post.
+/// What to do after a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterPost {
     Continue,
@@ -123,7 +115,7 @@ impl<'a> Pushing<'a> {
         }
     }
 
-    /// Takes in what became of a post.
+    /// Returns what to do after a post, and notes its result.
     fn posted(
         &mut self,
         posted: Posted,
@@ -252,6 +244,19 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
         Ok(pushing.finished(Receipts::default()))
     }
 
+    /// Tells the client that it may have missed events of a log, now or once it takes messages again.
+    pub(crate) async fn resync_now_or_later(
+        &self,
+        target: &Target,
+        log: &LogId,
+    ) -> Result<(), Fault> {
+        let reference = Reference::Resync { log: log.clone() };
+        if self.resync(target, [reference.clone()]).await? {
+            return Ok(());
+        }
+        self.hold_back(target, [reference]).await
+    }
+
     /// Parks what a slow client does not take, behind a gate of its own and as one `resync` for each log. The worker releases
     /// it later.
     pub(super) async fn hold_back(
@@ -328,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn next_step_depends_on_age_pace_and_gate() {
+    fn next_step_follows_age_pace_gate() {
         let (items, mut target) = ([ITEM], target());
         let pushing = Pushing::new(&items);
         assert_eq!(Pushing::new(&[]).next(&target, None, NOW), Step::Finish);
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn throttled_push_is_held_back_after_retries() {
+    fn throttled_push_ends_held_back() {
         let (items, pace) = ([ITEM], pace());
         let mut in_vain = Pushing::new(&items);
         for _ in 0..THROTTLED_IN_VAIN.retries {

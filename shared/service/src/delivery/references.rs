@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use futures::try_join;
 use protocol::{
-    Event, EventBody, LogId, ServerMessage, Subscriber, change::LogEntry, frame::PushedEvent,
-    model::Presence,
+    Event, EventBody, LogId, ServerMessage, Subscriber, change::LogEntry, model::Presence,
+    wire_event::PushedEvent,
 };
 
 use super::post::{Sender, Target};
 use crate::{
     Store,
     log::history::LogReader,
-    ports::{Environment, Fault, Pushes, Reference, Workers},
+    ports::{Environment, Fault, Outcome, Pushes, Reference, Workers},
 };
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
@@ -88,6 +88,24 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Sender<'_, S, G, W, E> {
             .pop()
             .and_then(|event| PushedEvent::new(destination, event))
             .map(|pushed| ServerMessage::Event(pushed).encode(None)))
+    }
+
+    /// After a post of unknown outcome: posts a `resync` for each log of `doubtful` instead of repeating the post. Returns true
+    /// if the client got all of them.
+    pub(crate) async fn resync(
+        &self,
+        target: &Target,
+        doubtful: impl IntoIterator<Item = Reference>,
+    ) -> Result<bool, Fault> {
+        for reference in collapsed_to_resyncs(doubtful) {
+            if let Reference::Resync { log } = reference
+                && let Some(message) = self.resync_frame(target, &log).await?
+                && self.post(target, &[&message]).await.outcome != Outcome::Delivered
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the `resync` frame of a log, or `None` if there is no such log.

@@ -24,7 +24,7 @@ const ONE_BY_ONE: Duration = Duration::from_secs(3);
 /// References that are turned into messages at most before these are posted together.
 const TOGETHER: usize = 50;
 
-/// How far a release is.
+/// The state of a release.
 #[derive(Debug)]
 struct Releasing<'a> {
     gate: &'a str,
@@ -32,14 +32,14 @@ struct Releasing<'a> {
     impatient: Timestamp,
     /// The first references, of which it is unknown whether they were posted: they collapse to resyncs.
     doubtful: usize,
-    /// True once references of a dead owner were taken over.
+    /// Continues with a connection that was taken over. It is unknown how far the dead owners came.
     took_over: bool,
 }
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// Lower the own gate. `other` is another gate that stands, whose owner then goes on.
+    /// Lower the own gate. `other` is another gate that stands. Its owner then continues.
     Lower { other: Option<String> },
     /// Close the connection: its opener died.
     CloseUnopened,
@@ -49,7 +49,7 @@ enum Step {
     Post,
 }
 
-/// What became of posting parked references.
+/// The result of posting parked references.
 enum PostedParked {
     /// The first `usize` references are done with.
     Done(usize),
@@ -65,8 +65,8 @@ impl Releasing<'_> {
                 other: other.map(str::to_owned),
             };
         }
-        // Gates of others that ended go first. An owner that is still at work behind one finds itself out with its next write,
-        // and cannot remove what only this function posts.
+        // Gates of others that ended are removed first. If the owner of one is still running, its next write fails. So it
+        // cannot remove what only this function posts.
         let mut expired = connection.gates.clone();
         expired.remove(self.gate);
         let opening = connection.opening_gate();
@@ -82,7 +82,7 @@ impl Releasing<'_> {
         Step::Post
     }
 
-    /// Goes on with a connection that was taken over: how far the dead owners came is unknown.
+    /// Continues with a connection that was taken over. It is unknown how far the dead owners came.
     fn took_over(&mut self, connection: &Connection) {
         self.took_over = true;
         self.doubtful = connection.parked.len();
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_is_lowered_when_nothing_is_parked() {
+    fn empty_gate_is_lowered() {
         let step = releasing().next(&connection(&[("own", 5)], 0), NOW);
         assert_eq!(step, Step::Lower { other: None });
     }

@@ -9,7 +9,7 @@
 use futures::join;
 use protocol::{
     Code, ConnectionId, Event, EventBody, Json, LogId, MessageId, Rejection, Subscriber, Timestamp,
-    change::LogEntry, decide::Draft, digest::sha256_hex,
+    change::LogEntry, decision::Draft, digest::sha256_hex,
 };
 
 use super::{
@@ -75,7 +75,7 @@ pub(crate) struct Message<'a> {
     pub(crate) draft: &'a Draft,
     /// The idempotency record that was found under the message's id, if the client chose one.
     pub(crate) record: Option<IdempotencyRecord>,
-    /// Who takes the lease if it is free.
+    /// The function that takes the lease if it is free.
     pub(crate) holder: &'a str,
 }
 
@@ -87,7 +87,7 @@ enum Earlier {
     Lost,
 }
 
-/// What became of setting an idempotency record.
+/// The result of setting an idempotency record.
 enum RecordOutcome {
     Set,
     /// A repeat of the message was faster. This is its record.

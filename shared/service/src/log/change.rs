@@ -186,7 +186,8 @@ impl<S: Store, G, W: Workers, E: Environment> Changer<'_, S, G, W, E> {
         })
     }
 
-    /// Executes the transaction. Returns false on a conflict. After a lost answer the nonce tells whether it took place.
+    /// Executes the transaction. Returns false on a conflict. If the answer is lost, the nonce of the stored event
+    /// tells if the transaction took place.
     async fn commit(&self, log: &LogId, change: &Change, nonce: &str) -> Result<bool, Fault> {
         let store = self.ports.store;
         let mut attempt = 0;

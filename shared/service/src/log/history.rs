@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::{
     Event, EventBody, LogId, Subscriber, SubscriberId,
     change::LogEntry,
-    decide::{History, Range},
-    frame::WireEvent,
+    decision::{History, Range},
     limits,
     model::Presence,
+    wire_event::WireEvent,
 };
 
 use crate::{

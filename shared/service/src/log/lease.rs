@@ -24,7 +24,7 @@ impl<S, G, W, E: Environment> Ports<'_, S, G, W, E> {
 }
 
 impl<S, G, W: Workers, E: Environment> Ports<'_, S, G, W, E> {
-    /// Has the worker drain a log that still has events to push although its lease ended or was never taken.
+    /// Schedules a drain of a log that has events to push although its lease ended or was never taken.
     pub(crate) async fn schedule_drain_if_abandoned(
         &self,
         log: &LogId,
@@ -41,7 +41,7 @@ impl<S, G, W: Workers, E: Environment> Ports<'_, S, G, W, E> {
     }
 }
 
-/// Returns true if no function holds the lease, whatever the clock of a holder says.
+/// Returns true if no function holds the lease, even if the holder's clock is behind by [`LEASE_GRACE`].
 pub(crate) fn is_abandoned(head: &Head, now: Timestamp) -> bool {
     head.lease
         .as_ref()

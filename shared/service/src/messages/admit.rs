@@ -2,11 +2,10 @@
 
 use core::time::Duration;
 
-use protocol::{ConnectionKey, frame::DisconnectCode};
+use protocol::{ConnectionId, ConnectionKey, RequestId, server_message::DisconnectCode};
 
-use super::handle::Incoming;
 use crate::{
-    Store,
+    Identity, Store,
     closer::{Closer, code_at_end},
     delivery::post::{Sender, Target},
     parts::part,
@@ -14,18 +13,37 @@ use crate::{
     timing::GATE,
 };
 
-/// The pause before a message looks again whether its SockJS session is open.
+/// The pause before a message checks again if its SockJS session is open.
 const OPENING: Duration = Duration::from_millis(50);
 
+/// A text frame of a client.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// As the authorizer found it when the connection began.
+    pub identity: Identity,
+    pub connection: ConnectionId,
+    /// The id of the invocation. It names the gate.
+    pub request: RequestId,
+    pub body: String,
+}
+
+impl Incoming {
+    /// The connection with its subscriber.
+    pub(crate) fn key(&self) -> ConnectionKey {
+        self.identity.subscriber.connection(self.connection.clone())
+    }
+}
+
 part! {
-    /// Decides whether anything is accepted from a connection.
+    /// Decides if the service accepts messages from a connection.
     Admission
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Admission<'_, S, G, W, E> {
-    /// Returns the sender's connection, with `gate` raised in the same step if there is one. Returns `None` after closing the
-    /// connection if nothing is accepted from it: nothing is accepted under a token that no longer holds, also before the
-    /// connection is closed.
+    /// Returns the sender's connection. Raises `gate`, if there is one, in the step that reads it.
+    ///
+    /// If nothing is accepted from the connection any more, closes it and returns `None`. So a client cannot use a
+    /// token that has ended, even before its connection is closed.
     pub(crate) async fn admit(
         &self,
         incoming: &Incoming,

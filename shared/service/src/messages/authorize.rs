@@ -1,8 +1,7 @@
 //! `authorize`: replacing the token of an open connection.
 
 use protocol::{
-    Code, Context, Rejection, ServerMessage, Subscriber, Timestamp, limits,
-    messages::authorize::BearerToken,
+    Code, Context, Rejection, ServerMessage, Subscriber, Timestamp, decision::BearerToken, limits,
 };
 
 use super::handle::{Handled, Handler};
@@ -78,7 +77,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Handler<'_, S, G, W, E> {
             match reauthorized {
                 Ok(()) => break,
                 Err(ReauthorizeError::Token) => return Ok(invalid()),
-                // After a lost answer, the connection is read again. Its token tells whether the write took place.
+                // After a lost answer, the connection is read again. Its token tells if the write took place.
                 Err(ReauthorizeError::Fault(fault)) => {
                     let salt = context.connection.as_str();
                     self.ports.retry_store(&mut attempt, salt, fault).await?;

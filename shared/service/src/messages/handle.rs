@@ -2,21 +2,25 @@
 
 use futures::join;
 use protocol::{
-    ChannelKey, ClientMessage, ConnectionId, ConnectionKey, Context, Decision, Decoded,
-    DeliveryStatus, Known, LogId, Needs, Rejection, RequestId, ServerMessage, Subscriber, backend,
-    decide::{Commit, Draft, FollowUp, ReadCursor},
+    ChannelKey, ClientMessage, Context, Decision, Decoded, DeliveryStatus, Known, Needs, Rejection,
+    RequestId, ServerMessage, Subscriber, backend,
+    decision::{Commit, Draft, FollowUp, ReadCursor},
     limits,
 };
 
-use super::{admit::Admission, load::Loader};
+use super::{
+    admit::{Admission, Incoming},
+    load::Loader,
+};
 use crate::{
-    Identity, Service, Store,
+    Service, Store,
     closer::Closer,
     decision::{Decided, Decider, End, Request, Verdict},
     delivery::{
-        drain::LogPusher,
+        lease::LogPusher,
+        notifier::Notifier,
         post::{Sender, Target},
-        receipts::{Notifier, Receipts},
+        receipts::Receipts,
     },
     log::{
         append::{AppendReport, Appender, Message, NotAppended},
@@ -24,8 +28,7 @@ use crate::{
     },
     parts::part,
     ports::{
-        Connection, Environment, Fault, Framing, IdempotencyRecord, Job, Measure, Outcome, Pushes,
-        Workers,
+        Connection, Environment, Fault, Framing, IdempotencyRecord, Job, Measure, Pushes, Workers,
     },
     timing::HANDLER_PATIENCE,
 };
@@ -35,31 +38,11 @@ part! {
     Handler
 }
 
-/// A text frame of a client.
-#[derive(Clone, Debug)]
-pub struct Incoming {
-    /// The identity that the authorizer found when the connection began.
-    pub identity: Identity,
-    /// The connection that the frame came over.
-    pub connection: ConnectionId,
-    /// The invocation. It names the gate.
-    pub request: RequestId,
-    /// The text.
-    pub body: String,
-}
-
-impl Incoming {
-    /// The connection with its subscriber.
-    pub(crate) fn key(&self) -> ConnectionKey {
-        self.identity.subscriber.connection(self.connection.clone())
-    }
-}
-
 /// What a handled message leaves to do.
 #[derive(Debug, Default)]
 pub(crate) struct Handled {
-    response: Option<ServerMessage>,
-    rejection: Option<Rejection>,
+    pub(super) response: Option<ServerMessage>,
+    pub(super) rejection: Option<Rejection>,
     work: LogWork,
     follow_up: FollowUp,
     /// The read cursor that moved.
@@ -84,7 +67,7 @@ impl Handled {
     }
 }
 
-/// What a decision leaves to do once nothing stands in its way.
+/// What remains to do once the decision is final.
 struct Rest {
     commit: Commit,
     response: Option<ServerMessage>,
@@ -92,10 +75,11 @@ struct Rest {
 }
 
 impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
-    /// Handles what came over a WebSocket: a message, or a SockJS frame of several, one after the other. A frame that is
-    /// malformed closes a SockJS-framed connection.
+    /// Handles what came over a WebSocket: a message, or a SockJS frame of several messages, one after the other. A
+    /// malformed SockJS frame closes its connection.
     ///
-    /// If the function dies half-way, the rest is not handled and gets no `ack`, as if it had been sent one by one.
+    /// If the function dies half-way, the rest is not handled and gets no `ack`, as if each message had been sent by
+    /// itself.
     ///
     /// # Errors
     /// The first fault, as of [`Self::message`]. The other messages are handled nevertheless.
@@ -224,9 +208,9 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Handler<'_, S, G, W, E> {
         Ok(())
     }
 
-    /// Schedules a release if something is parked behind no gate that holds. Then the gate's owner died, and the function that
-    /// parked first may have died before it scheduled one. What is no event, such as an invitation, would wait for the next
-    /// push to this connection.
+    /// Schedules a release if something is parked but no gate holds. Then the gate's owner died, and the function that
+    /// parked first may have died before it scheduled one. Otherwise a notice such as an invitation would wait for the
+    /// next push to this connection.
     async fn release_orphaned(&self, target: &Target) -> Result<(), Fault> {
         let connection = &target.connection;
         let is_gated = connection.standing_gate(target.read_at, None).is_some();
@@ -294,7 +278,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Handler<'_, S, G, W, E> {
         let mut deleting = None;
         let decider = Decider::of(self.ports);
         let decided = decider.run(&request, Some(known), |known| {
-            let decision = protocol::decide(message, &context, known);
+            let decision = message.decide(&context, known);
             let decision = match (decision, &deleting) {
                 (Err(rejection), Some(channel)) => {
                     resume_deletion(channel, known).ok_or(rejection)?
@@ -386,99 +370,6 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Handler<'_, S, G, W, E> {
             }
         };
         Handled { work, ..handled }
-    }
-
-    /// Posts the response and the `ack`, then releases what was parked behind the gate. Returns true if the response went out.
-    async fn answer_and_release(
-        &self,
-        target: &Target,
-        id: Option<&str>,
-        handled: &Handled,
-        log: Option<&LogId>,
-        gate: Option<&str>,
-    ) -> Result<bool, Fault> {
-        let answered = self.answer_for(target, id, handled, log).await?;
-        let Some(gate) = gate else {
-            return Ok(answered);
-        };
-        let sender = Sender::of(self.ports);
-        let mut behind_gate = target.clone();
-        // What was parked when the gate was raised may be gone by now, and others may stand behind gates of their own.
-        if !behind_gate.connection.parked.is_empty() && !sender.refresh(&mut behind_gate).await? {
-            return Ok(answered);
-        }
-        let Target {
-            key, connection, ..
-        } = behind_gate;
-        let released = sender.release(&key, gate, connection, 0).await;
-        self.ports
-            .environment
-            .measure(Measure::Gate(self.ports.since(target.read_at)));
-        Notifier::of(self.ports).deliver(released?).await?;
-        Ok(answered)
-    }
-
-    async fn answer(
-        &self,
-        target: &Target,
-        id: Option<&str>,
-        handled: &Handled,
-    ) -> Result<bool, Fault> {
-        self.answer_for(target, id, handled, None).await
-    }
-
-    /// Posts the response and then the `ack`, together if they fit. Returns true if the response went out, or none is required.
-    ///
-    /// The response may fail alone. If it stands for an event of `log`, a `resync` repairs that. Otherwise the `ack` says that
-    /// the request failed, and the client repeats it.
-    async fn answer_for(
-        &self,
-        target: &Target,
-        id: Option<&str>,
-        handled: &Handled,
-        log: Option<&LogId>,
-    ) -> Result<bool, Fault> {
-        let sender = Sender::of(self.ports);
-        let ack = |rejection: Option<Rejection>| {
-            let ack = ServerMessage::Ack {
-                id: id.map(str::to_owned),
-                status: rejection.is_none(),
-                error: rejection,
-            };
-            ack.encode(id)
-        };
-        let last = ack(handled.rejection.clone());
-        let Some(response) = handled.response.as_ref().map(|it| it.encode(id)) else {
-            let posted = sender.post_patiently(target, &[&last], None).await;
-            if posted.outcome == Outcome::Gone {
-                sender.forget_gone(target).await?;
-            }
-            return Ok(true);
-        };
-        // The first post takes the response along, and the `ack` if both fit one frame.
-        let posted = sender
-            .post_patiently(target, &[&response, &last], None)
-            .await;
-        let answered = posted.outcome == Outcome::Delivered;
-        let mut is_gone = posted.outcome == Outcome::Gone;
-        if posted.count == 1 && !is_gone {
-            let last = if answered || log.is_some() {
-                last
-            } else {
-                ack(Some(Rejection::busy()))
-            };
-            let posted = sender.post_patiently(target, &[&last], None).await;
-            is_gone = posted.outcome == Outcome::Gone;
-        }
-        if is_gone {
-            sender.forget_gone(target).await?;
-            return Ok(answered);
-        }
-        if let (false, Some(log)) = (answered, log) {
-            // No function pushes an event to the connection that caused it.
-            sender.resync_now_or_later(target, log).await?;
-        }
-        Ok(answered)
     }
 
     async fn run_follow_up(

@@ -5,8 +5,7 @@ use protocol::{
     ChannelId, ChannelKey, ChannelSubscriber, Conversation, Known, LogId, Membership, Needs,
     Subscriber, SubscriberId,
     change::Member,
-    decide::{History, Listed, Range},
-    messages::PageRequest,
+    decision::{History, Listed, PageRequest, Range},
     model::Presence,
 };
 
@@ -267,8 +266,9 @@ impl<S: Store, G, W: Workers, E: Environment> Loader<'_, S, G, W, E> {
     }
 }
 
-/// Reads what is wanted, if it is. Only then the future is boxed: the futures of all possible reads take 200 KB together, and
-/// each message would allocate and move them several times for the two or three that it needs.
+/// Reads if something is wanted. Boxes the future only then. The futures of all possible reads take 200 KB together,
+/// and each message needs only two or three of them. Without the boxes, it would allocate and move all of them several
+/// times.
 fn optional<A, T, F: Future<Output = Result<T, Fault>>>(
     wanted: Option<A>,
     read: impl FnOnce(A) -> F,
@@ -277,7 +277,7 @@ fn optional<A, T, F: Future<Output = Result<T, Fault>>>(
     async { OptionFuture::from(reading).await.transpose() }
 }
 
-/// Returns the cursor of a page. The protocol only lets valid ids through.
+/// Returns the cursor of a page. The protocol rejects invalid ids earlier.
 fn cursor<T>(
     request: &PageRequest,
     parse: impl Fn(&str) -> Result<T, protocol::Rejection>,

@@ -7,9 +7,9 @@ use futures::{future::try_join_all, try_join};
 use protocol::{
     ChannelKey, Destination, LogId, Subscriber, Timestamp,
     change::Member,
-    decide::{History, Positions, Range},
-    frame::{self, fitting},
+    decision::{History, Positions, Range},
     limits,
+    page_size::{fitting, items_bytes},
 };
 
 use super::load::Loader;
@@ -18,7 +18,7 @@ use crate::{
     ports::{Environment, Fault, Head, Workers},
 };
 
-/// Logs that are read at once.
+/// Logs that are read at the same time.
 const AT_ONCE: usize = 16;
 
 /// How much later than its slot was allocated an event may be pushed. A lease ends after ten seconds, a job that died is
@@ -92,13 +92,13 @@ impl<S: Store, G, W: Workers, E: Environment> Loader<'_, S, G, W, E> {
             });
             let read: Vec<Option<History>> = try_join_all(read).await?;
             let events = read.iter().flatten().flat_map(|it| &it.events);
-            left = left.saturating_sub(frame::items_bytes(events));
+            left = left.saturating_sub(items_bytes(events));
             pages.extend(read);
         }
         Ok(pages)
     }
 
-    /// Returns the page of a log that was not read: only whether there is anything after the position.
+    /// Returns the page of a log that is not read. It only tells if there are events after the position.
     async fn unread(&self, log: &LogId, head: &Head, position: u64) -> Result<History, Fault> {
         let last_sequence = self.reader().contiguous_end(log, head).await?;
         Ok(History {

@@ -1,4 +1,4 @@
-//! Channels and who is in them.
+//! Channels, their members, and the channels and conversations of each subscriber.
 
 use std::collections::BTreeMap;
 
@@ -15,37 +15,36 @@ use super::Fault;
 pub struct Page<T> {
     /// In the order of their keys.
     pub items: Vec<T>,
-    /// Whether there are more after the last one.
+    /// True if there are more items after the last one.
     pub more: bool,
 }
 
 impl<T> Page<T> {
-    /// The item after which the next page begins, if there is one.
+    /// Returns the item after which the next page begins, or `None` if this is the last page.
     #[must_use]
     pub fn next(&self) -> Option<&T> {
         self.items.last().filter(|_| self.more)
     }
 }
 
-/// Somebody to whom a log's events go.
+/// A subscriber that gets events of a channel: a member, or for a day a former member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
-    /// Who.
     pub subscriber: SubscriberId,
-    /// The event with which it joined: it gets that and all later ones.
+    /// The sequence of the event with which the subscriber joined. It gets this event and all later ones.
     pub joined: u64,
-    /// The event with which it left, kept for a day: it gets none after that.
+    /// The sequence of the event with which the subscriber left, kept for a day. It gets no later events.
     pub left: Option<u64>,
 }
 
 impl Receiver {
-    /// Whether it has not left.
+    /// Returns true if the subscriber has not left.
     #[must_use]
     pub const fn is_current(&self) -> bool {
         self.left.is_none()
     }
 
-    /// Whether the event with this sequence is for it.
+    /// Returns true if the subscriber gets the event with this sequence.
     #[must_use]
     pub fn receives(&self, sequence: u64) -> bool {
         self.joined <= sequence && self.left.is_none_or(|left| sequence <= left)
@@ -54,37 +53,38 @@ impl Receiver {
 
 /// The channels, their members, and the channels and conversations of subscribers.
 pub trait Channels {
-    /// A channel's profile.
+    /// Returns a channel's profile.
     async fn profile(&self, channel: &ChannelKey) -> Result<Option<Profile>, Fault>;
 
-    /// The profiles of many, in batches.
+    /// Returns the profiles of several channels. Reads them in batches.
     async fn profiles(
         &self,
         channels: &[ChannelKey],
     ) -> Result<BTreeMap<ChannelKey, Profile>, Fault>;
 
-    /// A channel's roster.
+    /// Returns a channel's roster.
     async fn roster(&self, channel: &ChannelKey) -> Result<Option<Roster>, Fault>;
 
-    /// The rosters of many, in batches.
+    /// Returns the rosters of several channels. Reads them in batches.
     async fn rosters(&self, channels: &[ChannelKey])
     -> Result<BTreeMap<ChannelKey, Roster>, Fault>;
 
-    /// A subscriber's row in a channel; also the tombstone of one that left.
+    /// Returns a subscriber's row in a channel, or `None` if there is none. If the subscriber left, this is its
+    /// tombstone.
     async fn member(
         &self,
         channel: &ChannelKey,
         subscriber: &SubscriberId,
     ) -> Result<Option<Member>, Fault>;
 
-    /// One subscriber's rows in many channels, in batches.
+    /// Returns one subscriber's rows in several channels. Reads them in batches.
     async fn member_of(
         &self,
         channels: &[ChannelKey],
         subscriber: &SubscriberId,
     ) -> Result<BTreeMap<ChannelKey, Member>, Fault>;
 
-    /// The rows of a channel after a subscriber id, in the order of ids; with tombstones.
+    /// Returns the rows of a channel after a subscriber id, in the order of ids. Tombstones are included.
     async fn members(
         &self,
         channel: &ChannelKey,
@@ -92,7 +92,7 @@ pub trait Channels {
         limit: usize,
     ) -> Result<Page<Member>, Fault>;
 
-    /// The same without what is not needed to send to them.
+    /// Returns the same rows as [`Self::members`], reduced to what sending needs.
     async fn receivers(
         &self,
         channel: &ChannelKey,
@@ -100,11 +100,11 @@ pub trait Channels {
         limit: usize,
     ) -> Result<Page<Receiver>, Fault>;
 
-    /// The members of a channel, longest-standing first, `limit` of them.
+    /// Returns at most `limit` members of a channel, in the order in which they joined.
     async fn seniors(&self, channel: &ChannelKey, limit: usize)
     -> Result<Vec<SubscriberId>, Fault>;
 
-    /// The channels of a subscriber after a channel id, in the order of ids.
+    /// Returns the channels of a subscriber after a channel id, in the order of ids.
     async fn memberships(
         &self,
         subscriber: &Subscriber,
@@ -112,8 +112,9 @@ pub trait Channels {
         limit: usize,
     ) -> Result<Page<ChannelId>, Fault>;
 
-    /// The channels that a subscriber left, as long as their logs may hold what it wrote, after a channel id, in the order of
-    /// ids. One that it joined again may be among them.
+    /// Returns the channels that a subscriber left, after a channel id, in the order of ids. A channel is listed for as
+    /// long as its log may hold messages of the subscriber. A channel that the subscriber joined again may be listed
+    /// too.
     async fn former_memberships(
         &self,
         subscriber: &Subscriber,
@@ -121,10 +122,10 @@ pub trait Channels {
         limit: usize,
     ) -> Result<Page<ChannelId>, Fault>;
 
-    /// How many channels a subscriber is a member of.
+    /// Returns the number of channels that a subscriber is a member of.
     async fn count_memberships(&self, subscriber: &Subscriber) -> Result<usize, Fault>;
 
-    /// The peers of a subscriber's conversations after an id, in the order of ids.
+    /// Returns the peers of a subscriber's conversations after a subscriber id, in the order of ids.
     async fn conversations(
         &self,
         subscriber: &Subscriber,
@@ -132,14 +133,14 @@ pub trait Channels {
         limit: usize,
     ) -> Result<Page<SubscriberId>, Fault>;
 
-    /// A subscriber's pending invitation to a channel.
+    /// Returns a subscriber's pending invitation to a channel, or `None` if there is none.
     async fn invitation(
         &self,
         subscriber: &Subscriber,
         channel: &ChannelId,
     ) -> Result<Option<Invitation>, Fault>;
 
-    /// The pending invitations of a subscriber after a channel id.
+    /// Returns a subscriber's pending invitations after a channel id.
     async fn invitations(
         &self,
         subscriber: &Subscriber,
@@ -147,10 +148,12 @@ pub trait Channels {
         limit: usize,
     ) -> Result<Page<Invitation>, Fault>;
 
-    /// Carries out a change: all of it, or nothing and [`Fault::Conflict`].
+    /// Executes a change as a whole. If a condition of the change does not hold, changes nothing and fails with
+    /// [`Fault::Conflict`].
     async fn change(&self, change: &Change) -> Result<(), Fault>;
 
-    /// Moves a member's read_cursor forward, on condition that it is a member; whether it moved.
+    /// Moves a member's read cursor forward to `sequence`, on condition that the subscriber is a member. Returns true
+    /// if the cursor moved.
     async fn raise_read_cursor(
         &self,
         channel: &ChannelKey,

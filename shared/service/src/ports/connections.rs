@@ -1,4 +1,4 @@
-//! The open connections of subscribers: where somebody can be reached, and whether right now.
+//! The open connections of subscribers, their gates, and what is parked behind the gates.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, TokenHash};
 
-/// How frames to this connection are written.
+/// How messages to a connection are framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
-    /// As they are.
+    /// Each message is one frame.
     #[default]
     Raw,
-    /// As SockJS frames.
+    /// Messages are sent in SockJS frames.
     Sockjs,
-    /// As they are, into the outbox of an HTTP session, whose receiver frames them.
+    /// Messages go unframed into the outbox of an HTTP session. The receiver of the session frames them.
     Session,
 }
 
-/// API Gateway's limit of a message to a client
-/// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html, 2026-08).
+/// API Gateway's limit for a message to a client, in bytes
+/// (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html,
+/// 2026-08).
 const FRAME_BYTES: usize = 128 * 1024;
 
 impl Framing {
-    /// The one frame that holds as many of the first messages as it can, but at least one if there is one; and how many.
+    /// Returns one frame with as many of the first messages as fit, and their number. The frame holds at least one
+    /// message, if there is one.
     #[must_use]
     pub fn frame(self, messages: &[&str]) -> (String, usize) {
         match (self, messages) {
@@ -40,40 +42,40 @@ impl Framing {
 
 /// One open connection.
 ///
-/// While a *gate* stands, pushes are parked instead of posted: a response comes before what was caused after its
-/// request, and a connection that is not up yet loses nothing.
+/// While a *gate* stands, pushes are parked instead of posted. So a response comes before the events that its request
+/// caused. And a connection that is not active yet loses nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The token that authorises it now.
+    /// The token that authorises the connection now.
     pub token: TokenHash,
-    /// How frames to it are written.
     pub framing: Framing,
-    /// When it began.
+    /// When the connection began.
     pub since: Timestamp,
-    /// When nothing more is accepted from it: its token's end or its own, whichever is earlier.
+    /// From then on nothing is accepted from the connection. This is its token's end or its maximum age, whichever is
+    /// earlier.
     pub ends_at: Timestamp,
-    /// Gates by the request that raised them, with the time after which they no longer hold.
+    /// The gates by the request that raised each, with their deadlines. A gate does not hold from its deadline on.
     pub gates: BTreeMap<String, Timestamp>,
-    /// References to what is to be pushed once no gate stands, in order.
+    /// References to what has to be pushed once no gate stands, in order.
     pub parked: Vec<Reference>,
-    /// Whether it holds an announcement.
+    /// True if the connection has an announcement of its presence.
     pub announced: bool,
 }
 
-/// The gate that every connection begins with. It holds back pushes until the connection is up, which it is not before
-/// `$connect` has returned; so the young connection loses nothing, and nobody mistakes its 410 for its end.
+/// The gate behind which every connection begins. It holds pushes back until the connection is active, which is not
+/// before `$connect` has returned. So a young connection loses nothing, and a 410 from it is not taken for its end.
 pub const FIRST_GATE: &str = "connect";
-/// References at most that one update removes: each is named in its expression, which has 4 KiB
+/// References that one update removes at most. The update's expression names each of them, and may have 4 KiB
 /// (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
 pub const UNPARKED: usize = 200;
 
-/// The gate of one who tells a framed client that its session is open, in the place of the first.
+/// Returns the gate of a function that posts `o` to a SockJS client. This gate replaces the first gate.
 #[must_use]
 pub fn opener_gate(name: &str) -> String {
     format!("{FIRST_GATE}-{name}")
 }
 
-/// Whether a gate is the first or an opener's.
+/// Returns true if a gate is the first gate or an opener's gate.
 #[must_use]
 pub fn is_first_gate(gate: &str) -> bool {
     gate.strip_prefix(FIRST_GATE)
@@ -81,7 +83,7 @@ pub fn is_first_gate(gate: &str) -> bool {
 }
 
 impl Connection {
-    /// A gate that holds at `now`, other than `own`.
+    /// Returns a gate other than `own` that holds at `now`, or `None` if there is none.
     #[must_use]
     pub fn standing_gate(&self, now: Timestamp, own: Option<&str>) -> Option<&str> {
         self.gates
@@ -90,20 +92,21 @@ impl Connection {
             .map(|(gate, _)| gate.as_str())
     }
 
-    /// Whether a gate other than `own` has ended at `now` and was never lowered: whoever raised it died.
+    /// Returns true if a gate other than `own` has ended at `now` and was never lowered, which means that its owner
+    /// died.
     #[must_use]
     pub fn has_dead_gate(&self, now: Timestamp, own: &str) -> bool {
         let mut gates = self.gates.iter();
         gates.any(|(gate, deadline)| *deadline <= now && gate != own)
     }
 
-    /// Whether its token's end is its own: otherwise it ends because of its age.
+    /// Returns true if the connection ends because its token expires, false if it reaches its maximum age.
     #[must_use]
     pub fn ends_with_token(&self) -> bool {
         self.ends_at < self.since.plus_seconds(limits::CONNECTION_SECONDS)
     }
 
-    /// Whether pushes have to be parked at `now`.
+    /// Returns true if pushes have to be parked at `now`.
     #[must_use]
     pub fn is_gated(&self, now: Timestamp) -> bool {
         !self.parked.is_empty()
@@ -111,7 +114,8 @@ impl Connection {
             || self.opening_gate().is_some()
     }
 
-    /// Whether it may not be up yet: nobody knows then whether a 410 means its end. A session is up from its beginning.
+    /// Returns true if the connection may not be active yet, so a 410 need not mean its end. An HTTP session is active
+    /// from its beginning.
     #[must_use]
     pub fn is_activating(&self, now: Timestamp) -> bool {
         let mut gates = self.gates.iter();
@@ -119,8 +123,9 @@ impl Connection {
             && gates.any(|(gate, deadline)| is_first_gate(gate) && now < *deadline)
     }
 
-    /// The gate behind which a framed client still has to be told that its session is open. Once that gate no longer holds,
-    /// nobody knows whether it was told, and nobody may tell it again: the connection is dropped.
+    /// Returns the gate behind which `o` has yet to be posted to a SockJS client, or `None` if there is no such gate.
+    /// After this gate has ended, it is unknown if `o` was posted. It must not be posted twice, so the connection is
+    /// closed.
     #[must_use]
     pub fn opening_gate(&self) -> Option<&str> {
         let mut gates = self.gates.keys().map(String::as_str);
@@ -131,91 +136,75 @@ impl Connection {
     }
 }
 
-/// What to push later; never the frame itself.
+/// What to push later. It names the content and never holds the frame itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reference {
-    /// An event of a log.
     Event {
-        /// The log.
         log: LogId,
-        /// The event.
         sequence: u64,
-        /// After this it must not be posted: whoever parked it may not hold the log's lease any more, and this may have been
-        /// parked behind later events of the next holder.
+        /// The event must not be posted from then on. The function that parked it may have lost the log's lease by
+        /// then, and later events of the next holder may be parked before it.
         until: Timestamp,
     },
-    /// That something of the log may be missing.
-    Resync {
-        /// The log.
-        log: LogId,
-    },
-    /// How far a peer got in a direct conversation.
+    /// A `resync`: events of the log may be missing.
+    Resync { log: LogId },
+    /// A `delivery`: a read cursor moved.
     Delivery {
-        /// The conversation.
         log: LogId,
-        /// The message at, or last before, `sequence`.
+        /// The message at `sequence`, or the last message before it.
         message_id: MessageId,
-        /// Up to here.
+        /// The status applies to all messages up to this sequence.
         sequence: u64,
-        /// How far.
         status: DeliveryStatus,
-        /// When.
         timestamp: Timestamp,
     },
-    /// The presence of a subscriber, whatever it is by then.
-    Presence {
-        /// Whose.
-        subscriber: Subscriber,
-    },
-    /// That somebody was invited to a channel or is so still.
+    /// The presence of a subscriber, as it is when it is pushed.
+    Presence { subscriber: Subscriber },
+    /// An invitation to a channel, if it is still pending when it is pushed.
     Invitation {
         /// The channel's log.
         log: LogId,
     },
-    /// That the connection ends because its token does, if it still does so then.
+    /// A warning that the connection ends with its token, if that is still so when it is pushed.
     TokenExpiring {
-        /// When.
+        /// When the connection ends.
         at: Timestamp,
     },
 }
 
 impl Reference {
-    /// Whether it names an event that must not be posted any more.
+    /// Returns true if this is an event that must not be posted any more.
     #[must_use]
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         matches!(self, Self::Event { until, .. } if *until <= now)
     }
 }
 
-/// What [`Connections::park`] did.
+/// The result of [`Connections::park`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParkedOutcome {
-    /// Parked; whether these are the first references there.
     Parked(Parked),
-    /// The gate that was seen is gone, and nothing is parked: read again.
+    /// The gate that was read is gone and nothing is parked. The caller reads the connection again.
     Changed,
-    /// There is no such connection any more.
     NotRegistered,
 }
 
-/// Whether somebody sees to what was parked already.
+/// Tells if references were parked before these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parked {
-    /// Nothing was parked before: who parks the first sees to it that the gate's end is noticed.
+    /// These are the first ones. Their sender schedules a release, because the owner of the gate may die.
     First,
-    /// Something was.
+    /// Others are parked before these.
     Further,
 }
 
-/// A connection that is to be registered.
+/// A connection to register.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// Whose.
     pub subscriber: Subscriber,
-    /// Its id.
     pub id: ConnectionId,
-    /// What it begins as.
+    /// The initial entry of the connection.
     pub connection: Connection,
 }
 
@@ -225,71 +214,72 @@ pub enum RegisterError {
     /// The token is unknown, expired or invalidated.
     #[error("the token authorises nothing")]
     Token,
-    /// Another fault.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// A connection that is to be authorised by another token.
+/// A connection to move from one token to another.
 #[derive(Clone, Debug)]
 pub struct Reauthorization {
-    /// Whose.
     pub subscriber: Subscriber,
-    /// Which.
     pub id: ConnectionId,
-    /// The token that authorises it now.
+    /// The token that authorises the connection now.
     pub old: TokenHash,
-    /// The one that is to do so.
+    /// The token that authorises it afterwards.
     pub new: TokenHash,
-    /// Now.
+    /// The current time.
     pub at: Timestamp,
-    /// When nothing more is accepted from it afterwards.
+    /// The new [`Connection::ends_at`].
     pub ends_at: Timestamp,
 }
 
-/// Why a connection was not authorised by another token.
+/// Why a connection was not moved to another token.
 #[derive(Debug, thiserror::Error)]
 pub enum ReauthorizeError {
     /// The new token is unknown, expired or invalidated.
     #[error("the token authorises nothing")]
     Token,
-    /// Another fault; [`Fault::Conflict`] if the connection is gone or has another token than `old`.
+    /// [`Fault::Conflict`] if the connection is gone or its token is not `old`.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// The connection is not registered: it was dropped, or never came up.
+/// The connection is not registered: it was closed, or never became active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
 /// The connections of subscribers.
 pub trait Connections {
-    /// The connections of one subscriber.
+    /// Returns the connections of one subscriber.
     async fn connections(
         &self,
         subscriber: &Subscriber,
     ) -> Result<BTreeMap<ConnectionId, Connection>, Fault>;
 
-    /// The connections of many, in batches; who has none may be absent.
+    /// Returns the connections of several subscribers. Reads them in batches. A subscriber without a connection may be
+    /// absent.
     async fn connections_of(
         &self,
         subscribers: &[Subscriber],
     ) -> Result<BTreeMap<Subscriber, BTreeMap<ConnectionId, Connection>>, Fault>;
 
-    /// Registers a connection under its subscriber and its token in one transaction, on condition that the token is
-    /// active and not expired at `connection.since`. Idempotent.
+    /// Registers a connection under its subscriber and under its token, in one transaction. The condition is that the
+    /// token is active and not expired at `connection.since`. Idempotent.
     async fn register(&self, registration: &Registration) -> Result<(), RegisterError>;
 
-    /// Puts a connection under another token in one transaction, on condition that this is active and not expired at `at`
-    /// and that the connection is registered under `old`.
+    /// Moves a connection from the token `old` to the token `new`, in one transaction. The conditions are that `new` is
+    /// active and not expired at `at`, and that the connection is registered under `old`.
     async fn reauthorize(&self, reauthorization: &Reauthorization) -> Result<(), ReauthorizeError>;
 
-    /// Forgets a connection: its entry and its announcement in one step. Idempotent; the entry as it was, if it was there.
-    /// That its token authorises it is left for [`Tokens::forget_token_connection`](super::Tokens::forget_token_connection):
-    /// as long as that stands, whoever finds it knows that the connection may still be open.
+    /// Forgets a connection: removes its entry and its announcement in one step. Returns the entry as it was, or `None`
+    /// if there was none. Idempotent.
+    ///
+    /// The row under its token is left to [`Tokens::forget_token_connection`](super::Tokens::forget_token_connection).
+    /// As long as this row exists, the connection may still be open.
     async fn forget(&self, key: &ConnectionKey) -> Result<Option<Connection>, Fault>;
 
-    /// Raises a gate that holds until `deadline`; the connection as it is then.
+    /// Raises a gate that holds until `deadline`, on condition that the connection is registered. Returns the
+    /// connection as the write left it, or [`Gone`] if it is not registered.
     async fn raise_gate(
         &self,
         key: &ConnectionKey,
@@ -297,7 +287,8 @@ pub trait Connections {
         deadline: Timestamp,
     ) -> Result<Result<Connection, Gone>, Fault>;
 
-    /// Parks references at the end, on condition that `saw`, a gate that was read, still stands or something is parked.
+    /// Parks references at the end, on condition that the gate `saw` is still there or that something is parked. `saw`
+    /// is a gate that the caller has read. Without it, something must be parked.
     async fn park(
         &self,
         key: &ConnectionKey,
@@ -305,8 +296,9 @@ pub trait Connections {
         references: &[Reference],
     ) -> Result<ParkedOutcome, Fault>;
 
-    /// Removes the first `count` parked references, at most [`UNPARKED`], and renews the own gate, on condition that the own
-    /// gate is still there; the connection as it is then.
+    /// Removes the first `count` parked references, at most [`UNPARKED`], and moves the deadline of `gate` to
+    /// `deadline`. The condition is that `gate` is still there. Returns the connection as the write left it, or
+    /// [`Gone`] if the gate or the connection is gone.
     async fn unpark(
         &self,
         key: &ConnectionKey,
@@ -315,8 +307,8 @@ pub trait Connections {
         deadline: Timestamp,
     ) -> Result<Result<Connection, Gone>, Fault>;
 
-    /// Removes the own gate, on condition that nothing is parked or that the gate `other` still stands; whether it did.
-    /// True also if the own gate or the connection was gone already.
+    /// Removes `gate`, on condition that nothing is parked or that the gate `other` is still there. Returns true if
+    /// `gate` was removed, or if the gate or the connection was gone already.
     async fn lower_gate(
         &self,
         key: &ConnectionKey,
@@ -324,15 +316,16 @@ pub trait Connections {
         other: Option<&str>,
     ) -> Result<bool, Fault>;
 
-    /// Removes the gate behind which a connection began, on condition that it still stands and nothing is parked; the
-    /// subscriber's connections as they are then, or none if it was not so.
+    /// Removes the first gate of a connection, on condition that this gate is still there and nothing is parked.
+    /// Returns the subscriber's connections as the write left them, or `None` if the condition did not hold.
     async fn lower_first_gate(
         &self,
         key: &ConnectionKey,
     ) -> Result<Option<BTreeMap<ConnectionId, Connection>>, Fault>;
 
-    /// Takes over from gates that no longer hold: removes `expired` (each on condition that it is unchanged), raises `gate`
-    /// and parks `references` at the end; the connection as it is then, or none if it had changed.
+    /// Takes over from gates that ended. In one write, removes the gates `expired`, raises `gate` and parks
+    /// `references` at the end. The condition is that the connection is registered and that the gates in `expired` are
+    /// unchanged. Returns the connection as the write left it, or `None` if the condition did not hold.
     async fn take_gate(
         &self,
         key: &ConnectionKey,

@@ -1,4 +1,4 @@
-//! The logs of destinations: places in their sequence, events at these places, and who pushes them.
+//! Logs: their slots, the events in the slots, and the lease to push them.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,14 @@ use protocol::{
 
 use super::Fault;
 
-/// How many shards the undrained logs are spread over.
+/// The number of shards over which undrained logs are spread.
 pub const SHARDS: u32 = 16;
 
 /// The right to push a log's events, held by one function at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Who.
     pub holder: String,
-    /// Until when, unless it is renewed.
+    /// The lease ends then, unless it is renewed.
     pub until: Timestamp,
 }
 
@@ -25,80 +24,80 @@ pub struct Lease {
 pub struct Head {
     /// False once the log has its last event.
     pub active: bool,
-    /// The last place that was allocated.
+    /// The last allocated slot.
     pub sequence: u64,
-    /// Everything up to here was pushed, and so is known to be stored.
+    /// All events up to this sequence were pushed, so they are known to be stored.
     pub sent: u64,
-    /// Who pushes.
     pub lease: Option<Lease>,
-    /// When the last place was allocated.
+    /// When the last slot was allocated.
     pub allocated_at: Timestamp,
-    /// How far the two of a direct conversation got; empty for a channel.
+    /// The read cursors of the two subscribers of a direct conversation. Empty for a channel.
     pub read_cursors: BTreeMap<SubscriberId, ReadCursors>,
 }
 
-/// A request for places at the end of a log.
+/// A request for slots at the end of a log.
 #[derive(Clone, Debug)]
 pub struct Allocation {
-    /// How many.
+    /// The number of slots.
     pub count: u64,
-    /// Now.
+    /// The current time.
     pub at: Timestamp,
-    /// The lease to take if nobody holds one.
+    /// The lease to take if no function holds one.
     pub lease: Lease,
-    /// Whether these are the last places: the log is closed by the same write.
+    /// True if these are the last slots. The same write then closes the log.
     pub close: bool,
 }
 
-/// Why no place was allocated.
+/// Why no slot was allocated.
 #[derive(Debug, thiserror::Error)]
 pub enum AllocateError {
     /// There is no such log, or it has its last event.
     #[error("the log takes no more events")]
     NotActive,
-    /// Another fault. After [`Fault::Unknown`] a place may have been taken that nobody will fill: a hole.
+    /// After [`Fault::Unknown`], slots may have been allocated that will stay empty: a gap.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// What makes a repeated message one event: kept as long as the event.
+/// The record that makes repeats of a message one event. It is kept as long as the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyRecord {
-    /// The event's place.
+    /// The event's slot.
     pub sequence: u64,
     /// SHA-256 of the content's canonical text, in hexadecimal.
     pub content_hash: String,
     /// The event's nonce.
     pub nonce: String,
-    /// When it was set.
+    /// When the record was set.
     pub at: Timestamp,
 }
 
 /// A page of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// In ascending order; there may be holes between them.
+    /// In ascending order. There may be gaps between them.
     pub entries: Vec<LogEntry>,
-    /// Whether the range had more than fit: after the last entry, or before the first if it was read backwards.
+    /// True if the range has more entries: after the last one, or before the first one if it was read backwards.
     pub more: bool,
 }
 
 /// The logs.
 pub trait Logs {
-    /// The head, if there is such a log.
+    /// Returns the head, or `None` if there is no such log.
     async fn head(&self, log: &LogId) -> Result<Option<Head>, Fault>;
 
-    /// The heads of many, in batches; those that do not exist are absent.
+    /// Returns the heads of several logs. Reads them in batches. A log that does not exist is absent.
     async fn heads(&self, logs: &[LogId]) -> Result<BTreeMap<LogId, Head>, Fault>;
 
-    /// Takes `count` places at the end, and the lease if nobody holds one, in one write on condition that the log is
-    /// active; the head then. The places are the last `count` up to `Head::sequence`. Never repeated by itself.
+    /// Takes `count` slots at the end, and the lease if no function holds one, in one write. The condition is that the
+    /// log is active. Returns the head as the write left it: the slots are the last `count` up to `Head::sequence`. The
+    /// port never repeats this write by itself.
     async fn allocate(&self, log: &LogId, allocation: &Allocation) -> Result<Head, AllocateError>;
 
-    /// Makes the head of a direct conversation and both subscribers' rows of it, unless they are there.
+    /// Creates the head of a direct conversation and both subscribers' rows of it, unless they exist.
     async fn create_direct(&self, log: &LogId, now: Timestamp) -> Result<(), Fault>;
 
-    /// Sets a message's marker unless there is one; the one that was there.
+    /// Sets a message's idempotency record, unless there is one. In that case the inner error is the existing record.
     async fn set_idempotency_record(
         &self,
         log: &LogId,
@@ -107,7 +106,8 @@ pub trait Logs {
         marker: &IdempotencyRecord,
     ) -> Result<Result<(), IdempotencyRecord>, Fault>;
 
-    /// Replaces a marker whose event never came to be, on condition that it is `old`; whether it did.
+    /// Replaces the idempotency record of a message whose event was never stored, on condition that the record is
+    /// `old`. Returns true if it was replaced.
     async fn replace_idempotency_record(
         &self,
         log: &LogId,
@@ -117,7 +117,7 @@ pub trait Logs {
         new: &IdempotencyRecord,
     ) -> Result<bool, Fault>;
 
-    /// A message's marker.
+    /// Returns a message's idempotency record, or `None` if there is none.
     async fn idempotency_record(
         &self,
         log: &LogId,
@@ -125,14 +125,15 @@ pub trait Logs {
         message_id: &MessageId,
     ) -> Result<Option<IdempotencyRecord>, Fault>;
 
-    /// Puts an entry at its place unless there is one; the one that was there.
+    /// Puts an entry into its slot, if the slot is empty. Otherwise the inner error is the entry in the slot.
     async fn put_entry(&self, log: &LogId, entry: &LogEntry)
     -> Result<Result<(), LogEntry>, Fault>;
 
-    /// Replaces an entry by a void one at the same place, on condition that it is still the one with this nonce. Idempotent.
+    /// Replaces an entry by a void entry in the same slot, on condition that the entry still has this nonce.
+    /// Idempotent.
     async fn void_entry(&self, log: &LogId, sequence: u64, nonce: &str) -> Result<(), Fault>;
 
-    /// Forgets a message's marker. Idempotent.
+    /// Removes a message's idempotency record. Idempotent.
     async fn forget_idempotency_record(
         &self,
         log: &LogId,
@@ -140,10 +141,10 @@ pub trait Logs {
         message_id: &MessageId,
     ) -> Result<(), Fault>;
 
-    /// The entry at a place.
+    /// Returns the entry in a slot, or `None` if the slot is empty.
     async fn entry(&self, log: &LogId, sequence: u64) -> Result<Option<LogEntry>, Fault>;
 
-    /// The first entries with `after < sequence <= until`, at most `limit`.
+    /// Returns the first entries with `after < sequence <= until`, at most `limit`.
     async fn entries_after(
         &self,
         log: &LogId,
@@ -152,11 +153,11 @@ pub trait Logs {
         limit: usize,
     ) -> Result<Slice, Fault>;
 
-    /// The last entries with `sequence < before`, at most `limit`, in ascending order.
+    /// Returns the last entries with `sequence < before`, at most `limit`, in ascending order.
     async fn entries_before(&self, log: &LogId, before: u64, limit: usize) -> Result<Slice, Fault>;
 
-    /// Renews `holder`'s lease and notes that everything up to `sent` was pushed, in one write on condition that the
-    /// lease is `holder`'s; the head then, or none if it is not.
+    /// Renews `holder`'s lease and stores `sent`, in one write, on condition that `holder` holds the lease. Returns the
+    /// head as the write left it, or `None` if `holder` does not hold the lease.
     async fn renew(
         &self,
         log: &LogId,
@@ -165,15 +166,17 @@ pub trait Logs {
         sent: u64,
     ) -> Result<Option<Head>, Fault>;
 
-    /// Gives the lease back and notes `sent`, on condition that it is `holder`'s and that nothing beyond `sent` was
-    /// allocated; whether it did. On false the lease may be `holder`'s still: read the head.
+    /// Gives the lease back and stores `sent`, in one write. The condition is that `holder` holds the lease and that no
+    /// slot after `sent` was allocated. Returns true if the lease was given back. After false, `holder` may still hold
+    /// the lease, so the caller reads the head.
     async fn release(&self, log: &LogId, holder: &str, sent: u64) -> Result<bool, Fault>;
 
-    /// Takes the lease on condition that it is exactly `old`; the head as it is then, or none if the lease is another. This is
-    /// how an expired lease is taken over and how a holder hands its own on.
+    /// Replaces the lease by `new`, on condition that the lease is exactly `old`, or that the log has no lease if `old`
+    /// is `None`. Returns the head as the write left it, or `None` if the condition did not hold. This is how an ended
+    /// lease is taken over, and how a holder hands its lease on.
     ///
-    /// Where nobody held it, somebody may have had it since the head was read, pushed, and given it back: how far the log was
-    /// pushed is to be taken from the answer.
+    /// With `old` as `None`, another function may have taken the lease since the head was read, pushed events, and
+    /// given it back. So the caller uses `Head::sent` of the returned head.
     async fn take_lease(
         &self,
         log: &LogId,
@@ -181,7 +184,8 @@ pub trait Logs {
         new: &Lease,
     ) -> Result<Option<Head>, Fault>;
 
-    /// Moves a participant's read_cursor of a direct conversation forward: `status` and all that it implies; whether it moved.
+    /// Moves a subscriber's read cursor of a direct conversation forward to `sequence`, for `status` and every status
+    /// that it implies. Returns true if the cursor of `status` moved.
     async fn raise_direct_read_cursor(
         &self,
         log: &LogId,
@@ -190,7 +194,8 @@ pub trait Logs {
         sequence: u64,
     ) -> Result<bool, Fault>;
 
-    /// Logs that may hold events nobody has pushed, a page of one of the [`SHARDS`] at a time (eventually consistent).
+    /// Returns logs that may hold events that were not pushed, a page of one of the [`SHARDS`] at a time (eventually
+    /// consistent).
     async fn undrained(
         &self,
         shard: u32,
@@ -198,6 +203,7 @@ pub trait Logs {
         limit: usize,
     ) -> Result<super::Page<LogId>, Fault>;
 
-    /// Notes that everything of the log was pushed, on condition that this is so; whether it is.
+    /// Notes that the whole log was pushed, so that [`Self::undrained`] no longer returns it. The condition is that
+    /// every allocated slot was pushed. Returns true if the condition held.
     async fn settle(&self, log: &LogId) -> Result<bool, Fault>;
 }

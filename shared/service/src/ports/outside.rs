@@ -1,4 +1,5 @@
-//! The way out to clients, the way to other functions, and what the surroundings give: time and randomness.
+//! What the service uses besides storage: sending to clients, starting the worker, time, randomness, metrics, token
+//! verification.
 
 use core::time::Duration;
 
@@ -8,56 +9,59 @@ use sockjs::Close;
 
 use super::{Credential, Fault, Framing, TokenHash};
 
-/// What became of one post to one connection.
+/// The outcome of one post to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The gateway took it. The client may still be gone.
+    /// The gateway accepted it. The client may still be gone.
     Delivered,
     /// There is no such connection (410).
     Gone,
-    /// Certainly not taken: too fast, the client reads too slowly (429), or the gateway could not be reached.
+    /// Certainly not accepted: the rate is too high or the client reads too slowly (429), or the gateway could not be
+    /// reached.
     Throttled,
-    /// Not taken: too many bytes (413).
+    /// Not accepted: too many bytes (413).
     TooLarge,
-    /// Nobody knows.
+    /// It may have been accepted.
     Unknown,
 }
 
-/// Whether a connection is up.
+/// The answer to the question if a connection is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// It is.
+    /// The connection is active.
     Up,
-    /// It is not, or not yet.
+    /// The connection is closed, or not active yet.
     Gone,
-    /// Nobody knows.
+    /// The gateway gave no clear answer.
     Unknown,
 }
 
-/// What became of one post of several messages.
+/// The result of one post of several messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Posted {
-    /// How many of the first messages went, at least one: what did not fit is still to be posted.
+    /// How many of the first messages the post contained, at least one. The others did not fit and are still to be
+    /// posted.
     pub count: usize,
-    /// What became of all of these: they went together, or not at all.
+    /// The outcome of these `count` messages. They go together or not at all.
     pub outcome: Outcome,
 }
 
-/// Messages to clients. Each request ends within two seconds and is never repeated by itself.
+/// Sending to clients. Each request ends within two seconds, and the port never repeats one by itself.
 pub trait Pushes {
-    /// Tells the client of a connection with [`Framing::Sockjs`] that its session is open. A client that is told twice takes
-    /// its session for lost, so this comes before everything else and, unless it was certainly not taken, once.
+    /// Posts `o` to a connection with [`Framing::Sockjs`], which opens its SockJS session. A client takes a second `o`
+    /// for the loss of its session. So `o` is posted before everything else, and only repeated if it was certainly not
+    /// accepted.
     async fn open_session(&self, connection: &ConnectionId) -> Outcome;
 
-    /// Hands messages to a connection in one request: as many of the first ones as one frame of its framing holds, at least
-    /// one. With [`Framing::Raw`] that is one.
+    /// Posts messages to a connection in one request: as many of the first ones as one frame of its framing holds, at
+    /// least one. With [`Framing::Raw`] this is exactly one.
     async fn post(&self, connection: &ConnectionId, framing: Framing, messages: &[&str]) -> Posted;
 
-    /// Whether the connection is up.
+    /// Asks the gateway if the connection is active.
     async fn probe(&self, connection: &ConnectionId) -> Probe;
 
-    /// Drops the connection; whether it is certain that it is gone. A framed client is told `close` before; an own request,
-    /// whose failure changes nothing.
+    /// Closes the connection. Returns true if it is certainly closed. A SockJS client gets `close` first, in a request
+    /// of its own whose failure changes nothing.
     async fn drop_connection(
         &self,
         connection: &ConnectionId,
@@ -66,147 +70,143 @@ pub trait Pushes {
     ) -> bool;
 }
 
-/// Something worth a metric: names and numbers only, never an id, a token or content.
+/// A measurement for a metric. It has names and numbers only, never an id, a token or content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// A client message was handled; which type, or what it was instead.
+    /// A client message was handled. Contains its type, or `ignored` or `rejected`.
     Message(&'static str),
-    /// Another writer was first, and it was decided again.
+    /// Another write came first, so the service decided or wrote again.
     Conflict,
-    /// A batch of a log went to so many connections, in that time.
+    /// A batch of a log was sent to its connections.
     Fanout {
-        /// How many, also those that were parked or gone.
+        /// The number of connections. Includes those for which the batch was parked and those that were gone.
         connections: usize,
-        /// How long.
         took: Duration,
     },
-    /// What became of a post.
     Post(Outcome),
-    /// A gate stood so long: what was caused by a request waited for its answer.
+    /// A gate was lowered. Contains how long pushes were held back for the response.
     Gate(Duration),
     /// Something was parked behind a gate.
     Parked,
-    /// Whether a token is good could not be told.
+    /// The authorizer could not find out if a token is valid.
     AuthorizerFault,
-    /// The oldest event of a batch had been stored so long before it was pushed.
+    /// The age of the oldest event of a batch when the batch was pushed.
     DrainAge(Duration),
 }
 
-/// Work that nobody should wait for. Carried out at least once, so every job is safe twice.
+/// Work for the worker, for which no caller waits. A job is executed at least once, so every job is safe to run twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "kebab-case")]
 pub enum Job {
-    /// A connection was registered: wait until it is up, then let what was parked go.
+    /// A connection was registered: wait until it is active, then release what was parked.
     Connected {
-        /// Whose.
         subscriber: Subscriber,
-        /// Which.
         connection: ConnectionId,
-        /// The token that it was registered under.
+        /// The token under which it was registered.
         token: TokenHash,
-        /// How frames to it are written.
         #[serde(default)]
         framing: Framing,
     },
-    /// A log may hold events that nobody pushes.
+    /// A log may hold events that no function pushes: drain it.
     Drain {
-        /// The log.
         log: LogId,
-        /// The holder of the lease that is handed on, if one is.
+        /// The holder of the lease that is handed on. `None` if no lease is handed on.
         holder: Option<String>,
     },
-    /// A batch of a log is on its way to its members, and too many are left for one invocation.
+    /// A batch was sent to a part of its receivers, and the rest does not fit one invocation: continue.
     GoOn {
-        /// The log.
         log: LogId,
         /// The holder of the lease that is handed on.
         holder: String,
-        /// How far it came.
         midway: Midway,
     },
-    /// A subscriber's presence changed.
+    /// A subscriber's presence changed: publish it.
     Presence {
-        /// Whose.
         subscriber: Subscriber,
-        /// Whether a reconnect may undo the change within the time of grace.
+        /// True if a reconnect may undo the change within the time of grace.
         grace: bool,
     },
-    /// Something was parked for a connection: see to it that it goes even if the gate's owner died.
+    /// Something was parked for a connection: wait for the end of its gates and release what is left, because the owner
+    /// of a gate may die.
     Release {
-        /// Whose.
         subscriber: Subscriber,
-        /// Which.
         connection: ConnectionId,
     },
-    /// A subscriber was invited.
+    /// A subscriber was invited: push the invitation.
     Invited {
-        /// Who.
         subscriber: Subscriber,
-        /// To which channel.
+        /// The channel's log.
         log: LogId,
     },
-    /// A person is erased: its memberships, its presence, and what it wrote.
-    Erase {
-        /// Who.
-        subscriber: Subscriber,
-    },
-    /// What a subscriber wrote into a log is replaced by void entries.
+    /// Erase a person: end its memberships and start a job for each log that may hold its messages.
+    Erase { subscriber: Subscriber },
+    /// Replace the messages of a subscriber in a log by void entries.
     EraseLog {
-        /// Who.
         subscriber: Subscriber,
-        /// Where.
         log: LogId,
-        /// Everything up to here is done with.
+        /// All entries up to this sequence are done.
         after: u64,
     },
-    /// A channel ended: the rows of its members are removed.
-    Dismantle {
-        /// The channel.
-        channel: ChannelKey,
-    },
+    /// A channel ended: remove the rows of its members.
+    Dismantle { channel: ChannelKey },
 }
 
-/// How far the sending of a batch came, in the order in which members are read.
+/// How far a batch was sent, in the order in which members are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Midway {
-    /// The last event of the batch.
+    /// The sequence of the last event of the batch.
     pub through: u64,
-    /// Every member up to this one has had its part of the batch.
+    /// Every member up to this one was sent the batch.
     pub after: SubscriberId,
-    /// Up to here the others get a `resync` instead of the events.
+    /// Up to this sequence the other members get a `resync` instead of the events.
     pub doubtful: u64,
 }
 
-/// The `fanout` function.
+/// The `worker` function.
 pub trait Workers {
     /// Starts a job and does not wait for it.
     async fn start(&self, job: &Job) -> Result<(), Fault>;
 }
 
-/// Time, randomness, and who else's word counts.
-pub trait Environment {
-    /// Now.
+/// Time.
+pub trait Clock {
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// Waits.
+    /// Waits for `duration`.
     async fn sleep(&self, duration: Duration);
+}
 
-    /// A fresh id: 128 random bits as a UUID.
+/// Randomness.
+pub trait Random {
+    /// Returns a fresh id: 128 random bits as a UUID.
     fn fresh_id(&self) -> String;
 
-    /// A fresh bearer token: 256 bits of the system's generator, base64url.
+    /// Returns a fresh bearer token: 256 bits of the system's generator, base64url.
     fn fresh_token(&self) -> String;
+}
 
-    /// Notes something for the metrics. Nobody does unless it is told to.
+/// Metrics.
+pub trait Metrics {
+    /// Counts something for the metrics. The default ignores it.
     fn measure(&self, measure: Measure) {
         let _ = measure;
     }
+}
 
-    /// What a bearer token is. Without an issuer whose signatures are accepted every one is [`Credential::Opaque`].
+/// Verification of bearer tokens.
+pub trait TokenVerifier {
+    /// Returns the kind of a bearer token. Without an accepted issuer every token is [`Credential::Opaque`].
     ///
-    /// A fault if the issuer's keys cannot be had: then nobody knows whether the token is good.
+    /// # Errors
+    /// Fails if the issuer's keys are not available, because the token then cannot be verified.
     async fn credential(&self, token: &str) -> Result<Credential, Fault> {
         let _ = token;
         Ok(Credential::Opaque)
     }
 }
+
+/// The four ports that every flow may use: time, randomness, metrics and token verification.
+pub trait Environment: Clock + Random + Metrics + TokenVerifier {}
+
+impl<T: Clock + Random + Metrics + TokenVerifier> Environment for T {}

@@ -1,4 +1,5 @@
-//! SockJS sessions over HTTP: connections without a socket. What is pushed waits in an outbox for the next request.
+//! SockJS sessions over HTTP: connections without a socket. Messages wait in an outbox for the next request of the
+//! client.
 
 use core::{fmt, time::Duration};
 
@@ -7,35 +8,35 @@ use protocol::{ConnectionId, Timestamp, digest::sha256_hex};
 use super::{Fault, Lease, Minute, Page, TokenHash};
 use crate::Identity;
 
-/// How long a session lives without a receiver (SockJS: the disconnect delay).
+/// How long a session lives without a receiver (SockJS's disconnect delay).
 pub const LINGER: Duration = Duration::from_secs(5);
-/// Messages that wait for a receiver, at most: so many can be removed in one step.
+/// Messages in an outbox at most. So many can be removed in one step.
 pub const OUTBOX_MESSAGES: usize = 200;
-/// Their bytes, at most. DynamoDB's item may have 400 KiB
+/// Bytes of the messages in an outbox at most. A DynamoDB item may have 400 KiB
 /// (docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html, 2026-08).
 pub const OUTBOX_BYTES: usize = 256 * 1024;
 
-/// What every id of an HTTP session begins with, and none of the gateway's has.
+/// The first character of every session's connection id. No connection id of the gateway begins with it.
 const MARK: char = '~';
 
-/// What finds a session: nobody who lacks the token with which it began can name it.
+/// The key of a session. Only a client with the token with which the session began can name it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionKey(String);
 
 impl SessionKey {
-    /// The key of the session that the client calls `id` and that began with `token`.
+    /// Returns the key of the session that the client calls `id` and that began with `token`.
     #[must_use]
     pub fn of(token: &TokenHash, id: &str) -> Self {
         Self(sha256_hex(format!("{}#{id}", token.as_str()).as_bytes()))
     }
 
-    /// A key as it was stored or came with a doorbell.
+    /// Returns a key that was stored, or that came with a doorbell.
     #[must_use]
     pub const fn from_stored(key: String) -> Self {
         Self(key)
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -48,24 +49,23 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// One life of a session: what ended and began again under the same key is another.
+/// One life of a session. A session that begins again under the same key is another life.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId {
-    /// Which.
     pub key: SessionKey,
-    /// Which life of it: fresh with each, without `~`.
+    /// Identifies the life. A new one for each, without `~`.
     pub incarnation: String,
 }
 
 impl SessionId {
-    /// The session as a connection of its subscriber.
+    /// Returns the session's id as a connection of its subscriber.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
         let Self { key, incarnation } = self;
         ConnectionId(format!("{MARK}{}{MARK}{incarnation}", key.as_str()))
     }
 
-    /// The session that a connection is; none if it is a socket.
+    /// Returns the session behind a connection id, or `None` if the connection is a WebSocket.
     #[must_use]
     pub fn of(connection: &ConnectionId) -> Option<Self> {
         let (key, incarnation) = connection.as_str().strip_prefix(MARK)?.split_once(MARK)?;
@@ -76,38 +76,37 @@ impl SessionId {
     }
 }
 
-/// A session that ends, and what its client is told.
+/// The close frame for the client of a session that ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// SockJS's close code.
     pub code: u16,
-    /// Its reason.
     pub reason: String,
 }
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Which life of it.
+    /// Identifies this life of the session.
     pub incarnation: String,
-    /// Who began it, and with which token.
+    /// The subscriber that began the session, and the token with which it did.
     pub identity: Identity,
-    /// What its client is told before anything else happens, if it ends.
+    /// If present, the session is ending.
     pub closing: Option<Closing>,
-    /// Who receives for its client.
+    /// The lease of the session's receiver: the function that receives for the client.
     pub lease: Option<Lease>,
-    /// It is dead from then on.
+    /// The session is dead from then on.
     pub alive_until: Timestamp,
-    /// The connection that tells the receiver of something new.
+    /// The connection over which the receiver is notified of new messages.
     pub doorbell: Option<ConnectionId>,
-    /// Messages for its client, in order.
+    /// Messages for the client, in order.
     pub outbox: Vec<String>,
-    /// How many were taken from the front of the outbox so far.
+    /// How many messages were removed from the front of the outbox so far.
     pub removed: u64,
 }
 
 impl Session {
-    /// A session that begins with a receiver.
+    /// Returns a session that begins with a receiver.
     #[must_use]
     pub fn new(incarnation: String, identity: Identity, lease: Lease) -> Self {
         Self {
@@ -122,78 +121,78 @@ impl Session {
         }
     }
 
-    /// Whether it lives at `now`.
+    /// Returns true if the session is alive at `now`.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
         now < self.alive_until
     }
 
-    /// Whether something can be pushed to it at `now`.
+    /// Returns true if messages can be pushed to the session at `now`.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.is_alive(now) && self.closing.is_none()
     }
 }
 
-/// What became of [`Sessions::attach`].
+/// The result of [`Sessions::attach`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
-    /// The lease is the caller's.
+    /// The caller has the lease. Contains the session as the write left it.
     Held(Session),
-    /// It is not: another receiver has it, or the session is dead. The session as it stands.
+    /// The caller does not have the lease: another receiver has it, or the session is dead. Contains the session.
     Stands(Session),
     /// There is no such session.
     Absent,
 }
 
-/// What a receiver has written to its client, and how long it goes on.
+/// What a receiver has written to its client, and the new end of its lease or of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// The lease's holder.
+    /// The holder of the lease.
     pub holder: String,
     /// [`Session::removed`] as the holder saw it.
     pub seen: u64,
-    /// Messages to remove from the front of the outbox: they were written.
+    /// How many messages were written to the client. They are removed from the front of the outbox.
     pub written: usize,
-    /// Their bytes.
+    /// The bytes of these messages.
     pub bytes: usize,
-    /// The new end: of the lease while it is held, of the session once it is released.
+    /// The new end: of the lease if it is kept, of the session if it is released.
     pub until: Timestamp,
-    /// Now: a session that is dead by then stays so, as others have taken it for that.
+    /// The current time. A session that is dead by then stays dead, because others may have seen it dead.
     pub now: Timestamp,
 }
 
-/// What became of [`Sessions::push_to_session`].
+/// The result of [`Sessions::push_to_session`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// They wait in the outbox; who is to be told.
+    /// The messages are in the outbox. Contains the doorbell to ring, if there is one.
     Waiting(Option<ConnectionId>),
-    /// There is no room; nothing was added.
+    /// The outbox has no room. Nothing was added.
     Full,
-    /// No such life of the session, or it is dead or ends.
+    /// This life of the session does not exist, is dead, or is ending.
     Gone,
 }
 
-/// A receiver's connection to hear of what is new.
+/// A WebSocket over which a session's receiver is notified of new messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doorbell {
-    /// Of which session.
+    /// The session.
     pub key: SessionKey,
-    /// Who holds its lease.
+    /// The holder of the session's lease.
     pub holder: String,
-    /// The token with which the doorbell's connection was let in.
+    /// The token with which the doorbell's connection was authenticated.
     pub token: TokenHash,
-    /// The connection.
     pub connection: ConnectionId,
 }
 
-/// The sessions. Every change of one is a single step, so what is pushed keeps its order whoever pushes.
+/// The sessions. Every change of a session is one atomic step, so messages keep their order whichever function pushes
+/// them.
 pub trait Sessions {
-    /// The session, also a dead one.
+    /// Returns a session, or `None` if there is none. A dead session is returned too.
     async fn session(&self, key: &SessionKey) -> Result<Option<Session>, Fault>;
 
-    /// Begins a session, on condition that none lives under its key at `now`; whether it did. Idempotent: the same
-    /// incarnation has begun however often it is asked for.
+    /// Begins a session, on condition that no session is alive under its key at `now`. Returns true if it began.
+    /// Idempotent: a repeat with the same incarnation returns true.
     async fn begin_session(
         &self,
         key: &SessionKey,
@@ -201,8 +200,9 @@ pub trait Sessions {
         now: Timestamp,
     ) -> Result<bool, Fault>;
 
-    /// Takes the lease of a session that lives at `now`, on condition that nobody else has it then. It lives [`LINGER`]
-    /// longer than the lease, and has no doorbell any more. Idempotent for the same holder.
+    /// Takes the lease of a session, on condition that the session is alive at `now` and that no other holder has the
+    /// lease then. The session then lives [`LINGER`] longer than the lease, and its doorbell is removed. Idempotent for
+    /// the same holder.
     async fn attach(
         &self,
         key: &SessionKey,
@@ -210,16 +210,21 @@ pub trait Sessions {
         now: Timestamp,
     ) -> Result<Attached, Fault>;
 
-    /// Removes what was written and renews the lease, on condition that `hold.holder` has it still; the session as it is
-    /// then. It lives [`LINGER`] longer than the lease. Done again it removes nothing more.
+    /// Removes the written messages from the outbox and renews the lease until `hold.until`. The session then lives
+    /// [`LINGER`] longer than the lease.
+    ///
+    /// The condition is that `hold.holder` still has the lease, that the session is alive at `hold.now`, and that no
+    /// other message was removed since `hold.seen`. Returns the session as the write left it, or `None` if the
+    /// condition did not hold. A repeat removes nothing more.
     async fn hold_session(&self, key: &SessionKey, hold: &Hold) -> Result<Option<Session>, Fault>;
 
-    /// Removes what was written and gives the lease up, on condition that `hold.holder` has it still; whether it did. The
-    /// session lives until `hold.until`. Idempotent as long as nobody attaches.
+    /// Removes the written messages from the outbox and gives the lease up, on the condition of [`Self::hold_session`].
+    /// The session then lives until `hold.until` and has no doorbell. Returns true if the lease was given up.
+    /// Idempotent as long as no receiver attaches.
     async fn release_session(&self, key: &SessionKey, hold: &Hold) -> Result<bool, Fault>;
 
-    /// Puts messages at the end of the outbox, all or none, on condition that this life is open at `now` and that there is
-    /// room: [`OUTBOX_MESSAGES`] and [`OUTBOX_BYTES`] with them.
+    /// Appends messages to the outbox, all or none. The condition is that this life is open at `now`, and that the
+    /// outbox then has at most [`OUTBOX_MESSAGES`] and [`OUTBOX_BYTES`].
     async fn push_to_session(
         &self,
         id: &SessionId,
@@ -227,8 +232,8 @@ pub trait Sessions {
         now: Timestamp,
     ) -> Result<Pushed, Fault>;
 
-    /// Ends a life that is open at `now`: its client is told once it has what waits. The first of several closings stands.
-    /// Who is to be told.
+    /// Ends a life that is open at `now`. Its client gets the close frame after the messages in the outbox. If a
+    /// session is closed more than once, the first closing stands. Returns the doorbell to ring, if this life has one.
     async fn close_session(
         &self,
         id: &SessionId,
@@ -236,12 +241,12 @@ pub trait Sessions {
         now: Timestamp,
     ) -> Result<Option<ConnectionId>, Fault>;
 
-    /// Notes the doorbell, on condition that its holder has the lease of a session that began with its token; whether it
-    /// did.
+    /// Stores the doorbell, on condition that its holder has the lease of the session, and that the session began with
+    /// the doorbell's token. Returns true if it was stored.
     async fn set_doorbell(&self, doorbell: &Doorbell) -> Result<bool, Fault>;
 
-    /// The sessions that are to be looked at in a minute, a page at a time, in the order of their keys (eventually
-    /// consistent). A session first stands in the minute of its first `alive_until`.
+    /// Returns the sessions that have to be checked in a minute, a page at a time, in the order of their keys
+    /// (eventually consistent). A new session is listed in the minute of its first `alive_until`.
     async fn due_sessions(
         &self,
         minute: Minute,
@@ -249,10 +254,10 @@ pub trait Sessions {
         limit: usize,
     ) -> Result<Page<SessionKey>, Fault>;
 
-    /// From now on this life is to be looked at in another minute. Idempotent; does nothing to another life.
+    /// Moves this life to another minute of [`Self::due_sessions`]. Does nothing to another life. Idempotent.
     async fn postpone_session(&self, id: &SessionId, minute: Minute) -> Result<(), Fault>;
 
-    /// Forgets this life on condition that it is dead at `now`. Idempotent; does nothing to another life.
+    /// Removes this life, on condition that it is dead at `now`. Does nothing to another life. Idempotent.
     async fn forget_session(&self, id: &SessionId, now: Timestamp) -> Result<(), Fault>;
 }
 
@@ -261,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_survives_as_a_connection() {
+    fn session_id_round_trips_as_connection() {
         let id = SessionId {
             key: SessionKey::of(&TokenHash::of("token"), "a b/~#"),
             incarnation: "0123456789ab".to_owned(),
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_of_one_token_and_one_id() {
+    fn session_key_needs_token_and_id() {
         let (one, other) = (TokenHash::of("one"), TokenHash::of("other"));
         let key = SessionKey::of(&one, "id");
         assert_eq!(key, SessionKey::of(&one, "id"));

@@ -1,7 +1,7 @@
-//! Bearer tokens that somebody else issued and signed (JSON Web Tokens), and what is stored of them.
+//! Signed tokens (JSON Web Tokens) of another issuer, and what is stored of them.
 //!
-//! Such a token carries who it is for and when it ends, so nothing has to be stored before it is used. What is stored:
-//! that it was used (as for a token of our own, so that its connections are found) and that it was invalidated.
+//! A signed token says who its subscriber is and when it ends, so nothing is stored before it is used. The use of a
+//! token is stored, as for an opaque token, so that its connections can be found. Its invalidation is stored too.
 
 use core::fmt;
 
@@ -12,19 +12,19 @@ use super::{
     Fault, Page, Reauthorization, ReauthorizeError, RegisterError, Registration, TokenHash,
 };
 
-/// The id that an issuer gave a token, together with the issuer.
+/// The id that an issuer gave a token (`jti`), together with the issuer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Jti(String);
 
 impl Jti {
-    /// The id `jti` of a token of `issuer`, which has no `#`.
+    /// Returns the id `jti` of a token of `issuer`, which contains no `#`.
     #[must_use]
     pub fn new(issuer: &str, jti: &str) -> Self {
         Self(format!("{issuer}#{jti}"))
     }
 
-    /// Both as text, told apart by the first `#`.
+    /// Returns issuer and id as text. The first `#` separates them.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -37,29 +37,28 @@ impl fmt::Debug for Jti {
     }
 }
 
-/// A token whose issuer's signature was verified. Whether it holds now, and whether it was invalidated, was not asked.
+/// A token whose signature was verified. Neither its time nor its invalidation was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedToken {
-    /// Of what was signed.
+    /// The hash of the signed part of the token.
     pub hash: TokenHash,
-    /// Whose it is.
     pub subscriber: Subscriber,
-    /// From when on it holds, as far as the issuer's clock may be ahead.
+    /// From then on the token is valid. This allows for an issuer's clock that is ahead.
     pub begins: Timestamp,
-    /// When it ends by itself.
+    /// When the token expires.
     pub expires: Timestamp,
-    /// The issuer's id of it, if it has one.
+    /// The issuer's id of the token, if it has one.
     pub jti: Option<Jti>,
 }
 
 impl SignedToken {
-    /// Whether its time has come and is not over.
+    /// Returns true if the token has begun and not expired at `now`.
     #[must_use]
     pub fn holds(&self, now: Timestamp) -> bool {
         self.begins <= now && now < self.expires
     }
 
-    /// What is stored when it is used.
+    /// Returns what is stored when the token is used.
     #[must_use]
     pub fn first_use(&self) -> SignedUse {
         SignedUse {
@@ -69,58 +68,60 @@ impl SignedToken {
     }
 }
 
-/// What a bearer token is.
+/// The kind of a bearer token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// One of ours: what it authorises is stored under its hash.
+    /// A token that the service issued. What it authorises is stored under its hash.
     Opaque,
-    /// A signed one.
+    /// A signed token of another issuer.
     Signed {
-        /// Of what was signed.
+        /// The hash of the signed part of the token.
         hash: TokenHash,
-        /// What it says; none if the signature or what it says is not accepted.
+        /// `None` if the signature or a claim of the token is not accepted.
         token: Option<SignedToken>,
     },
 }
 
-/// What is stored of a signed token when it is used, beside whom it is used by.
+/// What is stored of a signed token when it is used, besides its subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedUse {
-    /// When it ends by itself.
+    /// When the token expires.
     pub expires: Timestamp,
-    /// The issuer's id of it, if it has one.
+    /// The issuer's id of the token, if it has one.
     pub jti: Option<Jti>,
 }
 
-/// Signed tokens that were used or invalidated. Once used, a token is found as one of ours by [`super::Tokens`]: by its
-/// hash, among its subscriber's, with its connections.
+/// Signed tokens that were used or invalidated. Once used, a signed token is found through [`super::Tokens`] like an
+/// opaque one: by its hash, among its subscriber's tokens, and with its connections.
 pub trait SignedTokens {
-    /// As [`super::Connections::register`], but the token need not be stored: it is on condition that it was not invalidated,
-    /// neither itself nor by its id, and does not expire before `connection.since`.
+    /// As [`super::Connections::register`], but the token need not be stored: the same transaction stores it. The
+    /// condition is that neither the token nor its id was invalidated, and that it expires after `connection.since`.
     async fn register_signed(
         &self,
         registration: &Registration,
         token: &SignedUse,
     ) -> Result<(), RegisterError>;
 
-    /// As [`super::Connections::reauthorize`], but the new token need not be stored: it is on the condition of
-    /// [`Self::register_signed`].
+    /// As [`super::Connections::reauthorize`], but the new token need not be stored: the same transaction stores it.
+    /// The condition is that neither the token nor its id was invalidated, and that it expires after `at`.
     async fn reauthorize_signed(
         &self,
         reauthorization: &Reauthorization,
         token: &SignedUse,
     ) -> Result<(), ReauthorizeError>;
 
-    /// Stores a token as invalidated, whether or not it was used. It ends in the minute of `now`, until it is settled.
+    /// Stores a token as invalidated, even if it was never used. [`super::Tokens::ending`] lists it in the minute of
+    /// `now`, until it is settled.
     async fn refuse_signed(&self, token: &SignedToken, now: Timestamp) -> Result<(), Fault>;
 
-    /// Invalidates an id, whether or not a token with it was used: none is from now on, until a day after `expires`.
+    /// Invalidates an id, even if no token with it was used. No token with this id is accepted from now on, until a day
+    /// after `expires`.
     async fn refuse_jti(&self, jti: &Jti, expires: Timestamp) -> Result<(), Fault>;
 
-    /// Whether the id was invalidated.
+    /// Returns true if the id was invalidated.
     async fn is_jti_refused(&self, jti: &Jti) -> Result<bool, Fault>;
 
-    /// The tokens with this id that were used, a page at a time.
+    /// Returns the tokens with this id that were used, a page at a time.
     async fn tokens_with_jti(
         &self,
         jti: &Jti,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Page};
 
-/// What the hash of a signed token begins with, and no other.
+/// The prefix of the hash of a signed token. No other hash has it.
 const SIGNED: &str = "jwt-";
 
 /// SHA-256 of a bearer token, in lower-case hexadecimal. A token has 256 random bits, so a plain hash is enough.
@@ -16,32 +16,32 @@ const SIGNED: &str = "jwt-";
 pub struct TokenHash(String);
 
 impl TokenHash {
-    /// The hash of `token`.
+    /// Returns the hash of an opaque token.
     #[must_use]
     pub fn of(token: &str) -> Self {
         Self(sha256_hex(token.as_bytes()))
     }
 
-    /// The hash of a token that its issuer signed; `signed` is what the signature is over. The signature has no part in it,
-    /// because some kinds of signatures can be written in more than one way. It is never the hash of a token of ours.
+    /// Returns the hash of a signed token. `signed` is the text that was signed. The signature is left out, because
+    /// signatures of some kinds can be written in more than one way. The result is never the hash of an opaque token.
     #[must_use]
     pub fn of_signed(signed: &str) -> Self {
         Self(format!("{SIGNED}{}", sha256_hex(signed.as_bytes())))
     }
 
-    /// Whether it is of a token that its issuer signed.
+    /// Returns true if this is the hash of a signed token.
     #[must_use]
     pub fn is_signed(&self) -> bool {
         self.0.starts_with(SIGNED)
     }
 
-    /// A hash as it was stored or came with an authorizer's context.
+    /// Returns a hash that was stored, or that came with an authorizer's context.
     #[must_use]
     pub const fn from_stored(hash: String) -> Self {
         Self(hash)
     }
 
-    /// The hash as text.
+    /// Returns the hash as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -54,102 +54,100 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// What is known of a token.
+/// What is stored about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// Whose it is.
     pub subscriber: Subscriber,
-    /// Whether it was invalidated.
     pub state: TokenState,
-    /// When it was issued.
+    /// When the token was issued. Not exact for a signed token.
     pub issued: Timestamp,
-    /// When it ends by itself.
+    /// When the token expires.
     pub expires: Timestamp,
 }
 
 impl TokenRecord {
-    /// Whether it authorises anything at `now`.
+    /// Returns true if the token is valid at `now`.
     #[must_use]
     pub fn is_good(&self, now: Timestamp) -> bool {
         self.state == TokenState::Active && now < self.expires
     }
 }
 
-/// Whether a token was invalidated.
+/// The state of a token, apart from its expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenState {
-    /// It was not.
     Active,
-    /// It was; its connections are dropped and no new one is accepted.
+    /// Its connections are closed and no new one is accepted.
     Invalidated,
 }
 
-/// A minute since the epoch: what ends is found by the minute in which it does.
+/// A minute since the epoch. Tokens, connections and sessions that end are indexed by minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Minute(i64);
 
 impl Minute {
-    /// The minute that `time` is in.
+    /// Returns the minute that contains `time`.
     #[must_use]
     pub const fn of(time: Timestamp) -> Self {
         Self(time.millis().div_euclid(60_000))
     }
 
-    /// A minute as it was stored.
+    /// Returns a minute that was stored.
     #[must_use]
     pub const fn from_stored(number: i64) -> Self {
         Self(number)
     }
 
-    /// How many came before it.
+    /// Returns the number of minutes since the epoch.
     #[must_use]
     pub const fn number(self) -> i64 {
         self.0
     }
 
-    /// So many minutes later; earlier if negative.
+    /// Returns the minute that is `minutes` later, or earlier if `minutes` is negative.
     #[must_use]
     pub const fn plus(self, minutes: i64) -> Self {
         Self(self.0.saturating_add(minutes))
     }
 }
 
-/// What ends in a certain minute.
+/// A token or a connection that ends in a certain minute.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ending {
-    /// A token that expires or was invalidated then, or the token that authorises `connection`.
+    /// The token that ends, or the token that authorises `connection`.
     pub token: TokenHash,
-    /// The connection that ends then; none if it is the token itself.
+    /// The connection that ends. `None` if the token itself ends.
     pub connection: Option<ConnectionId>,
 }
 
-/// How far the work on what ends has come.
+/// How far the expiry runs have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpiryCheckpoint {
-    /// What ended in an earlier minute is done with.
+    /// Everything that ended in an earlier minute is done.
     pub minute: Minute,
-    /// Connections that end with their token until then were warned.
+    /// Connections that end with their token before this time were warned.
     pub warned: Timestamp,
 }
 
-/// The tokens, the connections that each authorises, the tokens of each subscriber, and what ends when.
+/// The tokens, the connections that each authorises, the tokens of each subscriber, and the index of what ends when.
 pub trait Tokens {
-    /// Stores a fresh token, also under its subscriber, so that all of a subscriber's can be found.
+    /// Stores a new token, also under its subscriber, so that all tokens of a subscriber can be found.
     async fn put_token(&self, hash: &TokenHash, token: &TokenRecord) -> Result<(), Fault>;
 
-    /// The token, if there is one; also an expired or invalidated one, as long as its item is kept.
+    /// Returns a token, or `None` if there is no such token. An expired or invalidated token is returned for as long as
+    /// its item is kept.
     async fn token(&self, hash: &TokenHash) -> Result<Option<TokenRecord>, Fault>;
 
-    /// Marks the token as invalidated; idempotent. The token as it was before, or none if there is no such one. It ends in
-    /// the minute of `now` then, until it is settled.
+    /// Marks a token as invalidated. Returns the token as it was before, or `None` if there is no such token. From then
+    /// on [`Self::ending`] lists it in the minute of `now`, until it is settled. Idempotent.
     async fn invalidate_token(
         &self,
         hash: &TokenHash,
         now: Timestamp,
     ) -> Result<Option<TokenRecord>, Fault>;
 
-    /// The hashes of a subscriber's tokens, a page at a time.
+    /// Returns the hashes of a subscriber's tokens, a page at a time.
     async fn tokens_of(
         &self,
         subscriber: &Subscriber,
@@ -157,7 +155,7 @@ pub trait Tokens {
         limit: usize,
     ) -> Result<Page<TokenHash>, Fault>;
 
-    /// The connections that the token authorises, a page at a time.
+    /// Returns the connections that a token authorises, a page at a time.
     async fn token_connections(
         &self,
         hash: &TokenHash,
@@ -165,27 +163,28 @@ pub trait Tokens {
         limit: usize,
     ) -> Result<Page<ConnectionId>, Fault>;
 
-    /// Whether this connection is found under the token.
+    /// Returns true if the connection has a row under the token.
     async fn has_token_connection(
         &self,
         hash: &TokenHash,
         connection: &ConnectionId,
     ) -> Result<bool, Fault>;
 
-    /// Forgets that the token authorises this connection; idempotent.
+    /// Removes the row of a connection under its token. Idempotent.
     async fn forget_token_connection(
         &self,
         hash: &TokenHash,
         connection: &ConnectionId,
     ) -> Result<(), Fault>;
 
-    /// Notes that an invalidated token authorises nothing any more: it no longer stands among what ends. Idempotent;
-    /// changes nothing of a token that was not invalidated.
+    /// Notes that nothing of an invalidated token is left, so that [`Self::ending`] no longer lists it. Changes nothing
+    /// if the token was not invalidated. Idempotent.
     async fn settle_token(&self, hash: &TokenHash) -> Result<(), Fault>;
 
-    /// What ends in a minute, a page at a time, in the order of the tokens (eventually consistent). A token ends when it
-    /// expires, an invalidated one when it was invalidated; a connection at its `ends_at`, as long as it is not forgotten
-    /// under its token. What is past its time to live may still be listed.
+    /// Returns what ends in a minute, a page at a time, in the order of the tokens (eventually consistent).
+    ///
+    /// A token ends when it expires, an invalidated token when it was invalidated. A connection ends at its `ends_at`,
+    /// as long as its row under the token exists. An item past its time to live may still be listed.
     async fn ending(
         &self,
         minute: Minute,
@@ -193,9 +192,9 @@ pub trait Tokens {
         limit: usize,
     ) -> Result<Page<Ending>, Fault>;
 
-    /// The checkpoint as it was set last; none before the first time.
+    /// Returns the last checkpoint, or `None` before the first one.
     async fn expiry_checkpoint(&self) -> Result<Option<ExpiryCheckpoint>, Fault>;
 
-    /// Sets the checkpoint.
+    /// Stores the checkpoint.
     async fn set_expiry_checkpoint(&self, checkpoint: &ExpiryCheckpoint) -> Result<(), Fault>;
 }

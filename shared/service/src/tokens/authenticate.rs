@@ -12,7 +12,7 @@ use crate::{
 };
 
 part! {
-    /// Tells whether tokens are valid.
+    /// Decides if tokens are valid.
     Authenticator
 }
 

@@ -9,12 +9,10 @@ use crate::{
     ports::{Environment, Fault, TokenHash, TokenRecord, TokenState, Tokens},
 };
 
-/// A new token. This is the only place where it stands in clear.
+/// A new token. It is in clear text only here.
 #[derive(Clone)]
 pub struct IssuedToken {
-    /// The bearer token.
     pub token: String,
-    /// When it expires.
     pub expires: Timestamp,
 }
 
@@ -22,7 +20,7 @@ impl<S: Tokens, G, W, E: Environment> Service<S, G, W, E> {
     /// Issues a token for a subscriber.
     ///
     /// # Errors
-    /// A fault of the store. No one has the token then.
+    /// A fault of the store. The caller then gets no token.
     ///
     /// # Cost
     /// Two writes of one unit, and one of the index by which tokens expire.

@@ -3,7 +3,7 @@
 use core::pin::pin;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use protocol::{ConnectionId, Subscriber, Timestamp, frame::DisconnectCode, limits};
+use protocol::{ConnectionId, Subscriber, Timestamp, limits, server_message::DisconnectCode};
 
 use crate::{
     Service, Store,

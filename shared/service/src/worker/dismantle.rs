@@ -108,7 +108,7 @@ impl<S: Store, G: Pushes, W: Workers, E: Environment> Service<S, G, W, E> {
             while let Some(removed) = removed.next().await {
                 match removed {
                     Ok(()) => {}
-                    // Another function was faster with this row, or its transaction was in the way. The next pass tells.
+                    // Another function was faster with this row, or its transaction was in the way. The next pass checks again.
                     Err(Fault::Conflict) => rows = Rows::Some,
                     Err(fault) => return Err(fault),
                 }

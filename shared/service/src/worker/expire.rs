@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, join, stream};
 use protocol::{
-    ConnectionId, ConnectionKey, LogId, ServerMessage, Timestamp, frame::DisconnectCode, limits,
+    ConnectionId, ConnectionKey, LogId, ServerMessage, Timestamp, limits,
+    server_message::DisconnectCode,
 };
 
 use crate::{

@@ -6,8 +6,8 @@ use futures::TryStreamExt as _;
 use protocol::{
     ChannelKey, ConnectionKey, LogId, Subscriber, Timestamp,
     change::{Change, RowChange},
-    frame::DisconnectCode,
     limits,
+    server_message::DisconnectCode,
 };
 
 use crate::{
@@ -15,10 +15,10 @@ use crate::{
     closer::Closer,
     connections::activate::{Activator, Active, Registered},
     delivery::{
-        drain::LogPusher,
         gate::Parking,
+        lease::LogPusher,
+        notifier::Notifier,
         post::{Sender, Target},
-        receipts::Notifier,
     },
     pages::pages,
     parts::part,

@@ -6,11 +6,15 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use protocol::{ConnectionId, ConnectionKey, Timestamp};
 use service::ports::{Connection, FIRST_GATE, Fault, Gone, Parked, ParkedOutcome, Reference};
 
-use super::{WHAT, item, update};
+use super::{
+    WHAT,
+    item::{self, update},
+};
 use crate::{
     DynamoStore,
+    client::Repeat,
     keys::Item,
-    requests::{Repeat, Written},
+    requests::Written,
     write::{Write, number},
 };
 

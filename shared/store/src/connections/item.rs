@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use protocol::{ConnectionId, Timestamp};
+use protocol::{ConnectionId, ConnectionKey, Timestamp};
 use serde::de::DeserializeOwned;
 use service::ports::{Connection, Fault, Framing, Reference};
 
 use super::WHAT;
 use crate::{
-    keys::Item,
-    write::{number, text},
+    keys::{Item, Key},
+    write::{Write, number, text},
 };
 
 /// The prefix of connection attributes. No other attribute has it.
@@ -29,6 +29,11 @@ pub(super) fn attribute(id: &ConnectionId) -> String {
 /// Returns the attribute name of a gate in an entry.
 pub(super) fn gate(name: &str) -> String {
     format!("{GATE}{name}")
+}
+
+/// Returns an update of a subscriber's item. In the expression `#id` is the attribute of the connection `id`.
+pub(crate) fn update(key: &ConnectionKey, expression: impl Into<String>) -> Write {
+    Write::update(Key::connections(&key.subscriber), expression).name("#id", attribute(&key.id))
 }
 
 /// Parses all connections of an item.

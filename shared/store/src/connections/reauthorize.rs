@@ -2,11 +2,11 @@
 
 use service::ports::{Fault, Reauthorization, ReauthorizeError, SignedUse, TokenState};
 
-use super::update;
+use super::item::update;
 use crate::{
     DynamoStore,
     keys::Key,
-    signed,
+    signed::writes,
     tokens::TokenConnectionItem,
     write::{Write, map, number, text},
 };
@@ -42,7 +42,7 @@ fn transaction(
         ends_at,
     } = reauthorization;
     let token = match used {
-        Some(used) => signed::token(new, subscriber, *at, used)?,
+        Some(used) => writes::token(new, subscriber, *at, used)?,
         None => Write::check(Key::token(new))
             .when("#state = :active AND #expires > :at")
             .value(":active", map(&TokenState::Active)?)
@@ -60,9 +60,9 @@ fn transaction(
     .value(":new", text(new.as_str()))
     .value(":old", text(old.as_str()))
     .value(":ends", number(ends_at.millis()));
-    let mut writes = vec![token, authorised, forgotten, own];
+    let mut parts = vec![token, authorised, forgotten, own];
     if let Some(used) = used {
-        writes.extend(signed::rows(new, subscriber, used)?);
+        parts.extend(writes::rows(new, subscriber, used)?);
     }
-    Ok(writes)
+    Ok(parts)
 }

@@ -2,11 +2,11 @@
 
 use service::ports::{Fault, RegisterError, Registration, SignedUse, TokenState};
 
-use super::{item, update};
+use super::item::{self, update};
 use crate::{
     DynamoStore,
     keys::Key,
-    signed,
+    signed::writes,
     tokens::TokenConnectionItem,
     write::{Write, map, number},
 };
@@ -36,7 +36,7 @@ fn transaction(registration: &Registration, used: Option<&SignedUse>) -> Result<
         connection,
     } = registration;
     let token = match used {
-        Some(used) => signed::token(&connection.token, subscriber, connection.since, used)?,
+        Some(used) => writes::token(&connection.token, subscriber, connection.since, used)?,
         None => Write::check(Key::token(&connection.token))
             .when("#state = :active AND #expires > :since")
             .value(":active", map(&TokenState::Active)?)
@@ -51,9 +51,9 @@ fn transaction(registration: &Registration, used: Option<&SignedUse>) -> Result<
     )
     .value(":entry", item::entry(connection)?)
     .value(":one", number(1));
-    let mut writes = vec![token, authorised, own];
+    let mut parts = vec![token, authorised, own];
     if let Some(used) = used {
-        writes.extend(signed::rows(&connection.token, subscriber, used)?);
+        parts.extend(writes::rows(&connection.token, subscriber, used)?);
     }
-    Ok(writes)
+    Ok(parts)
 }

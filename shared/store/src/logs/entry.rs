@@ -10,10 +10,11 @@ use service::ports::{Fault, Slice};
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     collections::{Query, Rest},
     items::{json, millis},
     keys::{Item, Key, Table},
-    requests::{Repeat, Written, decode},
+    requests::{Written, decode},
     seconds_now,
     write::{Write, number, text},
 };

@@ -9,10 +9,11 @@ use service::ports::{AllocateError, Allocation, Fault, Head, Lease};
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     items::millis,
     keys::{self, Key},
     read_cursor::{self, READ_CURSORS},
-    requests::{Repeat, Written, decode},
+    requests::{Written, decode},
     write::{Write, map, number},
 };
 

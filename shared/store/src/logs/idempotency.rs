@@ -7,9 +7,10 @@ use service::ports::{Fault, IdempotencyRecord};
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     items::millis,
     keys::Key,
-    requests::{Repeat, Written, decode},
+    requests::{Written, decode},
     seconds_now,
     write::{Write, number, text},
 };

@@ -7,9 +7,10 @@ use service::ports::{Fault, Head, Lease, Page};
 use super::head::{HeadItem, LeaseItem, WHAT};
 use crate::{
     DynamoStore,
+    client::Repeat,
     collections::Query,
     keys::{self, Key, Table},
-    requests::{Repeat, Written, decode},
+    requests::{Written, decode},
     write::{Write, map, number, text},
 };
 

@@ -6,9 +6,9 @@ use service::ports::{Fault, Minute, Page, SessionId, SessionKey};
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     collections::Query,
     keys::{Key, Table},
-    requests::Repeat,
     write::{Write, number, text},
 };
 

@@ -7,8 +7,9 @@ use service::ports::{Closing, Fault, OUTBOX_BYTES, OUTBOX_MESSAGES, Pushed, Sess
 use super::{item::ClosingItem, session_of};
 use crate::{
     DynamoStore,
+    client::Repeat,
     keys::{Item, Key},
-    requests::{Repeat, Written},
+    requests::Written,
     write::{Write, map, number, text},
 };
 

@@ -7,8 +7,9 @@ use service::ports::{Attached, Doorbell, Fault, Hold, LINGER, Lease, Session, Se
 use super::{item::LeaseItem, session_of};
 use crate::{
     DynamoStore,
+    client::Repeat,
     keys::Key,
-    requests::{Repeat, Written},
+    requests::Written,
     write::{Write, map, number, text},
 };
 

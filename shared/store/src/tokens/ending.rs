@@ -7,10 +7,10 @@ use service::ports::{Ending, ExpiryCheckpoint, Fault, Minute, Page, TokenHash, T
 
 use crate::{
     DynamoStore,
+    client::Repeat,
     collections::Query,
     items::millis,
     keys::{self, Key, Table},
-    requests::Repeat,
     write::{Write, map, number},
 };
 

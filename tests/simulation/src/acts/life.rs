@@ -4,7 +4,7 @@ use core::{future::Future, time::Duration};
 
 use protocol::{
     ChannelId, ChannelKey, Json, LogId, MessageId, Subscriber, SubscriberId, backend::Given,
-    decide::Draft,
+    decision::Draft,
 };
 use serde_json::json;
 use service::Refused;

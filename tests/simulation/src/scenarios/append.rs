@@ -7,7 +7,7 @@ use protocol::{
     change::{Change, LogEntry, RowChange},
 };
 use serde_json::{Value, json};
-use service::ports::{Channels as _, Environment as _};
+use service::ports::{Channels as _, Clock as _};
 use testkit::memory::Failure;
 
 use super::world;

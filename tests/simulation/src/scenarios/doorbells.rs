@@ -5,7 +5,7 @@ use core::time::Duration;
 use protocol::Timestamp;
 use service::{
     DoorbellOf,
-    ports::{Closing, Environment as _, Lease, Session, SessionId, SessionKey, Sessions as _},
+    ports::{Clock as _, Closing, Lease, Session, SessionId, SessionKey, Sessions as _},
 };
 
 use super::world;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use serde_json::{Value, json};
-use service::ports::{Connections as _, Environment as _, Framing, Job, Reference};
+use service::ports::{Clock as _, Connections as _, Framing, Job, Reference};
 use testkit::memory::Forced;
 
 use super::{coming_up, world};

@@ -1,7 +1,5 @@
 //! Signed tokens: using and refusing them.
 
-use std::collections::BTreeMap;
-
 use protocol::{Subscriber, Timestamp};
 use service::ports::{
     Ending, Fault, Jti, Minute, Page, Reauthorization, ReauthorizeError, RegisterError,
@@ -14,13 +12,6 @@ use super::{
     page,
     state::{DAY_SECONDS, State, Ttl},
 };
-
-/// The items under an issuer's id.
-#[derive(Debug, Default)]
-pub(super) struct OfJti {
-    refused: Option<Ttl>,
-    tokens: BTreeMap<TokenHash, Ttl>,
-}
 
 impl SignedTokens for Memory {
     async fn register_signed(

@@ -12,7 +12,6 @@ use service::ports::{
 };
 
 use super::index::Index;
-use super::signed::OfJti;
 
 /// A time to live: seconds since the epoch, as in DynamoDB.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +30,13 @@ impl Ttl {
 }
 
 pub(super) const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// The items under an issuer's id.
+#[derive(Debug, Default)]
+pub(super) struct OfJti {
+    pub(super) refused: Option<Ttl>,
+    pub(super) tokens: BTreeMap<TokenHash, Ttl>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct PresenceItem {

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use service::{
     Identity,
     ports::{
-        Closing, Environment as _, Fault, Framing, Job, Probe, Pushes as _, SessionId,
-        Sessions as _, TokenHash, Workers as _,
+        Clock as _, Closing, Fault, Framing, Job, Probe, Pushes as _, SessionId, Sessions as _,
+        TokenHash, Workers as _,
     },
 };
 use sockjs::{Close, codes, frame};
+use sockjs_http::{App, Body, Opened, Settings, Site, Transports};
 use store::{DynamoStore, Tables};
 use tokio::task::LocalSet;
-use transports::{App, Body, Opened, Settings, Site, Transports};
 
 use core::time::Duration;
 

@@ -1,6 +1,5 @@
 //! A request for frames. It becomes the session's receiver, begins a new session, or gets a close frame with the reason.
 
-use core::time::Duration;
 use std::rc::Rc;
 
 use protocol::Timestamp;
@@ -15,28 +14,18 @@ use sockjs::{
 
 use crate::{
     app::{App, Opened},
+    attachment::{Attachment, LEASE},
     output::{self, Answer},
     serve::{Asking, Transports},
     stream::Stream,
 };
 
-/// The duration of a receiver's lease. A receiver that died blocks others for this long.
-pub(crate) const LEASE: Duration = Duration::from_secs(20);
 /// Attempts when concurrent requests conflict.
 const ATTEMPTS: u32 = 5;
 /// Additional attempts while a session is busy with a receiver whose client may just have left.
 const LEAVING: u32 = 6;
 /// The number of hexadecimal digits of an incarnation: 48 random bits.
 const INCARNATION: usize = 12;
-
-/// A session whose lease the request holds.
-pub(crate) struct Attachment {
-    pub(crate) id: SessionId,
-    pub(crate) holder: String,
-    pub(crate) session: Session,
-    /// True if the session is new. Its client then gets the open frame first.
-    pub(crate) begins: bool,
-}
 
 impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transports<A, S, E> {
     /// Answers a request for frames.

@@ -11,9 +11,9 @@ use service::{
     ConnectError, Identity, IncomingConnection, IncomingMessage, Service,
     ports::{Fault, Framing, SessionId, TokenHash},
 };
+use sockjs_http::{Answer, App, Opened, Site, Transports};
 use store::{DynamoStore, Tables};
 use tokio::task::LocalSet;
-use transports::{Answer, App, Opened, Site, Transports};
 
 struct Messaging(Service<DynamoStore, Clients<DynamoStore, System>, Worker, WithIssuer<System>>);
 

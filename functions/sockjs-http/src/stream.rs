@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     app::App,
+    attachment::{Attachment, LEASE},
     bell::{Bell, Ring},
     output::{Left, Output},
-    receive::{Attachment, LEASE},
     serve::Transports,
 };
 

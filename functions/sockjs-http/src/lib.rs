@@ -6,6 +6,7 @@
 //! the response ends, so that the client's next request finds it free.
 
 mod app;
+mod attachment;
 mod bell;
 mod output;
 mod receive;

@@ -1,80 +1,77 @@
-//! The shape of every decision: what must be read first, what was found, what is committed and what is answered.
+//! The types of a decision: its context, its reads, their results, and what it commits and answers.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use serde::Serialize;
 
 use crate::{
-    Announcement, ChannelId, ChannelKey, ChannelSubscriber, ClientMessage, ConnectionId,
-    Conversation, DeliveryStatus, Destination, Json, LogId, Membership, MessageId, Rejection,
-    ServerMessage, Subscriber, SubscriberId, Timestamp,
+    Announcement, ChannelId, ChannelKey, ChannelSubscriber, ConnectionId, Conversation,
+    DeliveryStatus, Destination, Json, LogId, Membership, MessageId, ServerMessage, Subscriber,
+    SubscriberId, Timestamp,
     change::{Invitation, Member, Profile, Roster},
-    frame::{self, WireEvent},
-    messages::{PageRequest, authorize::BearerToken},
+    page_size,
     plan::Plan,
+    wire_event::WireEvent,
 };
 
-/// What surrounds a client message.
+/// The context of a client message.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Who sent it.
     pub subscriber: Subscriber,
-    /// Over which connection.
     pub connection: ConnectionId,
-    /// Its `id`: what responses reply to.
+    /// The `id` of the message. Responses repeat it as `reply-to`.
     pub reply_to: Option<String>,
-    /// Now.
     pub now: Timestamp,
-    /// When the connection began.
+    /// When the connection was opened.
     pub since: Timestamp,
-    /// When its token ends, if that is known.
+    /// When the token of the connection expires, if known.
     pub token_expires_at: Option<Timestamp>,
-    /// A fresh id, should the decision need one.
+    /// A fresh id for a decision that needs one.
     pub fresh_id: String,
 }
 
-/// What must be read before a message can be decided. Each is one read or one page; all run at once.
+/// What must be read before a message can be decided. Each field is one read or one page. All of them run concurrently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Whether the message has a required response: pushes wait for it.
+    /// True if the message has a required response. Pushes to the connection wait until it was posted.
     pub response: bool,
-    /// A channel's profile, roster and the head of its log.
+    /// The profile and roster of a channel, and the head of its log.
     pub channel: Option<ChannelKey>,
-    /// A row of a channel: the caller's own.
+    /// The caller's row in this channel.
     pub own_member: Option<ChannelKey>,
-    /// A row of `channel`: another's.
+    /// Another subscriber's row in `channel`.
     pub other_member: Option<SubscriberId>,
-    /// The two longest-standing members of a channel.
+    /// The two longest-standing members of this channel.
     pub seniors: Option<ChannelKey>,
-    /// The caller's invitation to a channel.
+    /// The caller's invitation to this channel.
     pub invitation: Option<ChannelId>,
-    /// How many channels the caller is a member of.
+    /// True if the number of the caller's channels is needed.
     pub membership_count: bool,
-    /// A page of a channel's members with their presence.
+    /// A page of the members of this channel, with their presence.
     pub members: Option<(ChannelKey, PageRequest)>,
     /// A page of the caller's channels.
     pub memberships: Option<PageRequest>,
     /// A page of the caller's conversations.
     pub conversations: Option<PageRequest>,
-    /// A page of a log.
+    /// A page of this log.
     pub history: Option<(LogId, Range)>,
-    /// The end of a log.
+    /// The last sequence of this log.
     pub end_of: Option<LogId>,
-    /// Pages of many logs after positions, and what else has had events since a time.
+    /// A page after each position, and the other destinations that had events since a time.
     pub resume: Option<Positions>,
 }
 
-/// What a client that comes back has.
+/// How much a reconnecting client already has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Positions {
-    /// The last sequence of each destination.
+    /// The last sequence that the client has of each destination.
     pub positions: Vec<(Destination, u64)>,
-    /// The last time that it saw.
+    /// The latest timestamp that the client has seen.
     pub since: Option<Timestamp>,
 }
 
 impl Needs {
-    /// A channel and the caller's row of it.
+    /// Needs the channel and the caller's row in it.
     #[must_use]
     pub fn channel_of(subscriber: &Subscriber, id: &ChannelId) -> Self {
         let channel = ChannelKey {
@@ -89,65 +86,64 @@ impl Needs {
     }
 }
 
-/// Which part of a log.
+/// The page that a client requests with `after` and `limit`, both optional.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The cursor: the last id of the previous page.
+    pub after: Option<String>,
+    /// The maximum number of items.
+    pub limit: usize,
+}
+
+/// A part of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
     /// The last `limit` events.
     Latest {
-        /// Events at most.
+        /// The maximum number of events.
         limit: usize,
     },
     /// The first `limit` events after a sequence.
     After {
-        /// The sequence.
         sequence: u64,
-        /// Events at most.
+        /// The maximum number of events.
         limit: usize,
     },
     /// The last `limit` events before a sequence.
     Before {
-        /// The sequence.
         sequence: u64,
-        /// Events at most.
+        /// The maximum number of events.
         limit: usize,
     },
 }
 
-/// What was found. A field that was not asked for is absent.
+/// The results of the reads in [`Needs`]. A field that was not requested is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// The channel's profile.
     pub profile: Option<Profile>,
-    /// The channel's roster.
     pub roster: Option<Roster>,
     /// The end of the contiguous stored log.
     pub last_sequence: u64,
-    /// The caller's row.
     pub own_member: Option<Member>,
-    /// The other's row.
     pub other_member: Option<Member>,
-    /// The longest-standing members, in that order.
+    /// The longest-standing members, the oldest first.
     pub seniors: Vec<Member>,
     /// The caller's invitation.
     pub invitation: Option<Invitation>,
-    /// How many channels the caller is in.
+    /// The number of channels that the caller is a member of.
     pub membership_count: usize,
-    /// A page of members.
     pub members: Listed<ChannelSubscriber>,
-    /// A page of memberships.
     pub memberships: Listed<Membership>,
-    /// A page of conversations.
     pub conversations: Listed<Conversation>,
-    /// A page of a log.
     pub history: Option<History>,
-    /// One page for each position, in order; none where the caller may not read.
+    /// One page for each position, in order. `None` if the caller may not read the log.
     pub resumed: Vec<Option<History>>,
-    /// The other destinations that have had events, with the end of their logs.
+    /// The other destinations that had events, with the last sequence of their logs.
     pub resumed_new: Vec<(Destination, u64)>,
 }
 
 impl Known {
-    /// The channel's roster, if the channel has not ended: then nobody is a member, even before the rows are gone.
+    /// Returns the roster, unless the channel has ended. An ended channel has no members, even before their rows are deleted.
     pub(crate) fn open_roster(&self) -> Option<Roster> {
         self.roster.filter(|it| it.open)
     }
@@ -156,20 +152,20 @@ impl Known {
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Listed<T> {
-    /// The items.
     pub items: Vec<T>,
-    /// The id after which the next page begins, if there is one: the last that was read, also if it is not shown.
+    /// The id after which the next page begins, if there is one. It is the last id that was read, even if that item is not
+    /// shown.
     pub next: Option<String>,
 }
 
 impl<T: Serialize + Clone> Listed<T> {
-    /// As many items as fit the answer, and after which id the next page begins.
+    /// Returns as many items as fit into the answer, and the id after which the next page begins.
     pub(crate) fn page(
         &self,
         context: &Context,
         id: impl Fn(&T) -> &str,
     ) -> (Vec<T>, Option<String>) {
-        let fitting = frame::fitting(context.reply_to.as_deref(), self.items.iter());
+        let fitting = page_size::fitting(context.reply_to.as_deref(), self.items.iter());
         let shown: Vec<T> = self.items.iter().take(fitting).cloned().collect();
         let next = if fitting < self.items.len() {
             shown.last().map(|it| id(it).into())
@@ -192,30 +188,30 @@ impl<T> Default for Listed<T> {
 /// A page of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// Ascending.
+    /// In ascending order.
     pub events: Vec<WireEvent>,
-    /// Whether there is more in the direction that was asked for.
+    /// True if the log has more events in the requested direction.
     pub more: bool,
-    /// The first that is retained.
+    /// The first retained sequence.
     pub first_sequence: u64,
     /// The end of the contiguous stored log.
     pub last_sequence: u64,
 }
 
-/// What is done about a message: one commit, then what is sent.
+/// The decision about a message: one commit, then the response, then the follow-up.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Decision {
-    /// What is committed, atomically.
+    /// Committed atomically.
     pub commit: Commit,
-    /// The required response, if it does not come out of the commit.
+    /// The required response, unless the commit produces it.
     pub response: Option<ServerMessage>,
-    /// What follows the answer.
+    /// Runs after the answer.
     pub follow_up: FollowUp,
 }
 
 impl Decision {
-    /// Nothing to commit, this to answer.
+    /// Commits nothing and answers with `response`.
     pub fn respond(response: ServerMessage) -> Self {
         Self {
             commit: Commit::Nothing,
@@ -224,7 +220,7 @@ impl Decision {
         }
     }
 
-    /// This to commit, and no response beside the `ack` and what the commit brings.
+    /// Commits `commit`. The only answers are the `ack` and the response that the commit produces.
     pub const fn commit(commit: Commit) -> Self {
         Self {
             commit,
@@ -233,151 +229,87 @@ impl Decision {
         }
     }
 
-    /// Nothing but the `ack`.
+    /// Commits nothing and answers with the `ack` only.
     pub const fn done() -> Self {
         Self::commit(Commit::Nothing)
     }
 }
 
-/// What is committed.
+/// The write of a decision.
 #[derive(Clone, Debug)]
 pub enum Commit {
-    /// Nothing.
     Nothing,
-    /// A message at the end of a log.
+    /// Appends a message to a log.
     Append(Draft),
-    /// A change of a channel, with its events at the end of the log.
+    /// Changes a channel and appends the events to its log.
     Change(Box<Plan>),
-    /// The connection's announcement.
+    /// Stores the announcement of the connection.
     Announce(Announcement),
-    /// No announcement any more.
+    /// Deletes the announcement of the connection.
     Unannounce,
-    /// How far the caller got.
+    /// Moves a read cursor of the caller forward.
     ReadCursor(ReadCursor),
-    /// A fresh token for the connection.
+    /// Gives the connection a fresh token.
     Authorize {
-        /// The token as it came.
         token: BearerToken,
     },
 }
 
-/// How far a subscriber got in a log.
+/// A position of a subscriber in a log: the events up to `sequence` have this status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadCursor {
-    /// The log.
     pub log: LogId,
-    /// How far.
     pub status: DeliveryStatus,
-    /// Up to here.
     pub sequence: u64,
 }
 
-/// A message that is to be appended.
+/// A message to append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
-    /// Where to.
     pub log: LogId,
-    /// Its id, if the client chose it: only then a repeat can be told.
+    /// The message id, if the client chose it. Without one, a repeat cannot be recognised.
     pub message_id: Option<MessageId>,
-    /// Any JSON.
     pub content: Json,
-    /// The client's own.
     pub attributes: Option<Json>,
 }
 
-/// What follows the answer.
+/// What runs after the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FollowUp {
-    /// Nothing.
     #[default]
     Nothing,
-    /// Others are told the caller's presence.
+    /// Publishes the caller's presence to others.
     PublishPresence,
-    /// The caller has received the peers' messages up to here.
+    /// Records that the caller has received the messages of these direct conversations up to these sequences.
     Received(Vec<(LogId, u64)>),
-    /// Somebody is told that it is invited.
+    /// Notifies this subscriber of its invitation to the channel.
     Invite(SubscriberId, ChannelKey),
-    /// The others are told that the caller types, or stopped.
+    /// Notifies the other participants that the caller started (`true`) or stopped typing.
     Typing(LogId, bool),
-    /// The rows of a channel that ended are removed.
+    /// Deletes the rows of a channel that has ended.
     Dismantle(ChannelKey),
 }
 
-impl ClientMessage {
-    /// What must be read before it can be decided for `subscriber`.
+/// A bearer token as received. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken(String);
+
+impl BearerToken {
+    /// Wraps the token from a message.
+    pub(crate) const fn new(token: String) -> Self {
+        Self(token)
+    }
+
+    /// Returns the token.
     #[must_use]
-    pub fn needs(&self, subscriber: &Subscriber) -> Needs {
-        match self {
-            Self::Hello(_) | Self::Authorize(_) => Needs {
-                response: true,
-                ..Needs::default()
-            },
-            Self::CreateChannel(it) => it.needs(subscriber),
-            Self::JoinChannel(it) => it.needs(subscriber),
-            Self::LeaveChannel(it) => it.needs(subscriber),
-            Self::ListChannels(it) => it.needs(),
-            Self::ListSubscribers(it) => it.needs(subscriber),
-            Self::ListConversations(it) => it.needs(),
-            Self::ChannelMessage(it) => it.needs(subscriber),
-            Self::DirectMessage(it) => it.needs(),
-            Self::GetHistory(it) => it.needs(subscriber),
-            Self::UpdateChannel(it) => it.needs(subscriber),
-            Self::DeleteChannel(it) => it.needs(subscriber),
-            Self::InviteSubscriber(it) => it.needs(subscriber),
-            Self::RemoveSubscriber(it) => it.needs(subscriber),
-            Self::SetAdministrator(it) => it.needs(subscriber),
-            Self::Delivery(it) => it.needs(subscriber),
-            Self::Resume(it) => it.needs(),
-            Self::Typing(it) => it.needs(subscriber),
-            Self::Ping(_) | Self::Announce(_) | Self::Unannounce(_) => Needs::default(),
-        }
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 }
 
-impl ClientMessage {
-    /// The log and the id by which a repeat of this message can be told.
-    #[must_use]
-    pub fn idempotency(&self, subscriber: &Subscriber) -> Option<(LogId, &MessageId)> {
-        match self {
-            Self::ChannelMessage(it) => it.idempotency(subscriber),
-            Self::DirectMessage(it) => it.idempotency(subscriber),
-            _ => None,
-        }
-    }
-}
-
-/// Decides a message. Total over what was found: it may be called again with fresher knowledge.
-///
-/// # Errors
-/// The rejection that the client is answered with.
-pub fn decide(
-    message: &ClientMessage,
-    context: &Context,
-    known: &Known,
-) -> Result<Decision, Rejection> {
-    match message {
-        ClientMessage::Hello(it) => Ok(it.decide(context)),
-        ClientMessage::Ping(_) => Ok(Decision::done()),
-        ClientMessage::Announce(it) => Ok(it.decide(context)),
-        ClientMessage::Unannounce(it) => Ok(it.decide()),
-        ClientMessage::CreateChannel(it) => it.decide(context, known),
-        ClientMessage::JoinChannel(it) => it.decide(context, known),
-        ClientMessage::LeaveChannel(it) => it.decide(context, known),
-        ClientMessage::ListChannels(it) => Ok(it.decide(context, known)),
-        ClientMessage::ListSubscribers(it) => it.decide(context, known),
-        ClientMessage::ListConversations(it) => Ok(it.decide(context, known)),
-        ClientMessage::ChannelMessage(it) => it.decide(context, known),
-        ClientMessage::DirectMessage(it) => it.decide(context),
-        ClientMessage::GetHistory(it) => it.decide(context, known),
-        ClientMessage::UpdateChannel(it) => it.decide(context, known),
-        ClientMessage::DeleteChannel(it) => it.decide(context, known),
-        ClientMessage::InviteSubscriber(it) => it.decide(context, known),
-        ClientMessage::RemoveSubscriber(it) => it.decide(context, known),
-        ClientMessage::SetAdministrator(it) => it.decide(context, known),
-        ClientMessage::Delivery(it) => it.decide(context, known),
-        ClientMessage::Resume(it) => Ok(it.decide(context, known)),
-        ClientMessage::Typing(it) => it.decide(context, known),
-        ClientMessage::Authorize(it) => Ok(it.decide()),
+impl core::fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("BearerToken(..)")
     }
 }
 
@@ -389,11 +321,11 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
-        Domain, Event, EventBody, SubscriberId, change::Change, digest::sha256_hex,
+        Domain, Event, EventBody, Rejection, change::Change, digest::sha256_hex,
         messages::tests::parsed, model::Presence,
     };
 
-    /// `id` of domain `d`, one second after the epoch.
+    /// Returns the context of subscriber `id` of domain `d`, one second after the epoch.
     pub(crate) fn context(id: &str) -> Context {
         Context {
             subscriber: Subscriber {
@@ -409,7 +341,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// An open channel with these members, the invite token `t` and six events; version 5 of its roster.
+    /// Returns an open channel with these members, the invite token `t`, six events and version 5 of its roster.
     pub(crate) fn channel_known(members: &[&str]) -> Known {
         Known {
             profile: Some(Profile {
@@ -440,7 +372,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The same channel, read by its administrator `anna`.
+    /// Returns the same channel as its administrator `anna` reads it.
     pub(crate) fn administrator_known() -> Known {
         Known {
             own_member: Some(Member {
@@ -451,7 +383,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A member who is no administrator.
+    /// Returns a member that is no administrator.
     pub(crate) fn member(id: &str, joined: u64) -> Member {
         Member {
             subscriber: SubscriberId::parse(id).unwrap(),
@@ -463,7 +395,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A message of about so many bytes.
+    /// Returns a message of about `bytes` bytes.
     pub(crate) fn event(sequence: u64, bytes: usize) -> WireEvent {
         WireEvent::new(
             &Event {
@@ -480,23 +412,23 @@ pub(crate) mod tests {
         )
     }
 
-    /// The decision about `text`.
+    /// Decides the message `text`.
     pub(crate) fn check(
         text: &str,
         context: &Context,
         known: &Known,
     ) -> Result<Decision, Rejection> {
-        decide(&parsed(text), context, known)
+        parsed(text).decide(context, known)
     }
 
-    /// The response to `text`, which commits nothing.
+    /// Returns the response to `text`, and asserts that it commits nothing.
     pub(crate) fn respond(text: &str, context: &Context, known: &Known) -> Value {
         let decision = check(text, context, known).unwrap();
         assert!(matches!(decision.commit, Commit::Nothing), "{decision:?}");
         serde_json::from_str(&decision.response.unwrap().encode(None)).unwrap()
     }
 
-    /// The change that `text` commits at the place after `known.last_sequence`, and its answer.
+    /// Returns the change that `text` commits from the sequence after `known.last_sequence` on, and its answer.
     pub(crate) fn change(text: &str, context: &Context, known: &Known) -> (Change, Value) {
         let Commit::Change(plan) = check(text, context, known).unwrap().commit else {
             panic!("{text} changes nothing");
