@@ -117,6 +117,7 @@ async fn died_half_way(site: &Site, expire: impl AsyncFn() -> Result<()>) -> Res
             until: now,
         },
         close: false,
+        removal: false,
     };
     store.allocate(&log, &allocation).await?;
     expire().await?;

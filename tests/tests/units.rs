@@ -474,14 +474,20 @@ async fn channels(store: &DynamoStore, bill: &Bill) {
     store.change(&create).await.unwrap();
     bill.row("change (create)", 17.0);
     let invite = Change {
-        rows: vec![RowChange::Invited {
-            subscriber: b.clone(),
-            from: Some(a.clone()),
-        }],
+        rows: vec![
+            RowChange::Administers {
+                subscriber: a.clone(),
+                joined: 1,
+            },
+            RowChange::Invited {
+                subscriber: b.clone(),
+                from: Some(a.clone()),
+            },
+        ],
         ..empty.clone()
     };
     store.change(&invite).await.unwrap();
-    bill.row("change (invite)", 4.0);
+    bill.row("change (invite)", 6.0);
     let member = subscriber("b");
     store.invitation(&member, &key.id).await.unwrap().unwrap();
     bill.row("invitation", 1.0);
@@ -581,6 +587,7 @@ async fn heads(store: &DynamoStore, bill: &Bill) {
         at: now,
         lease: lease("h"),
         close: false,
+        removal: false,
     };
     store.create_direct(&log, now).await.unwrap();
     bill.row("create_direct", 3.0);

@@ -1,4 +1,4 @@
-//! An issuer's keys (RFC 7517), and verifying with them.
+//! The keys of an issuer (RFC 7517), and the verification of signatures with them.
 
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::parse::{Parsed, decode};
 
-/// Keys of a set that are looked at.
+/// The maximum number of keys that are read from a set.
 const KEYS: usize = 100;
-/// Bytes of a modulus: 2,048 to 8,192 bits.
+/// The bytes of an RSA modulus: 2,048 to 8,192 bits.
 const MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The keys of a set that can verify a token.
@@ -31,14 +31,14 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// What a set of keys says of a token.
+/// The result of verifying a token with a set of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is signed with one of them.
+    /// The token is signed with a key of the set.
     Good,
-    /// It is not, whatever other keys there may be.
+    /// The token is not signed with a key of the set, and fresh keys cannot change that.
     Bad,
-    /// It is signed with a key that is not among them, or was not when they were fetched.
+    /// The key of the token is not in the set. A fresh set may contain it.
     Unknown,
 }
 
@@ -71,7 +71,9 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads a set; none if it is none. Keys that are for something else or of another kind are left out (RFC 7517, 5).
+    /// Reads a set of keys. Returns `None` if the body is no such set.
+    ///
+    /// Keys with another purpose or of an unsupported type are ignored (RFC 7517, 5).
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let Jwks { keys } = serde_json::from_slice(body).ok()?;
         let keys = keys
@@ -101,7 +103,8 @@ impl KeySet {
                     Verdict::Bad
                 }
             }
-            // Without a name there must be no choice; the only key may have been replaced by another one.
+            // A token without a key id is accepted only if the set has a single key. If that key does not match, it may have
+            // been replaced.
             (None, [key]) if key.material.has_signed(token) => Verdict::Good,
             (None, [] | [_]) => Verdict::Unknown,
             (None, _) => Verdict::Bad,
@@ -114,7 +117,7 @@ impl Key {
         if jwk.usage.as_ref().is_some_and(|it| it != "sig")
             || jwk
                 .key_ops
-                .is_some_and(|it| !it.iter().any(|it| it == "verify"))
+                .is_some_and(|uses| !uses.iter().any(|it| it == "verify"))
         {
             return None;
         }
@@ -125,7 +128,7 @@ impl Key {
                 n: part(jwk.n).filter(|it| MODULUS_BYTES.contains(&it.len()))?,
                 e: part(jwk.e).filter(|it| !it.is_empty() && it.len() <= 8)?,
             },
-            // An uncompressed point (SEC 1, 2.3.3).
+            // 4 marks an uncompressed point (SEC 1, 2.3.3).
             ("EC", Some("P-256")) => {
                 Material::P256([vec![4], coordinate(jwk.x)?, coordinate(jwk.y)?].concat())
             }
@@ -141,12 +144,12 @@ impl Key {
 }
 
 impl Material {
-    /// Whether a key is for an algorithm: each kind for one only.
+    /// Returns true if the key is for this algorithm. Each type of key is for one algorithm only.
     fn is_for(&self, algorithm: &str) -> bool {
         match self {
             Self::Rsa { .. } => algorithm == "RS256",
             Self::P256(_) => algorithm == "ES256",
-            // The second name is that of RFC 9864.
+            // RFC 9864 defines the second name.
             Self::Ed25519(_) => matches!(algorithm, "EdDSA" | "Ed25519"),
         }
     }

@@ -1,10 +1,10 @@
-//! Bearer tokens of another issuer: JSON Web Tokens (RFC 7519) that are signed with a key of its published set.
+//! Bearer tokens of another issuer: JSON Web Tokens (RFC 7519), signed with a key of its published set.
 //!
-//! The signature's algorithm is the key's, never the token's choice: the token's `alg` must be the one name that its key
-//! has. Nothing a token says counts before its signature was verified, but for which key to take.
+//! The key decides the algorithm of the signature, never the token: the token's `alg` must be the only name that its key
+//! allows. Before the signature is verified, the only thing that a token decides is which key to use.
 //!
-//! The three algorithms are `ring`'s, which every function has in it for TLS anyway; what is around them is so little that
-//! it is no crate of its own.
+//! The three algorithms are those of `ring`, which every function contains for TLS anyway. The code around them is too small
+//! to justify another dependency.
 
 mod claims;
 mod environment;

@@ -1,23 +1,23 @@
-//! The three parts of a token (RFC 7515, 3.1), as far as they can be read before anything is verified.
+//! Parses the three parts of a token (RFC 7515, 3.1) before anything is verified.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-/// Bytes of a token. A request's headers may have 10,240 in all
+/// The maximum bytes of a token. All headers of a request together may have 10,240
 /// (docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html, 2026-08).
 const TOKEN_BYTES: usize = 8 * 1024;
 
-/// A token whose signature nobody has verified.
+/// A token whose signature is not verified.
 #[derive(Debug)]
 pub(crate) struct Parsed<'a> {
     pub(crate) header: Header,
-    /// What was signed, byte for byte.
+    /// The signed part, byte for byte.
     pub(crate) signed: &'a str,
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
 }
 
-/// What is read of the header.
+/// The parameters that are read from the header.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Header {
     pub(crate) alg: String,
@@ -29,7 +29,7 @@ pub(crate) struct Header {
     crit: Option<serde_json::Value>,
 }
 
-/// What is signed of a token, if it has the shape of a JSON Web Token: three parts of base64url.
+/// Returns the signed part of a token if it has the shape of a JSON Web Token: three parts of base64url.
 pub(crate) fn signed_part(token: &str) -> Option<&str> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, payload) = signed.split_once('.')?;
@@ -37,13 +37,13 @@ pub(crate) fn signed_part(token: &str) -> Option<&str> {
         part.bytes()
             .all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
     };
-    // A token that is not signed has an empty signature; it is one all the same, to be refused.
+    // An unsecured token has an empty signature. It has the shape too, and is refused later.
     let shaped = !header.is_empty() && [header, payload, signature].into_iter().all(is_part);
     shaped.then_some(signed)
 }
 
 impl<'a> Parsed<'a> {
-    /// Reads a token; none if it is too long, is no such token, or is of a kind that authorises nothing.
+    /// Parses a token. Returns `None` if it is too long, malformed, or of a type that authorises nothing.
     pub(crate) fn read(token: &'a str) -> Option<Self> {
         if token.len() > TOKEN_BYTES {
             return None;
@@ -52,7 +52,7 @@ impl<'a> Parsed<'a> {
         let signature = token.get(signed.len() + 1..)?;
         let (header, payload) = signed.split_once('.')?;
         let header: Header = serde_json::from_slice(&decode(header)?).ok()?;
-        // Extensions that must be understood: none is (RFC 7515, 4.1.11).
+        // `crit` lists extensions that must be understood (RFC 7515, 4.1.11). None is supported.
         if header.crit.is_some() || !header.is_of_a_kind_that_authorises() {
             return None;
         }
@@ -66,7 +66,9 @@ impl<'a> Parsed<'a> {
 }
 
 impl Header {
-    /// Issuers sign other things with the same keys, such as logout tokens; they say so (RFC 8725, 3.11).
+    /// Returns true if the type of the token is that of an access token, or missing.
+    ///
+    /// Issuers sign other tokens with the same keys, such as logout tokens, and mark them by their type (RFC 8725, 3.11).
     fn is_of_a_kind_that_authorises(&self) -> bool {
         let Some(kind) = &self.typ else { return true };
         let kind = kind.to_ascii_lowercase();
@@ -75,7 +77,7 @@ impl Header {
     }
 }
 
-/// Base64url without padding; bits that nobody reads must be zero, so that there is one way to write it.
+/// Decodes base64url without padding. Unused bits must be zero, so that each value has a single encoding.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_parts_of_base64url_are_the_shape() {
+    fn three_base64url_parts_are_signed_token() {
         for shaped in ["a.b.c", "eyJ.e30.", "a..c", "A-_9.b.c"] {
             assert!(signed_part(shaped).is_some(), "{shaped}");
         }
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_must_be_understood_or_are_of_another_kind_are_refused() {
+    fn unknown_critical_headers_are_refused() {
         let read = |header: &str| {
             let token = format!("{}.e30.AA", URL_SAFE_NO_PAD.encode(header));
             Parsed::read(&token).is_some()
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_written_in_one_way_only() {
+    fn noncanonical_base64_is_refused() {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#);
         assert!(Parsed::read(&format!("{header}.e30.AA")).is_some());
         assert!(Parsed::read(&format!("{header}.e30.AB")).is_none());

@@ -1,20 +1,20 @@
-//! Which issuer's tokens are accepted: from the environment.
+//! The settings of the accepted issuer, from environment variables.
 
 use core::net::IpAddr;
 
 use http::Uri;
 
-/// Bytes of an issuer's name: it is part of a key.
+/// The maximum bytes of an issuer's name, which becomes part of a database key.
 const ISSUER_BYTES: usize = 512;
 
 /// The one issuer whose tokens are accepted.
 ///
 /// | variable | meaning |
 /// |---|---|
-/// | `JWT_ISSUER` | what `iss` must be |
-/// | `JWT_AUDIENCE` | what `aud` must be or have |
-/// | `JWT_JWKS_URL` | where the issuer's keys are, `https://` unless it is on loopback |
-/// | `JWT_DOMAIN_CLAIM` | the claim that names the domain, `domain` if it is empty |
+/// | `JWT_ISSUER` | the required `iss` |
+/// | `JWT_AUDIENCE` | the value that `aud` must equal or contain |
+/// | `JWT_JWKS_URL` | the URL of the issuer's keys; it must be `https://` unless the host is loopback |
+/// | `JWT_DOMAIN_CLAIM` | the claim that names the domain; `domain` if empty |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub(crate) issuer: String,
@@ -23,27 +23,27 @@ pub struct Settings {
     pub(crate) domain_claim: String,
 }
 
-/// What is wrong with the settings.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Some are set, not all.
+    /// Some of the variables are set, but not all.
     #[error(
-        "{0} is not set: set all of JWT_ISSUER, JWT_AUDIENCE and JWT_JWKS_URL, or none to accept no signed tokens"
+        "{0} is not set: set all of JWT_ISSUER, JWT_AUDIENCE and JWT_JWKS_URL, or none of them to accept no signed tokens"
     )]
     Missing(&'static str),
-    /// The issuer cannot be part of a key.
-    #[error("JWT_ISSUER has a `#`, or is longer than 512 bytes")]
+    /// The issuer cannot be part of a database key.
+    #[error("JWT_ISSUER contains a `#` or is longer than 512 bytes")]
     Issuer,
-    /// The address is none that may be used.
-    #[error("JWT_JWKS_URL is no https:// address (http:// only on loopback)")]
+    /// The URL of the keys is neither encrypted nor on loopback.
+    #[error("JWT_JWKS_URL must be an https:// URL (http:// only on loopback)")]
     Address,
-    /// Root certificates.
+    /// The system's root certificates cannot be loaded.
     #[error("no root certificates: {0}")]
     Certificates(#[from] std::io::Error),
 }
 
 impl Settings {
-    /// Those of the environment; none if no issuer is configured.
+    /// Reads the settings from the environment. Returns `None` if no issuer is configured.
     ///
     /// # Errors
     /// [`SettingsError`]
@@ -51,7 +51,7 @@ impl Settings {
         Self::read(|name| std::env::var(name).ok())
     }
 
-    /// Those that `variable` gives.
+    /// Reads the settings with the function `variable`, which returns the value of a variable.
     ///
     /// # Errors
     /// [`SettingsError`]
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_off_something_is_a_mistake_and_everything_is_on() {
+    fn partial_settings_are_refused() {
         assert!(read("", "", "", "").unwrap().is_none());
         assert!(read("", "", "", "tenant").unwrap().is_none());
         assert!(Settings::read(|_| None).unwrap().is_none());
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_encrypted_unless_from_this_machine() {
+    fn plain_http_requires_loopback() {
         for good in [
             "https://idp.example/keys",
             "http://127.0.0.1:80/k",

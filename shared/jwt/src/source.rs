@@ -1,5 +1,7 @@
-//! The issuer's keys as this process has them: fetched when they are first needed, again when they are old or when a token
-//! names one that is not there, and kept for a while when that fails.
+//! The issuer's keys, cached by this process.
+//!
+//! They are fetched when they are first needed. They are fetched again when they are old, or when a token names an unknown
+//! key. If a fetch fails, the old keys stay in use for a while.
 
 use core::time::Duration;
 
@@ -14,16 +16,16 @@ use crate::{
     parse::Parsed,
 };
 
-/// After so long they are fetched again: a removed key counts no longer than this.
+/// The age at which the keys are fetched again. A removed key is accepted no longer than this.
 pub(crate) const OLD: Duration = Duration::from_secs(10 * 60);
-/// How long they are kept while they cannot be fetched.
+/// The age up to which the keys stay in use while they cannot be fetched.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long nobody makes us ask again: anybody can name a key that there is not.
+/// The minimum time between two fetches. It bounds the fetches that tokens with unknown keys cause.
 pub(crate) const PAUSE: Duration = Duration::from_secs(30);
-/// The same after a failure while there are no keys at all: nobody can connect until then.
+/// The minimum time between two fetches while there are no keys. It is short, because no client can connect until then.
 const PAUSE_WITHOUT: Duration = Duration::from_secs(1);
 
-/// Where the keys come from.
+/// The source of the issuer's keys.
 #[derive(Debug)]
 pub(crate) struct Source {
     fetcher: Fetcher,
@@ -44,15 +46,15 @@ impl Source {
         })
     }
 
-    /// Whether the token is signed with a key of the issuer's.
+    /// Returns true if the token is signed with a key of the issuer.
     ///
-    /// A fault if nobody knows, for there are no keys.
+    /// Fails if there are no keys to verify it with.
     pub(crate) async fn has_signed(
         &self,
         token: &Parsed<'_>,
         now: Timestamp,
     ) -> Result<bool, Fault> {
-        // Held while the keys are fetched: who comes meanwhile waits for the same answer.
+        // The lock is held while the keys are fetched, so concurrent callers wait for the same fetch.
         let mut state = self.state.lock().await;
         if state.is_older(OLD, now) {
             self.refresh(&mut state, now).await;
@@ -67,7 +69,7 @@ impl Source {
         Ok(verdict == Verdict::Good)
     }
 
-    /// Fetches the keys, unless that was tried a short while ago; whether they are fresh.
+    /// Fetches the keys, unless the last attempt was too recent. Returns true if the keys are fresh now.
     async fn refresh(&self, state: &mut State, now: Timestamp) -> bool {
         let pause = if state.keys.is_some() {
             PAUSE
@@ -80,12 +82,12 @@ impl Source {
         state.asked = Some(now);
         match self.fetcher.fetch().await {
             Ok(keys) => {
-                tracing::info!(keys = keys.len(), "the issuer's keys were fetched");
+                tracing::info!(keys = keys.len(), "issuer keys fetched");
                 state.keys = Some((keys, now));
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "the issuer's keys cannot be fetched");
+                tracing::error!(%error, "fetching issuer keys failed");
                 false
             }
         }
@@ -103,12 +105,14 @@ impl State {
     fn verdict(&self, token: &Parsed<'_>) -> Result<Verdict, Fault> {
         match &self.keys {
             Some((keys, _)) => Ok(keys.verify(token)),
-            None => Err(Fault::Refused("the issuer's keys cannot be had".to_owned())),
+            None => Err(Fault::Refused(
+                "the issuer's keys are unavailable".to_owned(),
+            )),
         }
     }
 }
 
-/// Whether `now` is less than `age` after `at`. It may seem to be before, when a clock is set back.
+/// Returns true if `now` is less than `age` after `at`. If a clock was set back, `now` may be up to `age` before `at`.
 fn is_within(age: Duration, at: Timestamp, now: Timestamp) -> bool {
     now < at.plus(age) && at <= now.plus(age)
 }

@@ -1,4 +1,4 @@
-//! Tokens of an issuer that these tests are: what is accepted, and everything that is not.
+//! These tests act as an issuer. They check which of its tokens are accepted and which are refused.
 
 mod issuer;
 mod rotation;
@@ -9,12 +9,12 @@ use service::ports::{Credential, Jti, SignedToken, TokenHash, TokenVerifier as _
 
 use self::issuer::{AUDIENCE, ISSUER, Keys, NOW, Server, Signer, environment, now, token};
 
-/// What is made of a token by a function that accepts `ISSUER`, whose keys are these.
+/// Verifies a token as a function does that accepts `ISSUER` with these keys.
 async fn made_of(keys: &Server, token: &str) -> Option<SignedToken> {
     let (environment, _) = environment(keys, "domain");
     match environment.credential(token).await.unwrap() {
         Credential::Signed { token, .. } => token,
-        Credential::Opaque => panic!("it has the shape of a signed token"),
+        Credential::Opaque => panic!("a signed token was taken for an opaque one"),
     }
 }
 
@@ -35,7 +35,7 @@ fn without(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn each_kind_of_key_has_its_algorithm() {
+async fn every_supported_algorithm_verifies() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -53,7 +53,7 @@ async fn each_kind_of_key_has_its_algorithm() {
 }
 
 #[tokio::test]
-async fn what_is_not_for_us_or_incomplete_is_refused() {
+async fn wrong_or_missing_claims_are_refused() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let good = [
@@ -103,7 +103,7 @@ async fn what_is_not_for_us_or_incomplete_is_refused() {
         let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
         assert!(found.is_none(), "{claims}");
     }
-    // Signed well, but not in force: its time is for who uses it to judge.
+    // Correctly signed, but not in force. The caller checks the time.
     for claims in [
         with("exp", NOW),
         with("exp", NOW - 1),
@@ -116,7 +116,7 @@ async fn what_is_not_for_us_or_incomplete_is_refused() {
 }
 
 #[tokio::test]
-async fn the_algorithm_is_the_key_s_and_never_the_token_s_choice() {
+async fn token_cannot_choose_algorithm() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -129,7 +129,7 @@ async fn the_algorithm_is_the_key_s_and_never_the_token_s_choice() {
             let found = made_of(&server, &signer.sign(&header, &claims())).await;
             assert!(found.is_none(), "{algorithm}");
         }
-        // A signature that another key made, under this key's name.
+        // A signature of another key, with the id of this key.
         for other in [&keys.rsa, &keys.p256, &keys.ed25519] {
             if other.kid() != kid {
                 for algorithm in [other.algorithm(), signer.algorithm()] {
@@ -142,7 +142,7 @@ async fn the_algorithm_is_the_key_s_and_never_the_token_s_choice() {
         let header = json!({"alg": "none", "kid": kid});
         let unsigned = format!("{}.", issuer::signed_part(&header, &claims()));
         assert!(made_of(&server, &unsigned).await.is_none());
-        // The public key, which everybody has, as the secret of an HMAC.
+        // The public key, which is no secret, as the secret of an HMAC.
         for secret in signer.public_forms() {
             let header = json!({"alg": "HS256", "kid": kid});
             let part = issuer::signed_part(&header, &claims());
@@ -155,7 +155,7 @@ async fn the_algorithm_is_the_key_s_and_never_the_token_s_choice() {
 }
 
 #[tokio::test]
-async fn what_was_signed_cannot_be_changed() {
+async fn tampered_token_is_refused() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -181,22 +181,22 @@ async fn what_was_signed_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn a_signature_written_in_another_way_is_the_same_token() {
+async fn malleated_signature_is_same_token() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let good = token(&keys.p256, &claims());
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    // (r, n - s) verifies as (r, s) does; n is the order of P-256 (SEC 2, 2.4.2).
+    // (r, n - s) verifies like (r, s). n is the order of P-256 (SEC 2, 2.4.2).
     let order = [
         0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
         0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
     ];
     let mut borrow = 0;
-    for (place, digit) in (0..32).zip(order).rev() {
-        let difference = digit - i32::from(signature[32 + place]) - borrow;
+    for (index, digit) in (0..32).zip(order).rev() {
+        let difference = digit - i32::from(signature[32 + index]) - borrow;
         borrow = i32::from(difference < 0);
-        signature[32 + place] = u8::try_from(difference.rem_euclid(256)).unwrap();
+        signature[32 + index] = u8::try_from(difference.rem_euclid(256)).unwrap();
     }
     let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&signature));
     assert_ne!(other, good);
@@ -207,7 +207,7 @@ async fn a_signature_written_in_another_way_is_the_same_token() {
 }
 
 #[tokio::test]
-async fn garbage_and_what_is_too_long_is_refused_before_any_key_is_fetched() {
+async fn garbage_is_refused_without_key_fetch() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let long = token(&keys.ed25519, &with("more", "x".repeat(7_000)));
@@ -220,7 +220,7 @@ async fn garbage_and_what_is_too_long_is_refused_before_any_key_is_fetched() {
 }
 
 #[tokio::test]
-async fn other_tokens_are_opaque_and_without_an_issuer_all_are() {
+async fn unsigned_tokens_are_opaque() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let (on, _) = environment(&server, "domain");
@@ -235,7 +235,7 @@ async fn other_tokens_are_opaque_and_without_an_issuer_all_are() {
 }
 
 #[tokio::test]
-async fn the_domain_stands_in_the_claim_that_was_chosen() {
+async fn domain_comes_from_configured_claim() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let (environment, _) = environment(&server, "tenant");
@@ -256,7 +256,7 @@ async fn the_domain_stands_in_the_claim_that_was_chosen() {
 }
 
 #[tokio::test]
-async fn an_id_is_of_the_accepted_issuer_or_none() {
+async fn jti_requires_accepted_issuer() {
     let server = Server::start(&json!({"keys": []})).await;
     let (environment, _) = environment(&server, "domain");
     let expected = Some(Jti::new(ISSUER, "one"));
@@ -267,7 +267,7 @@ async fn an_id_is_of_the_accepted_issuer_or_none() {
 }
 
 impl Signer {
-    /// What of it everybody has, in forms that a careless verifier might take for a secret.
+    /// Returns the public key in forms that a careless verifier might use as a secret.
     fn public_forms(&self) -> [Vec<u8>; 2] {
         [self.public().to_vec(), self.jwk().to_string().into_bytes()]
     }

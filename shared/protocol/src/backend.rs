@@ -200,8 +200,8 @@ pub fn put_member(
         .ok_or_else(Rejection::no_channel)?;
     if let Some(member) = known.own_member.as_ref().filter(|it| it.is_current()) {
         return administrator
-            .filter(|it| *it != member.administrator)
-            .map(|it| set_administrator::administration(channel.clone(), roster, member, it))
+            .filter(|right| *right != member.administrator)
+            .map(|right| set_administrator::administration(channel.clone(), roster, member, right))
             .transpose();
     }
     join_channel::has_room(known, roster)?;
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn putting_a_channel_again_changes_nothing() {
+    fn putting_same_channel_is_no_op() {
         let created = put_channel(&channel(), &given("Team"), &Known::default())
             .unwrap()
             .unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_member_administers_and_the_last_right_stays() {
+    fn first_member_becomes_and_stays_administrator() {
         let mut known = channel_known(&[]);
         known.roster.as_mut().unwrap().administrators = 0;
         known.roster.as_mut().unwrap().members = 0;
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_says_so_and_is_done_once() {
+    fn removing_member_twice_is_no_op() {
         let mut known = channel_known(&[]);
         assert!(remove_member(&channel(), &known).unwrap().is_none());
         known.own_member = Some(member("bob", 2));

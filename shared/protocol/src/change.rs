@@ -8,7 +8,7 @@ use crate::{ChannelId, ChannelKey, ConnectionId, Event, Json, SubscriberId, Time
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub event: Event,
-    /// The writer's mark. A writer that reads back its own nonce knows that its write took place.
+    /// Chosen at random by the writer. A writer that reads back its own nonce knows that its write took place.
     pub nonce: String,
     /// The connection that caused the event. It gets the response instead of the push.
     pub origin: Option<ConnectionId>,
@@ -149,6 +149,15 @@ pub enum RowChange {
         joined: u64,
         /// The new right.
         administrator: bool,
+    },
+    /// Changes nothing.
+    ///
+    /// Condition: it is a member since `joined`, and administers the channel. So what it decided as an administrator is not
+    /// committed after it lost that right.
+    Administers {
+        subscriber: SubscriberId,
+        /// The sequence of the event with which it joined.
+        joined: u64,
     },
     /// Stores an invitation.
     Invited {

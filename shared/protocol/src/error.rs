@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_name_on_the_wire() {
+    fn codes_serialize_in_kebab_case() {
         let names: alloc::vec::Vec<String> = Code::ALL
             .iter()
             .map(|code| serde_json::to_string(code).unwrap())
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_absent_where_it_makes_no_sense() {
+    fn only_busy_has_retry_after() {
         assert_eq!(
             serde_json::to_string(&Rejection::no_channel()).unwrap(),
             r#"{"code":"not-found","reason":"there is no such channel that you may see"}"#

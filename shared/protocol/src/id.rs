@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_1_to_128_characters_of_its_alphabet() {
+    fn id_length_and_alphabet_are_checked() {
         assert!(ChannelId::parse("a.Z-0_~+@:").is_ok());
         assert!(ChannelId::parse(&"x".repeat(128)).is_ok());
         for bad in ["", "a b", "a#b", "é", "a/b", &"x".repeat(129)] {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_name_the_same_direct_log_and_each_its_peer() {
+    fn both_peers_share_one_log() {
         let subscriber = |id: &str| Subscriber {
             domain: Domain::parse("d").unwrap(),
             id: SubscriberId::parse(id).unwrap(),

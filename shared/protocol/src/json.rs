@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_the_same_however_they_are_written() {
+    fn equal_values_have_equal_canonical_text() {
         let json = |text: &str| Json::parse(text).unwrap();
         for (one, other) in [
             (
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn surrogates_come_in_pairs() {
+    fn lone_surrogate_is_malformed() {
         for good in [
             r#""😀""#,
             r#""\\ud83d""#,
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_bounded_outside_of_strings() {
+    fn nesting_above_limit_is_malformed() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(is_well_formed(&nested(64)));
         assert!(!is_well_formed(&nested(65)));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_survive() {
+    fn json_is_kept_byte_for_byte() {
         let text = r#"{ "n": 123456789012345678901234567890.10e+5, "a":1,"a":2 }"#;
         let json = Json::parse(text).unwrap();
         assert_eq!(json.as_str(), text);

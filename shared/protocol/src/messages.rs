@@ -183,7 +183,7 @@ pub fn decode(text: &str) -> Decoded {
         // A well-formed message that is too long gets an answer. A malformed one does not.
         _ if text.len() > limits::CLIENT_MESSAGE_BYTES => Decoded::Rejected {
             id,
-            rejection: Rejection::new(Code::TooLarge, "a message is at most 32 KiB"),
+            rejection: Rejection::new(Code::TooLarge, "a message must be at most 32 KiB"),
         },
         Err(Refusal::Rejected(rejection)) => Decoded::Rejected { id, rejection },
         Ok(message) => Decoded::Message {
@@ -355,7 +355,7 @@ impl RawPage {
         // A cursor is an id that the service sent. Any other text is no cursor.
         if let Some(after) = &self.after {
             SubscriberId::parse(after)
-                .map_err(|_| Rejection::invalid("`after` is no cursor of this list"))?;
+                .map_err(|_| Rejection::invalid("`after` is not a cursor of this list"))?;
         }
         Ok(PageRequest {
             after: self.after,
@@ -377,7 +377,7 @@ pub(crate) fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> 
     match json {
         Some(json) if json.as_str().len() > limits::ATTRIBUTES_BYTES => Err(Rejection::new(
             Code::TooLarge,
-            "`attributes` are at most 4 KiB of JSON",
+            "`attributes` must be at most 4 KiB of JSON",
         )),
         json => Ok(json),
     }
@@ -388,7 +388,7 @@ pub(crate) fn content(json: Json) -> Result<Json, Rejection> {
     if json.as_str().len() > limits::CONTENT_BYTES {
         return Err(Rejection::new(
             Code::TooLarge,
-            "`content` is at most 16 KiB of JSON",
+            "`content` must be at most 16 KiB of JSON",
         ));
     }
     Ok(json)
@@ -426,7 +426,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_not_formatted_correctly_is_ignored() {
+    fn malformed_message_is_ignored() {
         ignored(&[
             "",
             "hello",
@@ -459,7 +459,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_id_is_kept_as_it_is_and_unknown_fields_do_not_matter() {
+    fn decoding_keeps_id_ignores_unknown_fields() {
         for (wire, id) in [
             (r#""""#, ""),
             (r#""é\u0000😀""#, "é\0😀"),
@@ -477,7 +477,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_message_above_the_frame_limit_is_answered_if_it_is_well_formed() {
+    fn oversized_message_is_rejected() {
         let padded = |bytes: usize| {
             let frame = r#"{"type":"ping","x":""}"#;
             format!(
@@ -496,7 +496,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_written_in_any_way() {
+    fn whole_numbers_parse_in_any_notation() {
         for (text, value) in [
             ("5", Some(5)),
             ("5.0", Some(5)),
@@ -519,17 +519,17 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in ".{0,200}") {
+        fn arbitrary_text_never_panics(text in ".{0,200}") {
             let _ = decode(&text);
         }
 
         #[test]
-        fn no_json_like_text_panics(text in r#"[\[\]{}":,a-z0-9\\ud.\-eE ]{0,80}"#) {
+        fn json_like_text_never_panics(text in r#"[\[\]{}":,a-z0-9\\ud.\-eE ]{0,80}"#) {
             let _ = decode(&text);
         }
 
         #[test]
-        fn no_value_of_any_field_panics(
+        fn arbitrary_field_value_never_panics(
             message_type in prop::sample::select(ClientMessage::TYPES),
             field in prop::sample::select(&["channel-id", "subscriber-id", "name", "limit", "after", "before",
                 "content", "attributes", "sequence", "status", "active", "positions", "token", "availability"][..]),
@@ -540,7 +540,7 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn whoever_follows_the_rules_is_answered(id in any::<String>()) {
+        fn valid_message_is_decoded(id in any::<String>()) {
             prop_assume!(id.len() <= limits::REQUEST_ID_BYTES);
             let text = format!(r#"{{"type":"ping","id":{}}}"#, serde_json::to_string(&id).unwrap());
             let answered = matches!(decode(&text), Decoded::Message { id: Some(got), .. } if got == id);

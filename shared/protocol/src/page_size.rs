@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_ends_before_the_limit_but_has_one_item_at_least() {
+    fn page_fits_limit_or_one_item() {
         let item = "x".repeat(limits::CONTENT_BYTES);
         assert_eq!(fitting(None, vec![&item; 100].into_iter()), 6);
         let escaped = "\u{0}".repeat(limits::CONTENT_BYTES);

@@ -5,8 +5,8 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    ChannelKey, ChannelSubscriber, ConnectionId, Destination, Event, EventBody, Membership,
-    ServerMessage, Timestamp,
+    ChannelKey, ChannelSubscriber, ConnectionId, Destination, Event, EventBody, LeaveReason,
+    Membership, ServerMessage, Timestamp,
     change::{Change, LogEntry, Profile, Replace, Roster, RowChange},
     model::Presence,
     wire_event::{PushedEvent, WireEvent},
@@ -61,6 +61,21 @@ impl Plan {
             rows: Vec::new(),
             answer: Answer::Nothing,
         }
+    }
+
+    /// Returns true if the change removes a member, which did not leave by itself.
+    #[must_use]
+    pub fn removes_member(&self) -> bool {
+        let is_removal = |event: &EventBody| {
+            matches!(
+                event,
+                EventBody::SubscriberLeft {
+                    reason: LeaveReason::Removed,
+                    ..
+                }
+            )
+        };
+        self.events.iter().any(is_removal)
     }
 
     /// Returns how many slots of the log the events need.

@@ -1,7 +1,7 @@
 //! The rights of members and administrators of a channel.
 
 use crate::{
-    change::{Member, Profile, Roster},
+    change::{Member, Profile, Roster, RowChange},
     decision::Known,
     error::{Code, Rejection},
 };
@@ -36,6 +36,14 @@ pub(crate) fn administered(known: &Known) -> Result<(&Profile, Roster), Rejectio
     Ok((profile, roster))
 }
 
+/// Returns the condition that `administrator` has not lost its right before the commit.
+pub(crate) fn still_administers(administrator: &Member) -> RowChange {
+    RowChange::Administers {
+        subscriber: administrator.subscriber.clone(),
+        joined: administrator.joined,
+    }
+}
+
 /// Returns the other subscriber's row if that subscriber is a member.
 ///
 /// # Errors
@@ -48,7 +56,7 @@ pub(crate) fn other(known: &Known) -> Result<&Member, Rejection> {
         .ok_or_else(|| {
             Rejection::new(
                 Code::NotFound,
-                "this subscriber is no member of the channel",
+                "this subscriber is not a member of the channel",
             )
         })
 }

@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reply_to_is_there_only_for_a_reply() {
+    fn reply_to_appears_in_replies_only() {
         let ack = ServerMessage::Ack {
             id: Some(String::from("\u{0}é")),
             status: true,

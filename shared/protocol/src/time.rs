@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_rfc_3339_utc_with_milliseconds() {
+    fn timestamp_displays_as_rfc_3339() {
         assert_eq!(
             Timestamp::from_millis(1_708_326_702_789).to_string(),
             "2024-02-19T07:11:42.789Z"

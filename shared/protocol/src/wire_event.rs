@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pushed_message_has_its_destination_and_its_content_byte_for_byte() {
+    fn pushed_content_is_byte_for_byte() {
         let event = WireEvent::new(
             &Event {
                 sequence: 7,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joined_is_shown_with_its_presence() {
+    fn joined_event_contains_presence() {
         let joined = WireEvent::new(
             &Event {
                 sequence: 1,

@@ -1,5 +1,7 @@
-//! One pooled HTTP client that signs with Signature Version 4, for all that a function asks of AWS: DynamoDB, pushing to a
-//! connection, starting another function. It takes a fraction of the CPU of an SDK client.
+//! A pooled HTTP client that signs its requests with Signature Version 4.
+//!
+//! The functions use it for all calls to AWS: DynamoDB, posting to a connection, starting another function. It needs a
+//! fraction of the CPU time of an SDK client.
 
 use core::time::Duration;
 use std::time::SystemTime;
@@ -25,10 +27,10 @@ use rustls::{
 };
 use trust::{AMAZON_ROOTS, Trust};
 
-/// More is no answer of AWS: the largest is DynamoDB's to a batch, 16 MB of items
+/// The maximum bytes of a response. AWS's largest response is DynamoDB's to a batch: 16 MB of items
 /// (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html, 2026-11), which JSON may double.
 const ANSWER_BYTES: usize = 32 * 1024 * 1024;
-/// Idle connections that are kept: as many as pushes go out at once.
+/// Idle connections that are kept: one for each concurrent push.
 const IDLE_CONNECTIONS: usize = 64;
 
 /// A signing client for one region.
@@ -45,42 +47,39 @@ enum Http {
     Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// It was certainly not sent.
+    /// The request was definitely not sent.
     #[error("the service could not be reached")]
     NotSent,
-    /// It may have been carried out.
-    #[error("the answer was lost")]
+    /// The request may have been executed.
+    #[error("the response was lost")]
     Lost,
-    /// It could not be signed, or its address is none.
+    /// The request could not be signed, or its URL is invalid.
     #[error("the request could not be built")]
     Unsendable,
 }
 
-/// What is sent.
+/// A request to an AWS service.
 #[derive(Debug)]
 pub struct Call<'a> {
-    /// The name that the service is signed for.
+    /// The name of the service in the signature.
     pub service: &'a str,
-    /// The method.
     pub method: Method,
-    /// The address.
     pub url: &'a str,
-    /// Headers beside those of the signature.
+    /// The headers, without those of the signature.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The body.
     pub body: Bytes,
-    /// How long all of it may take.
+    /// The time limit for the request and its response.
     pub limit: Duration,
 }
 
 impl SigningClient {
-    /// A client of endpoints that have to be trusted like this.
+    /// Creates a client that trusts its endpoints according to `trust`.
     ///
     /// # Errors
-    /// If the system's root certificates are asked for and it has none.
+    /// Fails if `trust` requires the system's root certificates and the system has none.
     pub fn new(credentials: Credentials, region: String, trust: Trust) -> std::io::Result<Self> {
         let plain = trust == Trust::Plain;
         let mut connector = HttpConnector::new();
@@ -111,7 +110,7 @@ impl SigningClient {
         })
     }
 
-    /// Signs and sends a call, once.
+    /// Signs a call and sends it once.
     ///
     /// # Errors
     /// [`SendError`].
@@ -167,7 +166,7 @@ impl SigningClient {
 
 #[expect(
     clippy::expect_used,
-    reason = "the certificates are part of the program"
+    reason = "the certificates are part of the binary, and a test parses them"
 )]
 fn amazon() -> ClientConfig {
     let mut roots = RootCertStore::empty();
@@ -199,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_of_aws_is_made_with_amazon_s_roots() {
+    fn aws_client_trusts_amazon_roots() {
         let credentials = Credentials::new("id", "secret", None, None, "test");
         let made = SigningClient::new(credentials, "us-east-1".to_owned(), Trust::Amazon);
         assert!(matches!(made.unwrap().http, Http::Tls(_)));

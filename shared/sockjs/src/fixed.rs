@@ -1,4 +1,4 @@
-//! Answers that depend on nothing but the request.
+//! Responses that depend on the request alone.
 
 use alloc::{borrow::ToOwned as _, format, string::String, vec, vec::Vec};
 use core::fmt::Write as _;
@@ -10,23 +10,22 @@ use crate::{
     route::{Mount, Route},
 };
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The status code.
     pub status: u16,
-    /// The headers. Without a `Content-Type` there must be none.
+    /// The headers. If they have no `Content-Type`, the response must be sent without one.
     pub headers: Headers,
-    /// The body.
     pub body: String,
 }
 
-/// The greeting's body.
+/// The body of the greeting.
 pub const GREETING: &str = "Welcome to SockJS!\n";
 
-/// The answer to what needs nothing but the request; none for what needs a session or fresh randomness.
+/// Returns the response to a request, or `None` if the response needs a session or fresh randomness.
 ///
-/// `sockjs_url` is where the page in the iframe finds its client, which must be of the version that opened the iframe.
+/// `sockjs_url` is the URL from which the page in the iframe loads the SockJS client. Its version must be the one that
+/// opened the iframe.
 #[must_use]
 pub fn response(
     route: &Route<'_>,
@@ -98,19 +97,19 @@ fn iframe(asked: &Asked<'_>, sockjs_url: &str, now: jiff::Timestamp) -> Response
     }
 }
 
-/// A strong validator: of the same page always the same.
+/// Returns a strong validator, which is always the same for the same page.
 fn tag(page: &str) -> String {
     let digest = Sha256::digest(page);
     let mut tag = String::from("\"");
     for byte in digest.iter().take(16) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(tag, "{byte:02x}");
     }
     tag.push('"');
     tag
 }
 
-/// The page for the hidden iframe, a constant of the protocol.
+/// Returns the page for the hidden iframe, which the protocol prescribes.
 fn page(sockjs_url: &str) -> String {
     format!(
         r#"<!DOCTYPE html>

@@ -1,7 +1,7 @@
-//! Frames: how messages travel, either way.
+//! Frames: the encoding of messages in both directions.
 //!
-//! To a client: `o` once, `h` now and then, `a["…","…"]`, and `c[code,"reason"]` last. From a client: a JSON array of strings,
-//! or on a WebSocket also a single JSON value.
+//! The server sends `o` once, `h` from time to time, `a["…","…"]` with messages, and `c[code,"reason"]` at the end. The client
+//! sends a JSON array of strings, or on a WebSocket also a single JSON value.
 
 use alloc::{string::String, vec::Vec};
 use core::fmt::{self, Write as _};
@@ -16,23 +16,27 @@ use crate::codes::Close;
 
 mod surrogates;
 
-/// The session is open: the first frame, once in a session.
+/// The first frame of a session.
 pub const OPEN: &str = "o";
-/// Still here.
+/// A heartbeat without content.
 pub const HEARTBEAT: &str = "h";
 
-/// Messages at most of a WebSocket's frame. Clients send one in each; a frame of thousands would be thousands of requests
-/// where the gateway counts one.
+/// The maximum number of messages in a frame on a WebSocket.
+///
+/// SockJS clients send one message per frame. A frame of thousands would be thousands of requests, although the gateway
+/// counts one.
 pub const FRAME_MESSAGES: usize = 100;
-/// Messages at most of a request by HTTP: a client sends together what it gathered while its last request was under way.
+/// The maximum number of messages in an HTTP request.
+///
+/// A client collects messages while its last request is in progress, and sends them in one request.
 pub const BATCH_MESSAGES: usize = 1_000;
 
-/// `a[…]`: the messages in one frame.
+/// Returns the frame `a[…]` with all messages.
 #[must_use]
 pub fn messages<T: AsRef<str>>(messages: impl IntoIterator<Item = T>) -> String {
     let mut frame = String::from("a[");
-    for (place, message) in messages.into_iter().enumerate() {
-        if place > 0 {
+    for (index, message) in messages.into_iter().enumerate() {
+        if index > 0 {
             frame.push(',');
         }
         string_into(&mut frame, message.as_ref());
@@ -41,8 +45,9 @@ pub fn messages<T: AsRef<str>>(messages: impl IntoIterator<Item = T>) -> String 
     frame
 }
 
-/// As many of the first messages as one frame of at most `limit` bytes holds, but at least one if there is one; and how many
-/// those are.
+/// Returns a frame of at most `limit` bytes with the first messages, and how many messages it contains.
+///
+/// The frame contains at least one message if there is one, even if it exceeds the limit.
 #[must_use]
 pub fn batch<T: AsRef<str>>(messages: &[T], limit: usize) -> (String, usize) {
     let mut frame = String::from("a[");
@@ -63,11 +68,11 @@ pub fn batch<T: AsRef<str>>(messages: &[T], limit: usize) -> (String, usize) {
     (frame, count)
 }
 
-/// `c[code,"reason"]`: the last frame.
+/// Returns the last frame, `c[code,"reason"]`.
 #[must_use]
 pub fn close(code: u16, reason: &str) -> String {
     let mut frame = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = write!(frame, "c[{code},");
     string_into(&mut frame, reason);
     frame.push(']');
@@ -75,15 +80,17 @@ pub fn close(code: u16, reason: &str) -> String {
 }
 
 impl Close {
-    /// The frame that says so.
+    /// Returns the close frame.
     #[must_use]
     pub fn frame(self) -> String {
         close(self.code, self.reason)
     }
 }
 
-/// `text` as a JSON string. Escaped are also the characters that some browsers' parsers or sockets have lost, and those
-/// outside the Basic Multilingual Plane, as the reference server does.
+/// Returns `text` as a JSON string.
+///
+/// Like the reference server it also escapes characters outside the Basic Multilingual Plane, and characters that the parsers
+/// or sockets of some browsers lose.
 #[must_use]
 pub fn string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -109,7 +116,7 @@ fn string_into(out: &mut String, text: &str) {
             | '\u{2060}'..='\u{206f}'
             | '\u{fff0}'..=char::MAX => {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    // Writing to a string does not fail.
+                    // Writing to a string cannot fail.
                     let _ = write!(out, "\\u{unit:04x}");
                 }
             }
@@ -119,25 +126,26 @@ fn string_into(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Why what a client sent by HTTP cannot be taken. It harms nothing.
+/// Why the body of an HTTP request from a client is rejected. The session continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// There is nothing, or something else than an array.
+    /// The body is empty or not an array.
     #[error("Payload expected.")]
     NoPayload,
-    /// It is no JSON.
+    /// The body is not JSON.
     #[error("Broken JSON encoding.")]
     Broken,
-    /// They are more than [`BATCH_MESSAGES`].
+    /// The array has more than [`BATCH_MESSAGES`] messages.
     #[error("Too many messages.")]
     TooMany,
 }
 
-/// The messages of a request body: an array. What is no string stands for itself, as its JSON text without spaces. A lone
-/// surrogate, which old clients send, becomes U+FFFD.
+/// Decodes a request body, which must be an array of messages.
+///
+/// An element that is no string becomes its JSON text without spaces. A lone surrogate, which old clients send, becomes U+FFFD.
 ///
 /// # Errors
-/// [`BatchError`], whose text is the response's body.
+/// [`BatchError`]. Its text is the body of the response.
 pub fn decode_batch(body: &[u8]) -> Result<Vec<String>, BatchError> {
     if body.is_empty() {
         return Err(BatchError::NoPayload);
@@ -150,15 +158,15 @@ pub fn decode_batch(body: &[u8]) -> Result<Vec<String>, BatchError> {
     }
 }
 
-/// What a client sent over a WebSocket is no frame, or one of more than [`FRAME_MESSAGES`].
+/// A client sent text on a WebSocket that is not a frame, or a frame with more than [`FRAME_MESSAGES`] messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("broken framing")]
 pub struct BrokenFraming;
 
-/// The messages of a WebSocket's text: an array's, or a single value. No text at all is no message.
+/// Decodes text from a WebSocket: an array of messages or a single one. Empty text has no messages.
 ///
 /// # Errors
-/// [`BrokenFraming`] if it is no JSON, or too many.
+/// [`BrokenFraming`] if the text is not JSON or has too many messages.
 pub fn decode_text(text: &str) -> Result<Vec<String>, BrokenFraming> {
     if text.is_empty() {
         return Ok(Vec::new());
@@ -176,7 +184,9 @@ enum Payload {
     Single(String),
 }
 
-/// None if it is no JSON. Elements stay as they are written, whatever their size or depth: numbers keep their digits.
+/// Decodes a payload of at most `most` messages. Returns `None` if it is not JSON.
+///
+/// Elements are not parsed further, so their size and depth do not matter, and numbers keep their digits.
 fn decode(text: &str, most: usize) -> Option<Payload> {
     let text = surrogates::replaced(text);
     let whole: &RawValue = serde_json::from_str(&text).ok()?;
@@ -194,8 +204,9 @@ fn decode(text: &str, most: usize) -> Option<Payload> {
         .map(Payload::Array)
 }
 
-/// The elements of an array, of a longer one than anybody takes the first: megabytes of `[1,1,…]` must not take many times
-/// their room.
+/// The elements of an array, up to one more than [`BATCH_MESSAGES`].
+///
+/// The rest of a longer array is skipped, so that megabytes of `[1,1,…]` do not need a multiple of that memory.
 struct Elements<'a>(Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for Elements<'de> {
@@ -223,7 +234,7 @@ impl<'de> Deserialize<'de> for Elements<'de> {
     }
 }
 
-/// A string's text; of anything else its JSON without spaces.
+/// Returns the text of a string, or the JSON of any other element without spaces.
 fn message(element: &RawValue) -> Option<String> {
     let text = element.get();
     if text.starts_with('"') {
@@ -232,7 +243,7 @@ fn message(element: &RawValue) -> Option<String> {
     Some(compact(text))
 }
 
-/// JSON without the spaces between its tokens.
+/// Returns the JSON without the spaces between its tokens.
 fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut in_string = false;

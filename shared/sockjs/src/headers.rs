@@ -1,43 +1,41 @@
-//! The headers that several answers share.
+//! Headers that several responses share.
 
 use alloc::{borrow::ToOwned as _, format, string::String, vec::Vec};
 
 /// Headers of a response, in order.
 pub type Headers = Vec<(&'static str, String)>;
 
-/// The `Cache-Control` of what must never be kept: the one string that the protocol's suite takes.
+/// The `Cache-Control` of responses that must not be cached. The protocol's test suite accepts only this string.
 pub const NO_CACHE: &str = "no-store, no-cache, no-transform, must-revalidate, max-age=0";
-/// The `Cache-Control` of what never changes.
+/// The `Cache-Control` of responses that never change.
 pub const CACHED: &str = "public, max-age=31536000";
-/// A year in seconds: how long what never changes is kept.
+/// A year in seconds: the cache lifetime of responses that never change.
 pub const YEAR_SECONDS: i64 = 31_536_000;
 
-/// Text, as the greeting and answers to `xhr_send` are.
+/// The `Content-Type` of the greeting and of the responses to `xhr_send`.
 pub const TEXT: &str = "text/plain; charset=UTF-8";
-/// JSON, as `info` is.
+/// The `Content-Type` of `info`.
 pub const JSON: &str = "application/json; charset=UTF-8";
-/// Pages.
+/// The `Content-Type` of HTML pages.
 pub const HTML: &str = "text/html; charset=UTF-8";
-/// What polling and streaming are.
+/// The `Content-Type` of polling and XHR streaming.
 pub const JAVASCRIPT: &str = "application/javascript; charset=UTF-8";
-/// Server-sent events; without a character set.
+/// The `Content-Type` of server-sent events. It has no character set.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
-/// What of a request the shared headers depend on.
+/// The request headers on which the shared response headers depend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked<'a> {
-    /// `Origin`.
     pub origin: Option<&'a str>,
-    /// `Access-Control-Request-Headers`.
+    /// `Access-Control-Request-Headers`
     pub request_headers: Option<&'a str>,
-    /// `Cookie`.
     pub cookie: Option<&'a str>,
-    /// `If-None-Match`.
     pub if_none_match: Option<&'a str>,
 }
 
-/// Lets a page of the origin that asks read the answer, and send credentials. Whether that origin may is the caller's
-/// business.
+/// Returns the headers that let a page of the requesting origin read the response and send credentials.
+///
+/// The caller must have checked that this origin is allowed.
 #[must_use]
 pub fn cors(asked: &Asked<'_>) -> Headers {
     let mut headers = Vec::with_capacity(4);
@@ -55,21 +53,22 @@ pub fn cors(asked: &Asked<'_>) -> Headers {
     headers
 }
 
-/// Keep it for a year.
+/// Returns the headers that let caches keep a response for a year.
 #[must_use]
 pub fn cached(now: jiff::Timestamp) -> Headers {
     let expires = now.saturating_add(jiff::SignedDuration::from_secs(YEAR_SECONDS));
     let mut date = String::new();
     if let Ok(expires) = expires {
-        // A string takes everything, and a year from now has four digits.
+        // This cannot fail: writing to a string never fails, and the year has four digits.
         let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
         let _ = printer.print_timestamp_rfc9110(&expires, &mut date);
     }
     alloc::vec![("Cache-Control", CACHED.to_owned()), ("Expires", date)]
 }
 
-/// The `Set-Cookie` by which a load balancer keeps a session at one server: the request's own `JSESSIONID`, or one that
-/// means nothing.
+/// Returns the `Set-Cookie` header by which a load balancer keeps a session on one server.
+///
+/// It repeats the `JSESSIONID` of the request, or sets it to `dummy`.
 #[must_use]
 pub fn session_cookie(asked: &Asked<'_>) -> (&'static str, String) {
     let value = asked
@@ -82,7 +81,7 @@ pub fn session_cookie(asked: &Asked<'_>) -> (&'static str, String) {
     ("Set-Cookie", format!("JSESSIONID={value}; path=/"))
 }
 
-/// RFC 6265, 4.1.1.
+/// Returns true for a cookie octet (RFC 6265, 4.1.1).
 fn is_cookie_octet(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e)
 }
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_echoed_even_null() {
+    fn origin_is_echoed_even_null() {
         for origin in ["https://a.example", "null"] {
             let headers = cors(&Asked {
                 origin: Some(origin),
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cached_expires_in_a_year() {
+    fn cached_response_expires_in_one_year() {
         let now = "2026-11-24T08:09:10Z".parse().unwrap();
         let headers = cached(now);
         assert_eq!(
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_given_back_and_nothing_else_comes_with_it() {
+    fn session_cookie_is_returned_alone() {
         for (cookie, value) in [
             (None, "dummy"),
             (Some("a=b"), "dummy"),

@@ -1,7 +1,7 @@
-//! SockJS: which URL means what, how messages are framed, and what each transport puts around a frame.
+//! SockJS: the routes, the frames, and how each transport wraps a frame.
 //!
-//! Pure: no clock, no randomness, no IO. It knows nothing of what the messages say. The protocol is that of
-//! sockjs-client 1.6 and of the published suite (github.com/sockjs/sockjs-protocol, version 0.3.3).
+//! The crate is pure: no clock, no randomness, no IO. It does not interpret the messages. The protocol is that of
+//! sockjs-client 1.6 and of the published test suite (github.com/sockjs/sockjs-protocol, version 0.3.3).
 #![no_std]
 
 extern crate alloc;

@@ -1,52 +1,52 @@
-//! Which path and method below a mount mean what.
+//! The routing of paths and methods below a mount.
 
-/// One place at which SockJS is served.
+/// A path prefix at which SockJS is served, with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// What its paths begin with: empty, or with a slash at its beginning and none at its end.
+    /// The prefix of all paths: empty, or with a leading slash and without a trailing one.
     pub prefix: &'a str,
-    /// Whether there are WebSockets.
+    /// True if WebSockets are enabled.
     pub websocket: bool,
-    /// Whether there are the transports of browsers that are no more: iframe, htmlfile, jsonp.
+    /// True if the transports of obsolete browsers are enabled: iframe, htmlfile, jsonp.
     pub legacy: bool,
-    /// Whether load balancers get their cookie `JSESSIONID`.
+    /// True if responses set the cookie `JSESSIONID` for load balancers.
     pub cookies: bool,
 }
 
-/// What of a request decides where it goes.
+/// The parts of a request that decide its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The method, in capitals.
+    /// The method in capital letters.
     pub method: &'a str,
     /// The path as it was sent, neither decoded nor normalised, without the query.
     pub path: &'a str,
-    /// Whether it asks to become a WebSocket.
+    /// True if the request asks for an upgrade to a WebSocket.
     pub upgrade: bool,
 }
 
-/// What is at a path of a session.
+/// An endpoint of a session: the last segment of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// A framed WebSocket.
+    /// A SockJS-framed WebSocket.
     Websocket,
-    /// Polling: one frame a request.
+    /// Polling: one frame per request.
     Xhr,
-    /// Frames one after the other in one response.
+    /// Streaming: many frames in one response.
     XhrStreaming,
-    /// What the client sends.
+    /// Messages from the client.
     XhrSend,
     /// Server-sent events.
     Eventsource,
-    /// Script elements in a page that never ends (legacy).
+    /// Script elements in an endless page (legacy).
     Htmlfile,
-    /// Polling by script elements (legacy).
+    /// Polling with script elements (legacy).
     Jsonp,
-    /// What the client sends by a form (legacy).
+    /// Messages from the client, sent with a form (legacy).
     JsonpSend,
 }
 
 impl Endpoint {
-    /// Every one of them.
+    /// Every endpoint.
     pub const ALL: [Self; 8] = [
         Self::Websocket,
         Self::Xhr,
@@ -58,7 +58,7 @@ impl Endpoint {
         Self::JsonpSend,
     ];
 
-    /// The last segment of its path.
+    /// Returns the last segment of the path.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -73,7 +73,7 @@ impl Endpoint {
         }
     }
 
-    const fn is_there(self, mount: &Mount<'_>) -> bool {
+    const fn is_enabled(self, mount: &Mount<'_>) -> bool {
         match self {
             Self::Websocket => mount.websocket,
             Self::Htmlfile | Self::Jsonp | Self::JsonpSend => mount.legacy,
@@ -81,7 +81,7 @@ impl Endpoint {
         }
     }
 
-    /// The methods that it answers, as in `Allow`.
+    /// Returns the supported methods in the form of an `Allow` header.
     #[must_use]
     pub const fn methods(self) -> &'static str {
         match self {
@@ -92,53 +92,51 @@ impl Endpoint {
     }
 }
 
-/// What a request asks for.
+/// The route of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// The greeting.
     Greeting,
     /// The page for a hidden iframe (legacy).
     Iframe,
-    /// What the server can do.
+    /// The capabilities of the server.
     Info,
-    /// A WebSocket without frames.
+    /// A WebSocket without SockJS frames.
     RawWebsocket,
-    /// Something of a session.
+    /// An endpoint of a session.
     Session {
-        /// For load balancers; means nothing here.
+        /// For load balancers. It has no meaning here.
         server: &'a str,
-        /// The session, as it stands in the path.
+        /// The session id as in the path.
         session: &'a str,
-        /// What of it.
         endpoint: Endpoint,
     },
-    /// May a page of another origin ask? 204.
+    /// A CORS preflight, answered with 204.
     Preflight {
-        /// The methods that it may use.
+        /// The allowed methods.
         methods: &'static str,
-        /// Whether it is about a session.
+        /// True if the path is an endpoint of a session.
         session: bool,
     },
-    /// A WebSocket's path without the upgrade: 400.
+    /// The path of a WebSocket without an upgrade, answered with 400.
     NoUpgrade,
-    /// There is something here, but not for this method: 405.
+    /// A known path with an unsupported method, answered with 405.
     NotAllowed {
-        /// What there is.
+        /// The allowed methods.
         methods: &'static str,
-        /// Whether it is something of a session.
+        /// True if the path is an endpoint of a session.
         session: bool,
     },
-    /// There is nothing here: 404.
+    /// An unknown path, answered with 404.
     NotFound,
 }
 
-/// Where a request goes.
+/// Returns the route of a request.
 #[must_use]
 pub fn route<'a>(mount: &Mount<'_>, request: &Request<'a>) -> Route<'a> {
     let Some((found, methods)) = request
         .path
         .strip_prefix(mount.prefix)
-        .and_then(|below| place(mount, below))
+        .and_then(|below| resolve(mount, below))
     else {
         return Route::NotFound;
     };
@@ -163,8 +161,8 @@ pub fn route<'a>(mount: &Mount<'_>, request: &Request<'a>) -> Route<'a> {
     }
 }
 
-/// What is at a path below the mount, and the methods that it answers.
-fn place<'a>(mount: &Mount<'_>, below: &'a str) -> Option<(Route<'a>, &'static str)> {
+/// Returns the route of a path below the mount, and the methods that it supports.
+fn resolve<'a>(mount: &Mount<'_>, below: &'a str) -> Option<(Route<'a>, &'static str)> {
     if below.is_empty() {
         return Some((Route::Greeting, "GET"));
     }
@@ -176,6 +174,7 @@ fn place<'a>(mount: &Mount<'_>, below: &'a str) -> Option<(Route<'a>, &'static s
         page if is_iframe(page) => return mount.legacy.then_some((Route::Iframe, "GET")),
         _ => {}
     }
+    // All other paths are `/{server}/{session}/{endpoint}`.
     let mut segments = path.split('/');
     let (Some(server), Some(session), Some(last), None) = (
         segments.next(),
@@ -187,7 +186,7 @@ fn place<'a>(mount: &Mount<'_>, below: &'a str) -> Option<(Route<'a>, &'static s
     };
     let endpoint = Endpoint::ALL.into_iter().find(|it| it.name() == last)?;
     let is_id = |segment: &str| !segment.is_empty() && !segment.contains('.');
-    (is_id(server) && is_id(session) && endpoint.is_there(mount)).then_some((
+    (is_id(server) && is_id(session) && endpoint.is_enabled(mount)).then_some((
         Route::Session {
             server,
             session,
@@ -197,7 +196,7 @@ fn place<'a>(mount: &Mount<'_>, below: &'a str) -> Option<(Route<'a>, &'static s
     ))
 }
 
-/// `iframe.html`, or with a version in between.
+/// Returns true for `iframe.html`, and for the same name with a version before the dot.
 fn is_iframe(page: &str) -> bool {
     page.strip_prefix("iframe")
         .and_then(|rest| rest.strip_suffix(".html"))

@@ -1,31 +1,32 @@
-//! What becomes of a request for frames: the decisions of an HTTP session. Who stores it, and who waits, is elsewhere.
+//! The pure decisions of an HTTP session about a request for frames. Callers store the session and wait.
 
 use alloc::string::String;
 use core::time::Duration;
 
 use crate::{frame, transport::Receiver};
 
-/// A session as the request finds it.
+/// The state of a session when a request arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing<'a> {
-    /// Whether it lives: it has a receiver, or had one a moment ago.
+    /// True if the session has a receiver, or had one a moment ago.
     pub alive: bool,
-    /// The code and reason with which it ends, if it does.
+    /// The code and reason with which the session ends, if it is ending.
     pub closing: Option<(u16, &'a str)>,
 }
 
-/// What becomes of a request that is not the session's receiver.
+/// The outcome of a request that is not the receiver of its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// It begins a session.
+    /// The request begins a session.
     Begins,
-    /// Somebody else is the receiver, and is left undisturbed: it is told [`codes::ANOTHER`](crate::codes::ANOTHER).
+    /// Another request is the receiver and stays it. This request is answered with
+    /// [`codes::ANOTHER`](crate::codes::ANOTHER).
     Busy,
-    /// It is told this, the last frame, and no more.
+    /// The request is answered with this last frame only.
     Ended(String),
 }
 
-/// What becomes of a request that could not become the receiver of the session that stands there, if one does.
+/// Returns the outcome of a request that could not become the receiver of the stored session, if there is one.
 #[must_use]
 pub fn arrival(standing: Option<Standing<'_>>) -> Arrival {
     match standing {
@@ -38,23 +39,18 @@ pub fn arrival(standing: Option<Standing<'_>>) -> Arrival {
     }
 }
 
-/// What a receiver writes next.
+/// The next output of a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Messages that waited.
-    Messages {
-        /// They in one frame.
-        frame: String,
-        /// How many of those that wait are in it.
-        count: usize,
-    },
+    /// A frame with the first `count` waiting messages.
+    Messages { frame: String, count: usize },
     /// The last frame of the session.
     Close(String),
-    /// Nothing.
+    /// Nothing to write yet.
     Wait,
 }
 
-/// What a receiver writes of `waiting`; what waits goes before the end.
+/// Returns the next output of a receiver. Waiting messages are written before the last frame.
 #[must_use]
 pub fn next<T: AsRef<str>>(waiting: &[T], closing: Option<(u16, &str)>, limit: usize) -> Next {
     match (waiting, closing) {
@@ -67,33 +63,35 @@ pub fn next<T: AsRef<str>>(waiting: &[T], closing: Option<(u16, &str)>, limit: u
     }
 }
 
-/// How much a response may still hold.
+/// The number of bytes that a response may still contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     left: usize,
 }
 
 impl Allowance {
-    /// One frame for a poll, frames until they have `limit` bytes for a stream.
+    /// Returns the allowance of a new response: one frame for a poll, frames up to `limit` bytes for a stream.
     #[must_use]
     pub const fn new(receiver: &Receiver, limit: usize) -> Self {
         let left = if receiver.is_streaming() { limit } else { 1 };
         Self { left }
     }
 
-    /// So many bytes were written, the transport's around a frame with them; whether the response goes on. The frame that
-    /// crosses the limit is whole, and the last.
+    /// Subtracts the written bytes, including those that the transport puts around a frame. Returns true if the response
+    /// continues.
+    ///
+    /// The frame that crosses the limit is sent whole. It is the last one.
     pub const fn spend(&mut self, bytes: usize) -> bool {
         self.left = self.left.saturating_sub(bytes);
         self.left > 0
     }
 }
 
-/// The shortest pause between two looks at a session that nobody rings for, and the longest.
+/// The shortest and the longest pause between two reads of a session without a doorbell.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// The pause after so many looks that found nothing: it doubles.
+/// Returns the pause after `looks` reads that found nothing. It doubles each time, up to the longest pause.
 #[must_use]
 pub fn pause(looks: u32) -> Duration {
     FIRST_LOOK.saturating_mul(1 << looks.min(10)).min(LAST_LOOK)
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_comes_second_is_told_and_who_comes_to_nothing_begins() {
+    fn second_request_finds_receiver_busy() {
         let standing = |alive, closing| Some(Standing { alive, closing });
         for (standing, expected) in [
             (None, Arrival::Begins),
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_goes_at_once_in_order_and_before_the_end() {
+    fn waiting_messages_precede_close_frame() {
         let none: [&str; 0] = [];
         let end = Some((4401, "token-invalidated"));
         assert_eq!(next(&none, None, 100), Next::Wait);
@@ -148,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_ends_after_one_frame_and_a_stream_with_the_frame_that_crosses_its_limit() {
+    fn responses_end_at_their_allowance() {
         assert!(!Allowance::new(&Receiver::Xhr, 4_096).spend(2));
         let mut stream = Allowance::new(&Receiver::XhrStreaming, 4_096);
         assert!(stream.spend("o\n".len()));
@@ -157,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_an_end() {
+    fn pauses_double_up_to_maximum() {
         let pauses: alloc::vec::Vec<u128> = (0..7).map(|n| pause(n).as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
         assert_eq!(pause(u32::MAX), LAST_LOOK);

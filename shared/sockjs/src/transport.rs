@@ -1,4 +1,4 @@
-//! What each HTTP transport puts around a frame, and what it takes from a request.
+//! How each HTTP transport wraps a frame, and what it reads from a request.
 
 use alloc::{borrow::Cow, format, string::String};
 
@@ -7,29 +7,29 @@ use crate::{
     headers::{EVENT_STREAM, HTML, JAVASCRIPT},
 };
 
-/// A way for frames to a client. WebSockets put nothing around a frame.
+/// An HTTP transport from the server to the client. A WebSocket needs none, because it does not wrap frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receiver {
-    /// One frame a response.
+    /// One frame per response.
     Xhr,
-    /// Frames one after the other.
+    /// Many frames in one response.
     XhrStreaming,
     /// Server-sent events.
     Eventsource,
-    /// Script elements in a page that never ends.
+    /// Script elements in an endless page.
     Htmlfile(Callback),
     /// One frame as a script.
     Jsonp(Callback),
 }
 
 impl Receiver {
-    /// Whether the response goes on after the first frame.
+    /// Returns true if the response continues after the first frame.
     #[must_use]
     pub const fn is_streaming(&self) -> bool {
         !matches!(self, Self::Xhr | Self::Jsonp(_))
     }
 
-    /// The response's `Content-Type`.
+    /// Returns the `Content-Type` of the response.
     #[must_use]
     pub const fn content_type(&self) -> &'static str {
         match self {
@@ -39,19 +39,20 @@ impl Receiver {
         }
     }
 
-    /// What comes before the first frame, as a chunk of its own; it does not count towards the response's limit.
+    /// Returns the text before the first frame, if there is one. It is a separate chunk and does not count towards the
+    /// response's limit.
     #[must_use]
     pub fn prelude(&self) -> Option<String> {
         match self {
             Self::Xhr | Self::Jsonp(_) => None,
-            // Some browsers show nothing of a response before its first 2 KiB.
+            // Some browsers deliver no part of a response before they have its first 2 KiB.
             Self::XhrStreaming => Some("h".repeat(2048) + "\n"),
             Self::Eventsource => Some("\r\n".into()),
             Self::Htmlfile(callback) => Some(htmlfile_prelude(callback)),
         }
     }
 
-    /// A frame as it stands in the response.
+    /// Returns the frame as the response contains it.
     #[must_use]
     pub fn wrap(&self, frame: &str) -> String {
         match self {
@@ -63,7 +64,7 @@ impl Receiver {
     }
 }
 
-/// The client decodes percent escapes, and a line's end would end the event.
+/// Escapes a frame for server-sent events. The client decodes percent escapes, and a line break would end the event.
 fn event_data(frame: &str) -> String {
     let mut out = String::with_capacity(frame.len());
     for character in frame.chars() {
@@ -78,34 +79,32 @@ fn event_data(frame: &str) -> String {
     out
 }
 
-/// A frame as a string in a page's script. No message of a stranger may end the script, so none has a `<`.
+/// Returns the frame as a string in a script of a page. It escapes `<`, so that no message can end the script.
 fn in_script(frame: &str) -> String {
     frame::string(frame).replace('<', "\\u003c")
 }
 
-/// The name of a function in a page, which stands in scripts and so is looked at closely.
+/// The name of a function in a page. It becomes part of scripts, so its characters are restricted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callback(String);
 
-/// A callback that cannot be used; the text is the response's body, with status 500.
+/// Why a callback cannot be used. The text is the body of a response with status 500.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
-    /// There is none.
     #[error("\"callback\" parameter required")]
     Missing,
-    /// It is no name.
     #[error("invalid \"callback\" parameter")]
     Invalid,
 }
 
-/// Longer names are no client's.
+/// The maximum length of a callback. No client uses a longer one.
 const CALLBACK_BYTES: usize = 128;
 
 impl Callback {
-    /// The callback that a query names as `c` or `callback`.
+    /// Returns the parameter `c` or `callback` of a query.
     ///
     /// # Errors
-    /// [`CallbackError`].
+    /// [`CallbackError`] if the query has neither, or if the value is not a name.
     pub fn from_query(query: &str) -> Result<Self, CallbackError> {
         let name = form_urlencoded::parse(query.as_bytes())
             .find(|(name, _)| name == "c" || name == "callback")
@@ -119,16 +118,16 @@ impl Callback {
         is_name.then_some(Self(name)).ok_or(CallbackError::Invalid)
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The page that `htmlfile` begins with, a constant of the protocol.
+/// Returns the beginning of the `htmlfile` page, which the protocol prescribes.
 fn htmlfile_prelude(Callback(name): &Callback) -> String {
-    // Some browsers run no script of a response before its first 1 KiB.
+    // Some browsers run no script of a response before they have its first 1 KiB.
     const LEAST: usize = 1024;
     let page = format!(
         r#"<!doctype html>
@@ -147,11 +146,13 @@ fn htmlfile_prelude(Callback(name): &Callback) -> String {
     format!("{page:<LEAST$}\r\n\r\n")
 }
 
-/// What a body of `jsonp_send` holds: the field `d` of a form, or the body itself. Empty if there is nothing.
+/// Returns the payload of a `jsonp_send` request: the field `d` of a form, or the body if it is no form.
+///
+/// The payload is empty if the form has no such field.
 #[must_use]
 pub fn jsonp_payload<'a>(content_type: Option<&str>, body: &'a [u8]) -> Cow<'a, [u8]> {
-    let is_form = content_type.is_some_and(|it| {
-        let essence = it.split(';').next().unwrap_or_default().trim();
+    let is_form = content_type.is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or_default().trim();
         essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
     });
     if !is_form {
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_ends_the_script_that_it_stands_in() {
+    fn message_cannot_end_its_script() {
         let page = Receiver::Htmlfile(callback("c=cb"));
         let wrapped = page.wrap(&frame::messages(["</script><script>alert(1)"]));
         assert_eq!(wrapped.matches("</script>").count(), 1, "{wrapped}");
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn preludes() {
+    fn each_transport_has_its_prelude() {
         assert_eq!(Receiver::Xhr.prelude(), None);
         assert_eq!(Receiver::Jsonp(callback("c=x")).prelude(), None);
         let streaming = Receiver::XhrStreaming.prelude().unwrap();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_is_a_name() {
+    fn callback_must_be_a_name() {
         for (query, expected) in [
             ("", Err(CallbackError::Missing)),
             ("t=1", Err(CallbackError::Missing)),
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_has_a_field_and_anything_else_is_itself() {
+    fn jsonp_payload_is_field_or_body() {
         const FORM: &str = "application/x-www-form-urlencoded";
         for (content_type, body, expected) in [
             (Some(FORM), "d=%5B%22x%22%5D", "[\"x\"]"),

@@ -1,4 +1,4 @@
-//! The routing against its vectors, which other implementations are held to as well.
+//! Tests the routing against the shared vectors, which other implementations are tested with too.
 
 use alloc::{borrow::ToOwned as _, format, string::String};
 
@@ -20,7 +20,7 @@ fn now() -> Timestamp {
 }
 
 #[test]
-fn every_row_goes_where_it_should() {
+fn every_vector_has_expected_route() {
     let document: Value = serde_json::from_str(include_str!("../vectors/routes.json")).unwrap();
     let rows = document["rows"].as_array().unwrap();
     assert!(rows.len() > 150, "only {} rows", rows.len());
@@ -151,7 +151,7 @@ fn name(route: &Route<'_>) -> &'static str {
 }
 
 #[test]
-fn a_mount_ends_where_its_name_does() {
+fn mount_matches_whole_segment() {
     let mount = Mount {
         prefix: "/echo",
         websocket: true,

@@ -41,7 +41,7 @@
 //! | `change`, a new channel | TransactWriteItems | 17 | |
 //! | `change`, a member joins | TransactWriteItems | 12 | |
 //! | `change`, a member leaves | TransactWriteItems | 12 | |
-//! | `change`, an invitation | TransactWriteItems | 4 | |
+//! | `change`, an invitation | TransactWriteItems | 6 | |
 //! | `change`, a role | TransactWriteItems | 2 | |
 //! | `raise_read_cursor`, `raise_direct_read_cursor` | UpdateItem | 1 | |
 //! | `head` | GetItem | | 1 |

@@ -166,6 +166,7 @@ async fn allocate(store: &DynamoStore) -> Fault {
             until: at,
         },
         close: false,
+        removal: false,
     };
     let log = log();
     let allocated = store.allocate(&log, &allocation);

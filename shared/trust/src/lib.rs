@@ -1,27 +1,26 @@
-//! Whose word a client takes for who is at the other end of a connection.
+//! Which root certificates a TLS client trusts.
 //!
-//! AWS's own endpoints have certificates of Amazon's five roots, and AWS asks clients to trust all of these
-//! (www.amazontrust.com/repository, 2026-11). Reading the system's 140 instead, once for each client, would be most of a
-//! function's start.
+//! AWS's own endpoints have certificates of Amazon's five roots, and AWS asks clients to trust all of them
+//! (www.amazontrust.com/repository, 2026-11). Reading the system's 140 roots for each client would take most of a function's
+//! start.
 
-/// Amazon's roots: Amazon Root CA 1 to 4, and Starfield Services Root Certificate Authority - G2. PEM; the first of them to
-/// end does so in December 2037.
+/// Amazon's roots in PEM: Amazon Root CA 1 to 4, and Starfield Services Root Certificate Authority - G2. The first of them
+/// expires in December 2037.
 pub const AMAZON_ROOTS: &[u8] = include_bytes!("amazon.pem");
 
-/// Whom a client trusts.
+/// The root certificates that a client trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Nobody: an `http://` endpoint, on the developer's own machine, is spoken to in plain text.
+    /// None. The endpoint is `http://`, on the developer's machine, and the client uses plain text.
     Plain,
-    /// [`AMAZON_ROOTS`].
+    /// [`AMAZON_ROOTS`]
     Amazon,
-    /// The system's roots: the endpoint is somebody else's, such as an emulator's, or in a partition of AWS of which
-    /// nothing is known.
+    /// The system's roots. The endpoint is not AWS's own, such as that of an emulator, or is in an unknown partition of AWS.
     System,
 }
 
 impl Trust {
-    /// For an endpoint.
+    /// Returns the trust for an endpoint.
     #[must_use]
     pub fn of(endpoint: &str) -> Self {
         if endpoint.starts_with("http://") {
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amazon_s_endpoints_are_trusted_by_amazon_s_roots_and_others_by_the_system_s() {
+    fn endpoint_decides_trust() {
         for (endpoint, trust) in [
             (
                 "https://a1.execute-api.eu-west-1.amazonaws.com/live",
@@ -66,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_five_roots() {
+    fn amazon_has_five_roots() {
         let pem = core::str::from_utf8(AMAZON_ROOTS).unwrap();
         assert_eq!(pem.matches("BEGIN CERTIFICATE").count(), 5);
     }

@@ -79,3 +79,8 @@ fn registration_under_dead_token_is_caught() {
 fn former_member_access_is_caught() {
     is_caught(Condition::Membership, CALM);
 }
+
+#[test]
+fn message_after_removal_is_caught() {
+    is_caught(Condition::Removal, CALM);
+}

@@ -78,6 +78,8 @@ pub enum Condition {
     Token,
     /// A former member is not a member.
     Membership,
+    /// The allocation for a removal is noted in the head.
+    Removal,
 }
 
 impl Memory {

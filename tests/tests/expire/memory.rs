@@ -404,6 +404,7 @@ fn run_schedules_drains_of_abandoned_logs() {
             at: world.clock.now(),
             lease: lease(seconds),
             close: false,
+            removal: false,
         };
         block_on(store.allocate(&log(peer), &allocation)).unwrap();
     }

@@ -27,7 +27,7 @@ impl Message for Announce {
         let json = fields.object("attributes")?;
 
         if status.chars().count() > limits::STATUS_CHARACTERS {
-            return Err(Rejection::invalid("`status` is at most 256 characters").into());
+            return Err(Rejection::invalid("`status` must be at most 256 characters").into());
         }
         Ok(Self {
             availability: Availability::parse(&availability)?,
@@ -59,7 +59,7 @@ mod tests {
     };
 
     #[test]
-    fn availability_is_one_of_four_words() {
+    fn unknown_availability_is_rejected() {
         for word in ["invisible", "available", "dnd", "busy"] {
             parsed(&format!(r#"{{"type":"announce","availability":"{word}"}}"#));
         }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn status_and_attributes_have_their_limits() {
+    fn oversized_status_or_attributes_are_rejected() {
         let announce = |status: &str, attribute: &str| {
             format!(
                 r#"{{"type":"announce","availability":"busy","status":"{status}","attributes":{{"a":"{attribute}"}}}}"#

@@ -43,7 +43,7 @@ mod tests {
     use crate::messages::tests::{ignored, parsed};
 
     #[test]
-    fn the_token_is_never_shown() {
+    fn debug_output_hides_token() {
         let message = parsed(r#"{"type":"authorize","token":"s3cret"}"#);
         assert!(!format!("{message:?}").contains("s3cret"));
         ignored(&[

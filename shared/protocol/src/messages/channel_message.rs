@@ -80,7 +80,7 @@ mod tests {
     const MESSAGE: &str = r#"{"type":"channel-message","channel-id":"c","content":null}"#;
 
     #[test]
-    fn only_a_member_may_speak() {
+    fn only_members_may_send() {
         let mut known = channel_known(&["anna"]);
         assert_eq!(
             check(MESSAGE, &context("bob"), &known).unwrap_err(),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_any_json_up_to_its_limit() {
+    fn content_above_limit_is_rejected() {
         let message = |content: &str| {
             format!(r#"{{"type":"channel-message","channel-id":"c","content":{content}}}"#)
         };

@@ -164,7 +164,7 @@ pub(crate) fn parse_invite_token(text: &str) -> Result<(), Rejection> {
 pub(super) fn too_many_channels() -> Rejection {
     Rejection::new(
         Code::LimitExceeded,
-        "a subscriber is a member of at most 1,000 channels",
+        "a subscriber can be a member of at most 1,000 channels",
     )
 }
 
@@ -180,7 +180,7 @@ mod tests {
         r#"{"type":"create-channel","name":"Team","invite-token":"t","channel-id":"c"}"#;
 
     #[test]
-    fn the_creator_is_member_and_administrator_at_once() {
+    fn creator_becomes_administrator() {
         let (change, answer) = change(CREATE, &context("alice"), &Known::default());
         assert_eq!(answer["type"], "invitation");
         assert_eq!(answer["channel-id"], "c");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_answers_its_creator_as_long_as_that_is_true_and_nobody_else() {
+    fn only_creator_may_repeat_creation() {
         let known = Known {
             profile: Some(Profile {
                 name: "Team".into(),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_limits_are_checked() {
+    fn invalid_name_or_limit_is_rejected() {
         assert_eq!(
             rejected(r#"{"type":"create-channel","name":""}"#),
             Code::InvalidValue

@@ -79,7 +79,7 @@ mod tests {
     const DELETE: &str = r#"{"type":"delete-channel","channel-id":"c"}"#;
 
     #[test]
-    fn the_end_is_the_last_event_and_nobody_joins_after_it() {
+    fn deletion_closes_channel() {
         let (change, answer) = change(DELETE, &context("anna"), &administrator_known());
         assert_eq!(answer["type"], "channel-deleted");
         assert_eq!(answer["channel-id"], "c");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_ends_once() {
+    fn deleting_ended_channel_is_not_found() {
         let mut known = administrator_known();
         known.roster.as_mut().unwrap().open = false;
         assert_eq!(

@@ -61,7 +61,7 @@ impl Message for Delivery {
         }
         if self.sequence > known.last_sequence {
             return Err(Rejection::invalid(
-                "`sequence` lies beyond the end of the log",
+                "`sequence` is beyond the end of the log",
             ));
         }
         Ok(Decision::commit(Commit::ReadCursor(ReadCursor {
@@ -84,7 +84,7 @@ mod tests {
     };
 
     #[test]
-    fn a_horizon_lies_within_the_log() {
+    fn read_cursor_beyond_log_is_rejected() {
         let known = Known {
             last_sequence: 6,
             own_member: Some(member("a", 1)),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_tells_displayed_or_read() {
+    fn other_delivery_statuses_are_rejected() {
         for status in ["stored", "received", "seen"] {
             let text = format!(
                 r#"{{"type":"delivery","channel-id":"c","sequence":1,"status":"{status}"}}"#

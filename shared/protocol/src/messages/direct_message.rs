@@ -68,7 +68,7 @@ mod tests {
     };
 
     #[test]
-    fn both_directions_go_to_one_log() {
+    fn both_directions_share_one_log() {
         let log = |from: &str, to: &str| {
             let text =
                 alloc::format!(r#"{{"type":"direct-message","subscriber-id":"{to}","content":1}}"#);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_writes_to_oneself() {
+    fn message_to_oneself_is_rejected() {
         let text = r#"{"type":"direct-message","subscriber-id":"a","content":1}"#;
         assert_eq!(
             check(text, &context("a"), &Known::default())

@@ -122,7 +122,7 @@ fn range(
             limit,
         }),
         (Some(_), Some(_)) => Err(Rejection::invalid(
-            "`after` and `before` exclude each other",
+            "`after` and `before` are mutually exclusive",
         )),
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_is_given_once_and_positions_exclude_each_other() {
+    fn conflicting_history_fields_are_refused() {
         parsed(r#"{"type":"get-history","channel-id":"c","after":0}"#);
         parsed(r#"{"type":"get-history","subscriber-id":"b","before":1,"limit":1}"#);
         assert_eq!(
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_cut_at_its_far_end_and_says_so() {
+    fn long_page_is_cut_far_end() {
         let big: Vec<_> = (1..=20).map(|sequence| event(sequence, 16_000)).collect();
         let after = respond(
             r#"{"type":"get-history","channel-id":"c","after":0}"#,
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_retention_it_is_gone_but_never_from_the_start() {
+    fn position_before_retention_is_gone() {
         let history = known(Vec::from([event(10, 1), event(11, 1)]), 10);
         let after = |sequence: u64| {
             format!(r#"{{"type":"get-history","channel-id":"c","after":{sequence}}}"#)
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_reads_nothing() {
+    fn former_member_reads_no_history() {
         let mut history = known(Vec::from([event(1, 1)]), 1);
         history.own_member.as_mut().unwrap().left = Some(2);
         assert_eq!(

@@ -43,7 +43,7 @@ mod tests {
     use crate::decision::tests::{context, respond};
 
     #[test]
-    fn welcome_tells_who_and_until_when() {
+    fn welcome_has_identity_expiry_and_limits() {
         let welcome = respond(
             r#"{"type":"hello"}"#,
             &context("alice"),

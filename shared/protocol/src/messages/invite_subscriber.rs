@@ -41,6 +41,7 @@ impl Message for InviteSubscriber {
 
     fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         rights::administered(known)?;
+        let administrator = rights::member(known)?;
         // A member has nothing to accept.
         if known.other_member.as_ref().is_some_and(Member::is_current) {
             return Ok(Decision::done());
@@ -52,10 +53,13 @@ impl Message for InviteSubscriber {
         Ok(Decision {
             follow_up: FollowUp::Invite(self.subscriber_id.clone(), channel.clone()),
             ..Decision::commit(Commit::Change(Box::new(Plan {
-                rows: vec![RowChange::Invited {
-                    subscriber: self.subscriber_id.clone(),
-                    from: Some(context.subscriber.id.clone()),
-                }],
+                rows: vec![
+                    rights::still_administers(administrator),
+                    RowChange::Invited {
+                        subscriber: self.subscriber_id.clone(),
+                        from: Some(context.subscriber.id.clone()),
+                    },
+                ],
                 ..Plan::empty(channel)
             })))
         })
@@ -70,12 +74,17 @@ mod tests {
     const INVITE: &str = r#"{"type":"invite-subscriber","channel-id":"c","subscriber-id":"zoe"}"#;
 
     #[test]
-    fn who_is_no_member_is_invited_and_who_is_one_is_left_alone() {
+    fn inviting_member_is_no_op() {
         let mut known = administrator_known();
         let decision = check(INVITE, &context("anna"), &known).unwrap();
-        assert!(
-            matches!(decision.commit, Commit::Change(plan) if plan.events.is_empty() && plan.rows.len() == 1)
-        );
+        let Commit::Change(plan) = decision.commit else {
+            panic!("an invitation is stored");
+        };
+        assert!(plan.events.is_empty());
+        assert!(matches!(
+            plan.rows.as_slice(),
+            [RowChange::Administers { .. }, RowChange::Invited { .. }]
+        ));
         assert!(matches!(decision.follow_up, FollowUp::Invite(id, _) if id.as_str() == "zoe"));
         known.other_member = Some(member("zoe", 3));
         let decision = check(INVITE, &context("anna"), &known).unwrap();

@@ -118,11 +118,11 @@ impl JoinChannel {
         // In a channel that a back end created, the first member becomes administrator: no one could give it the right.
         let administrator = roster.administrators == 0;
         let mut members = known.members.clone();
-        let place = members.items.partition_point(|it| it.presence.id < *id);
+        let index = members.items.partition_point(|it| it.presence.id < *id);
         // The new member is on the first page unless that page is full of smaller ids.
-        if place < members.items.len() || members.next.is_none() {
+        if index < members.items.len() || members.next.is_none() {
             members.items.insert(
-                place,
+                index,
                 ChannelSubscriber {
                     presence: Presence::of(id, None),
                     administrator,
@@ -194,7 +194,7 @@ pub(crate) fn has_room(known: &Known, roster: Roster) -> Result<(), Rejection> {
     if roster.members >= limits::MEMBERS_PER_CHANNEL {
         return Err(Rejection::new(
             Code::LimitExceeded,
-            "a channel has at most 100,000 members",
+            "a channel can have at most 100,000 members",
         ));
     }
     Ok(())
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_token_or_an_invitation_opens_the_door_and_nothing_else() {
+    fn joining_requires_token_or_invitation() {
         let known = channel_known(&[]);
         let (change, answer) = change(&invited("t"), &context("bob"), &known);
         assert_eq!(answer["type"], "channel-joined");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_joins_again_without_an_event_but_who_left_does_not() {
+    fn member_joins_again_without_event() {
         let mut known = channel_known(&[]);
         known.own_member = Some(member("bob", 3));
         let answer = respond(
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_page_has_the_new_member_at_its_place() {
+    fn first_page_contains_new_member() {
         let known = channel_known(&["anna", "carl"]);
         let (_, answer) = change(&invited("t"), &context("bob"), &known);
         let ids: Vec<_> = answer["subscribers"]
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold() {
+    fn joining_above_limits_is_rejected() {
         let mut known = channel_known(&[]);
         known.membership_count = 999;
         known.roster.as_mut().unwrap().members = 99_999;

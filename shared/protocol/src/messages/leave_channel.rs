@@ -166,7 +166,7 @@ mod tests {
     const LEAVE: &str = r#"{"type":"leave-channel","channel-id":"c"}"#;
 
     #[test]
-    fn who_is_no_member_is_answered_alike_whether_the_channel_exists_or_not() {
+    fn leaving_hides_existence_of_channel() {
         let unknown = respond(LEAVE, &context("bob"), &Known::default());
         assert_eq!(unknown["type"], "channel-left");
         assert_eq!(
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_ended_is_left_like_an_unknown_one() {
+    fn leaving_ended_channel_is_no_op() {
         let mut known = channel_known(&["anna"]);
         known.own_member = Some(member("anna", 1));
         known.roster.as_mut().unwrap().open = false;
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_last_member_the_channel_closes() {
+    fn channel_closes_after_last_member() {
         let mut known = channel_known(&["anna"]);
         known.roster.as_mut().unwrap().members = 1;
         known.own_member = Some(Member {

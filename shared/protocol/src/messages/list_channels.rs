@@ -54,7 +54,7 @@ mod tests {
     };
 
     #[test]
-    fn a_page_that_does_not_fit_ends_early_and_says_where_to_go_on() {
+    fn oversized_page_ends_early_with_cursor() {
         let big = Json::parse(&format!(r#"{{"x":"{}"}}"#, "y".repeat(4_000))).unwrap();
         let items: Vec<Membership> = (100..200)
             .map(|number| Membership {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_which_nothing_is_shown_still_says_where_to_go_on() {
+    fn empty_page_keeps_its_cursor() {
         let known = Known {
             memberships: Listed {
                 items: Vec::new(),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_1_to_100() {
+    fn page_limit_is_checked() {
         parsed(r#"{"type":"list-channels"}"#);
         parsed(r#"{"type":"list-channels","limit":100,"after":"c"}"#);
         for limit in ["0", "101", "-1", "1.5"] {

@@ -56,7 +56,7 @@ mod tests {
     use crate::decision::tests::{channel_known, check, context, member, respond};
 
     #[test]
-    fn only_members_see_members() {
+    fn only_members_may_list_members() {
         let list = r#"{"type":"list-subscribers","channel-id":"c"}"#;
         let mut known = channel_known(&["anna", "bob"]);
         assert!(check(list, &context("bob"), &known).is_err());

@@ -67,7 +67,7 @@ mod tests {
     };
 
     #[test]
-    fn the_event_says_that_it_was_removed() {
+    fn removal_event_has_reason_removed() {
         let remove = r#"{"type":"remove-subscriber","channel-id":"c","subscriber-id":"carl"}"#;
         let mut known = administrator_known();
         assert_eq!(

@@ -32,7 +32,11 @@ impl Message for Resume {
         let since = fields.optional_string("since")?;
 
         if raw.len() > limits::POSITIONS {
-            return Err(Rejection::new(Code::LimitExceeded, "`positions` are at most 100").into());
+            return Err(Rejection::new(
+                Code::LimitExceeded,
+                "`positions` must have at most 100 entries",
+            )
+            .into());
         }
         let positions = raw
             .into_iter()
@@ -152,7 +156,7 @@ mod tests {
     };
 
     #[test]
-    fn positions_are_well_formed_and_at_most_100() {
+    fn invalid_positions_are_refused() {
         let resume = |count: usize| {
             let positions = vec![r#"{"channel-id":"c","sequence":0}"#; count].join(",");
             format!(r#"{{"type":"resume","positions":[{positions}]}}"#)
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn each_position_is_answered_in_order_and_what_does_not_fit_is_said_to_be_incomplete() {
+    fn resume_answers_positions_in_order() {
         let history = |events: Vec<WireEvent>, more| {
             Some(History {
                 last_sequence: 40,
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_all_positions_with_long_ids_and_a_large_page_fits_one_message() {
+    fn largest_resume_fits_one_message() {
         let history = History {
             last_sequence: limits::SEQUENCE,
             first_sequence: 1,

@@ -114,7 +114,7 @@ mod tests {
     use crate::decision::tests::{administrator_known, check, context, member};
 
     #[test]
-    fn the_right_is_given_and_taken_but_never_the_last_one() {
+    fn last_administrator_cannot_lose_right() {
         let set = |id: &str, to: bool| {
             format!(
                 r#"{{"type":"set-administrator","channel-id":"c","subscriber-id":"{id}","administrator":{to}}}"#

@@ -61,7 +61,7 @@ mod tests {
     use crate::decision::tests::{channel_known, check, context, member};
 
     #[test]
-    fn members_type_and_nobody_else() {
+    fn only_members_may_type() {
         let typing = r#"{"type":"typing","channel-id":"c","active":true}"#;
         let mut known = channel_known(&[]);
         assert_eq!(

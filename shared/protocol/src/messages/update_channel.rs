@@ -45,18 +45,16 @@ impl Message for UpdateChannel {
 
     fn decide(&self, context: &Context, known: &Known) -> Result<Decision, Rejection> {
         let (profile, _) = rights::administered(known)?;
+        let administrator = rights::member(known)?;
         if self.name.is_none() && self.attributes.is_none() {
-            return Err(Rejection::invalid("give `name` or `attributes` to change"));
+            return Err(Rejection::invalid("`name` or `attributes` is required"));
         }
-        Ok(Decision::commit(Commit::Change(Box::new(update(
-            ChannelKey {
-                domain: context.subscriber.domain.clone(),
-                id: self.channel_id.clone(),
-            },
-            profile,
-            self.name.clone(),
-            self.attributes.clone(),
-        )))))
+        let channel = context.subscriber.domain.channel(self.channel_id.clone());
+        let plan = update(channel, profile, self.name.clone(), self.attributes.clone());
+        Ok(Decision::commit(Commit::Change(Box::new(Plan {
+            rows: vec![rights::still_administers(administrator)],
+            ..plan
+        }))))
     }
 }
 
@@ -98,7 +96,7 @@ mod tests {
     const UPDATE: &str = r#"{"type":"update-channel","channel-id":"c","name":"New"}"#;
 
     #[test]
-    fn an_administrator_gives_it_a_new_name_and_keeps_the_rest() {
+    fn update_keeps_other_settings() {
         let (change, answer) = change(UPDATE, &context("anna"), &administrator_known());
         assert_eq!(answer["type"], "channel-updated");
         assert_eq!(answer["name"], "New");
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_forbidden_and_for_others_there_is_no_channel() {
+    fn only_administrator_may_update() {
         let mut known = channel_known(&[]);
         assert_eq!(
             check(UPDATE, &context("bob"), &known).unwrap_err().code,

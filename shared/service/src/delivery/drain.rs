@@ -1,10 +1,13 @@
 //! Draining a log: one function at a time pushes its events, in order, to every subscriber that they concern.
 //!
-//! The lease holder reads the events after `sent`, then the members, then their connections. It reads each again for each
-//! batch and in this order, so a member whose joining is in the batch is among those that are read. The members may be read
-//! ahead only for a message that comes right after what was pushed: every earlier joining is among them by then, and the message
-//! is no joining itself. Connections are always read after the event is stored: a connection that begins later finds the event
-//! in the history. One connection gets the events one after the other, different connections get them at the same time.
+//! The lease holder reads the events after `sent`, then the members, then their connections. It reads all of them again
+//! for each batch and in this order. So a member that joins in the batch is among those that are read. Connections are
+//! always read after the event is stored: a connection that begins later finds the event in the history.
+//!
+//! The members may be read ahead only for a message that comes right after `sent`. Every earlier joining has taken
+//! place by then, and the message itself makes no member.
+//!
+//! One connection gets the events one after the other. Different connections get them at the same time.
 
 use core::time::Duration;
 
@@ -422,6 +425,7 @@ mod tests {
             }),
             allocated_at: NOW,
             read_cursors: BTreeMap::new(),
+            removal_at: None,
         }
     }
 

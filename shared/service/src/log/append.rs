@@ -1,10 +1,17 @@
 //! Appending a message: a slot, the idempotency record that makes a repeat the same event, then the event.
 //!
+//! A member may be removed while its message is on its way. Once its slot lies after the removal's, it must not fill it. The
+//! allocation of a removal's slots notes the time in the head, and every later allocation returns the head. So a message that
+//! takes a slot soon after a removal waits until all earlier slots are filled or voided, and reads its sender's row again. By
+//! then each removal with an earlier slot has taken place or never will.
+//!
 //! | the function dies after | what is left | who repairs it |
 //! |---|---|---|
 //! | the slot | a gap | the next reader or drain voids the slot after a second |
 //! | the idempotency record | a record without its event, and a gap | a repeat puts the event into the record's slot. If the slot was voided, the repeat takes a new one |
 //! | the event | an event that was not pushed | the lease ends, and the next writer, reader or expiry run drains the log |
+
+use core::time::Duration;
 
 use futures::join;
 use protocol::{
@@ -28,6 +35,10 @@ use crate::{
 
 /// Receivers that are read while a message is stored: few enough that the answer does not wait for them.
 const READ_AHEAD: usize = 200;
+
+/// How long after a removal took its slots it may still be under way: longer than any function runs, and the difference of two
+/// clocks.
+const REMOVAL: Duration = Duration::from_secs(60);
 
 part! {
     /// Appends messages to logs.
@@ -155,6 +166,12 @@ impl<S: Store, G, W: Workers, E: Environment> Appender<'_, S, G, W, E> {
             let (sequence, timestamp) = (head.sequence, head.allocated_at);
             let slot = Allocated::from(head);
             appending.allocated = Some(slot.clone());
+            if !self.may_still_write(appending.message, &slot.head).await? {
+                LogReader::of(self.ports)
+                    .void_slot(&draft.log, sequence)
+                    .await?;
+                return Err(NotAppended::Rejected(Rejection::no_channel()));
+            }
 
             // 2. The idempotency record that names the slot.
             let record = appending.record(sequence, timestamp);
@@ -216,6 +233,7 @@ impl<S: Store, G, W: Workers, E: Environment> Appender<'_, S, G, W, E> {
                 at: self.ports.environment.now(),
                 lease: self.ports.lease(holder),
                 close: false,
+                removal: false,
             };
             match store.allocate(log, &allocation).await {
                 Ok(head) => return Ok(head),
@@ -232,6 +250,33 @@ impl<S: Store, G, W: Workers, E: Environment> Appender<'_, S, G, W, E> {
                 }
             }
         }
+    }
+
+    /// Returns false if the sender was removed from the channel by a change whose slot lies before the last one of `head`.
+    ///
+    /// # Cost
+    /// Nothing, unless a member was removed in the last minute: then one read of the entries that are not pushed yet, and one of
+    /// the sender's row.
+    async fn may_still_write(&self, message: &Message<'_>, head: &Head) -> Result<bool, Fault> {
+        let LogId::Channel(channel) = &message.draft.log else {
+            return Ok(true);
+        };
+        let now = self.ports.environment.now();
+        if head
+            .removal_at
+            .is_none_or(|removal| removal.plus(REMOVAL) < now)
+        {
+            return Ok(true);
+        }
+        let earlier = Head {
+            sequence: head.sequence - 1,
+            ..head.clone()
+        };
+        LogReader::of(self.ports)
+            .contiguous_end(&message.draft.log, &earlier)
+            .await?;
+        let row = self.ports.store.member(channel, &message.sender.id).await?;
+        Ok(row.is_some_and(|row| row.is_current()))
     }
 
     /// Sets the message's idempotency record to `new`, in place of `old` if there is one.

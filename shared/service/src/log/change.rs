@@ -225,6 +225,7 @@ impl<S: Store, G, W: Workers, E: Environment> Changer<'_, S, G, W, E> {
                 at: self.ports.environment.now(),
                 lease: self.ports.lease(holder),
                 close: plan.close,
+                removal: plan.removes_member(),
             };
             match self.ports.store.allocate(log, &allocation).await {
                 Ok(head) => {

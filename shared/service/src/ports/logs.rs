@@ -33,6 +33,8 @@ pub struct Head {
     pub allocated_at: Timestamp,
     /// The read cursors of the two subscribers of a direct conversation. Empty for a channel.
     pub read_cursors: BTreeMap<SubscriberId, ReadCursors>,
+    /// When a slot was last allocated for the removal of a member by somebody else. `None` if that never happened.
+    pub removal_at: Option<Timestamp>,
 }
 
 /// A request for slots at the end of a log.
@@ -46,6 +48,9 @@ pub struct Allocation {
     pub lease: Lease,
     /// True if these are the last slots. The same write then closes the log.
     pub close: bool,
+    /// True if the slots are for the removal of a member. The same write notes the time in the head, so every function that
+    /// takes a later slot learns of the removal.
+    pub removal: bool,
 }
 
 /// Why no slot was allocated.

@@ -147,7 +147,7 @@ pub enum Job {
         /// All entries up to this sequence are done.
         after: u64,
     },
-    /// A channel ended: remove the rows of its members.
+    /// A channel has ended or is about to end: remove the rows of its members.
     Dismantle { channel: ChannelKey },
 }
 

@@ -1,23 +1,26 @@
-//! Lone surrogates as escapes, which JSON's grammar allows and Unicode does not.
+//! Escaped lone surrogates. JSON's grammar allows them, Unicode does not.
 
 use alloc::{borrow::Cow, string::String};
 
-/// `json` with each escape of a surrogate that has no partner replaced by that of U+FFFD. Of the same length, so nothing
-/// else moves; whether it is JSON at all is left to the parser.
+/// Returns `json` with each escape of a lone surrogate replaced by the escape of U+FFFD.
+///
+/// The length stays the same. Text that is no JSON is left to the parser.
 pub(super) fn replaced(json: &str) -> Cow<'_, str> {
     let mut out = String::new();
-    // Everything before is in `out`.
+    // The text before this index is in `out`.
     let mut copied = 0;
     let mut at = 0;
     while let Some(found) = json.get(at..).and_then(|rest| rest.find('\\')) {
         at += found;
         let length = match unit(json, at) {
-            // An escape of one character, which may be a backslash or wider than a byte.
+            // An escape of one character. The character may be a backslash or longer than one byte.
             None => {
                 let escaped = json.get(at + 1..).and_then(|rest| rest.chars().next());
                 1 + escaped.map_or(0, char::len_utf8)
             }
+            // A surrogate pair is copied.
             Some(0xd800..=0xdbff) if matches!(unit(json, at + 6), Some(0xdc00..=0xdfff)) => 12,
+            // A lone surrogate is replaced.
             Some(0xd800..=0xdfff) => {
                 out.push_str(json.get(copied..at).unwrap_or_default());
                 out.push_str("\\ufffd");
@@ -35,7 +38,7 @@ pub(super) fn replaced(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The code unit of the escape `\uxxxx` at a place, if there is one.
+/// Returns the code unit of the escape `\uxxxx` at index `at`, if there is one.
 fn unit(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     digits

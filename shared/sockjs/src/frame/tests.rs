@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Text with many of the characters that need care.
+/// Generates text with many characters that need escapes.
 fn text() -> impl Strategy<Value = String> {
     let character = prop_oneof![
         Just('"'),
@@ -18,14 +18,14 @@ fn text() -> impl Strategy<Value = String> {
     proptest::collection::vec(character, 0..20).prop_map(String::from_iter)
 }
 
-/// What a client's parser makes of an `a` frame.
+/// Parses an `a` frame as a client does.
 fn parsed(frame: &str) -> Vec<String> {
     serde_json::from_str(frame.strip_prefix('a').unwrap()).unwrap()
 }
 
 proptest! {
     #[test]
-    fn what_is_framed_comes_out_again(texts in proptest::collection::vec(text(), 0..5)) {
+    fn encoded_messages_decode_again(texts in proptest::collection::vec(text(), 0..5)) {
         let frame = messages(&texts);
         prop_assert_eq!(parsed(&frame), texts.clone());
         prop_assert_eq!(decode_text(&frame[1..]).unwrap(), texts.clone());
@@ -33,7 +33,7 @@ proptest! {
     }
 
     #[test]
-    fn batches_keep_their_limit_and_lose_nothing(
+    fn batches_keep_limit_and_messages(
         texts in proptest::collection::vec(text(), 0..8), limit in 0_usize..300,
     ) {
         let mut rest = texts.as_slice();
@@ -43,7 +43,7 @@ proptest! {
             prop_assert!(count == 1 || count > 1 && frame.len() <= limit);
             prop_assert_eq!(&frame, &messages(&rest[..count]));
             if let Some(next) = rest.get(count) {
-                // One more would have been too much.
+                // One more message would exceed the limit.
                 prop_assert!(frame.len() + 1 + string(next).len() > limit);
             }
             got.extend(parsed(&frame));
@@ -53,13 +53,13 @@ proptest! {
     }
 
     #[test]
-    fn no_text_whatever_is_a_panic(text in any::<String>()) {
+    fn decoding_never_panics(text in any::<String>()) {
         let _ = decode_text(&text);
         let _ = decode_batch(text.as_bytes());
     }
 
     #[test]
-    fn whatever_is_escaped_surrogates_never_break_a_frame(units in proptest::collection::vec(any::<u16>(), 0..20)) {
+    fn lone_surrogates_become_replacement_characters(units in proptest::collection::vec(any::<u16>(), 0..20)) {
         let escapes: String = units.iter().map(|it| format!("\\u{it:04x}")).collect();
         let expected = String::from_utf16_lossy(&units);
         prop_assert_eq!(decode_text(&format!("[\"{escapes}\"]")).unwrap(), vec![expected]);
@@ -67,7 +67,7 @@ proptest! {
 }
 
 #[test]
-fn every_character_that_has_to_be_escaped_is_and_in_lower_case() {
+fn unsafe_characters_are_escaped() {
     for code in (0..0x20)
         .chain(0x200c..=0x200f)
         .chain(0x2028..=0x202f)
@@ -92,7 +92,7 @@ fn every_character_that_has_to_be_escaped_is_and_in_lower_case() {
 }
 
 #[test]
-fn frames_stand_as_the_protocol_has_them() {
+fn frames_match_protocol() {
     assert_eq!(messages::<&str>([]), "a[]");
     assert_eq!(messages(["x", r#"{"a":1}"#]), r#"a["x","{\"a\":1}"]"#);
     assert_eq!(close(3000, "Go away!"), r#"c[3000,"Go away!"]"#);
@@ -103,7 +103,7 @@ fn frames_stand_as_the_protocol_has_them() {
 }
 
 #[test]
-fn a_websocket_takes_an_array_or_one_value() {
+fn websocket_accepts_array_or_value() {
     for (text, expected) in [
         ("", vec![]),
         ("[]", vec![]),
@@ -144,7 +144,7 @@ fn a_websocket_takes_an_array_or_one_value() {
 }
 
 #[test]
-fn a_request_takes_an_array_only() {
+fn request_accepts_array_only() {
     assert_eq!(decode_batch(b"[]"), Ok(vec![]));
     assert_eq!(
         decode_batch(br#"["a",{"b": 1}]"#).unwrap(),
@@ -165,7 +165,7 @@ fn a_request_takes_an_array_only() {
 }
 
 #[test]
-fn a_frame_and_a_batch_have_bounds() {
+fn too_many_messages_are_rejected() {
     let array = |count: usize| format!("[{}]", vec!["1"; count].join(","));
     assert_eq!(
         decode_text(&array(FRAME_MESSAGES)).unwrap().len(),

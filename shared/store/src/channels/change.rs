@@ -111,6 +111,10 @@ fn row_writes(channel: &ChannelKey, at: Timestamp, row: &RowChange) -> Result<Ve
             .value(":administrator", AttributeValue::Bool(*administrator));
             vec![since(right, *joined, !administrator)]
         }
+        RowChange::Administers { subscriber, joined } => {
+            let check = Write::check(Key::member(channel, subscriber));
+            vec![since(check, *joined, true)]
+        }
         RowChange::Invited { subscriber, from } => {
             let item = InvitationItem::new(from.as_ref(), at);
             vec![

@@ -33,6 +33,9 @@ pub(crate) struct HeadItem {
     /// The log's shard while it may have events that were not pushed. This is the key of the sparse index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     undrained: Option<u32>,
+    /// In milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removal_at: Option<i64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     horizons: BTreeMap<SubscriberId, ReadCursors>,
 }
@@ -67,6 +70,7 @@ impl HeadItem {
             lease: None,
             allocated_at: at,
             undrained: (sequence > 0).then(|| keys::shard(log)),
+            removal_at: None,
             horizons,
         }
     }
@@ -93,6 +97,7 @@ impl From<HeadItem> for Head {
             }),
             allocated_at: item.allocated_at,
             read_cursors: item.horizons,
+            removal_at: item.removal_at.map(Timestamp::from_millis),
         }
     }
 }
@@ -107,6 +112,9 @@ pub(super) async fn allocate(
         .to_owned();
     if allocation.close {
         update.push_str(", #state = :deleted");
+    }
+    if allocation.removal {
+        update.push_str(", #removal_at = :at");
     }
     let mut write = Write::update(Key::head(log), update)
         .when("#state = :active")

@@ -162,10 +162,23 @@ impl Device {
                 .await;
             }
             5..8 => {
-                self.try_once(async |service| {
+                // Most of them remove this subscriber while it writes.
+                let is_self = self.random.chance(700);
+                let whom = if is_self {
+                    self.subscriber.id.clone()
+                } else {
+                    whom
+                };
+                let log = key.log();
+                let removing = self.try_once(async |service| {
                     let _ = service.remove_member(&key, &whom).await;
-                })
-                .await;
+                });
+                let writing = async {
+                    for _ in 0..if is_self { 4 } else { 0 } {
+                        self.speak_for(&log).await;
+                    }
+                };
+                futures::join!(removing, writing);
             }
             8..10 => {
                 let given = Given::new("given", None, None).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{EventBody, LogId, SubscriberId, change::LogEntry};
+use protocol::{EventBody, LeaveReason, LogId, SubscriberId, change::LogEntry};
 use service::ports::Channels as _;
 
 use super::{Broken, Log, Run, ensure};
@@ -14,6 +14,7 @@ impl Run<'_> {
             self.log_is_whole(id, log)?;
             if let LogId::Channel(_) = id {
                 self.roster_agrees(id, log)?;
+                removed_members_write_nothing(id, log)?;
             }
         }
         self.messages_are_one_event(logs)?;
@@ -159,4 +160,31 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Invariant 10: after the event of its removal, a member writes nothing until it joins again.
+fn removed_members_write_nothing(id: &LogId, log: &Log) -> Result<(), Broken> {
+    let mut removed = BTreeMap::new();
+    for entry in &log.entries {
+        let sequence = entry.event.sequence;
+        match &entry.event.body {
+            EventBody::SubscriberLeft {
+                subscriber_id,
+                reason: LeaveReason::Removed,
+            } => {
+                removed.insert(subscriber_id, sequence);
+            }
+            EventBody::SubscriberJoined { subscriber_id, .. } => {
+                removed.remove(subscriber_id);
+            }
+            EventBody::Message { from, .. } => {
+                let since = removed.get(from);
+                ensure(since.is_none(), || {
+                    format!("(10) {id} has {sequence} of {from}, removed at {since:?}")
+                })?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

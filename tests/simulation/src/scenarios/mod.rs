@@ -7,6 +7,7 @@ mod doorbells;
 mod gates;
 mod leases;
 mod membership;
+mod removal;
 mod resume;
 mod sockjs;
 mod young;

@@ -41,6 +41,7 @@ pub async fn created_channel<S: Channels + Logs>(store: &S) {
         lease: None,
         allocated_at: creation.at,
         read_cursors: [].into(),
+        removal_at: None,
     };
     assert_eq!(head(store, &channel.log()).await, expected);
     let first = store.entry(&channel.log(), 1).await.unwrap();

@@ -209,6 +209,7 @@ pub(super) fn allocation(count: u64, holder: &str) -> Allocation {
         at: now(),
         lease: lease(holder),
         close: false,
+        removal: false,
     }
 }
 

@@ -47,7 +47,22 @@ pub async fn allocation<S: Logs>(store: &S) {
     assert_eq!(further.sequence, 4);
     assert_eq!(further.lease, taken.lease, "another holder has the lease");
     assert_eq!(further.allocated_at, second.at);
+    assert_eq!(further.removal_at, None);
     assert_eq!(head(store, &log).await, further);
+
+    let removal = Allocation {
+        at: second.at.plus_seconds(1),
+        removal: true,
+        ..allocation_of(1, "two")
+    };
+    let removed = store.allocate(&log, &removal).await.unwrap();
+    assert_eq!(removed.removal_at, Some(removal.at));
+    let later = Allocation {
+        at: removal.at.plus_seconds(1),
+        ..allocation_of(1, "two")
+    };
+    let later = store.allocate(&log, &later).await.unwrap();
+    assert_eq!(later.removal_at, Some(removal.at), "it stays in the head");
 }
 
 /// Of any number of concurrent allocations each gets its own slots, without a gap.

@@ -43,6 +43,9 @@ pub(super) fn check(state: &mut State, change: &Change, now: Timestamp) -> Resul
         } => channel
             .current(subscriber)
             .is_some_and(|it| (it.joined, it.administrator) == (*joined, !administrator)),
+        RowChange::Administers { subscriber, joined } => channel
+            .current(subscriber)
+            .is_some_and(|it| (it.joined, it.administrator) == (*joined, true)),
         RowChange::Invited { subscriber, .. } => channel.current(subscriber).is_none(),
         RowChange::Uninvited { .. } => true,
     });
@@ -77,7 +80,8 @@ fn check_items(change: &Change) -> Result<(), Fault> {
             RowChange::Left { subscriber, .. } => {
                 (subscriber, &["member", "seniority", "channel", "former"])
             }
-            RowChange::Administrator { subscriber, .. } => (subscriber, &["member"]),
+            RowChange::Administrator { subscriber, .. }
+            | RowChange::Administers { subscriber, .. } => (subscriber, &["member"]),
             RowChange::Invited { subscriber, .. } => (subscriber, &["member", "invitation"]),
             RowChange::Uninvited { subscriber } => (subscriber, &["invitation"]),
         };
@@ -168,6 +172,7 @@ fn apply_row(state: &mut State, key: &ChannelKey, at: Timestamp, row: &RowChange
                 member.administrator = *administrator;
             }
         }
+        RowChange::Administers { .. } => {}
         RowChange::Invited { subscriber, from } => {
             let invitation = Invitation {
                 channel: key.id.clone(),

@@ -124,6 +124,7 @@ fn index_lags_but_head_does_not() {
                 until: BEGIN,
             },
             close: false,
+            removal: false,
         };
         memory.allocate(&log(), &allocation).await.unwrap();
         assert_eq!(memory.head(&log()).await.unwrap().unwrap().sequence, 1);

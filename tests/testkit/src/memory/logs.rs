@@ -29,11 +29,15 @@ impl Logs for Memory {
 
     async fn allocate(&self, log: &LogId, allocation: &Allocation) -> Result<Head, AllocateError> {
         let careless = self.ignores(Condition::Lease);
+        let notes_removals = !self.ignores(Condition::Removal);
         let allocated = self.write("allocate", |state, _| {
             let head = state.heads.get_mut(log).filter(|head| head.active)?;
             head.sequence += allocation.count;
             head.allocated_at = allocation.at;
             head.active = !allocation.close;
+            if allocation.removal && notes_removals {
+                head.removal_at = Some(allocation.at);
+            }
             if careless || head.lease.is_none() {
                 head.lease = Some(allocation.lease.clone());
             }

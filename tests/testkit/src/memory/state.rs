@@ -211,6 +211,7 @@ impl State {
             sent: 0,
             lease: None,
             allocated_at: at,
+            removal_at: None,
             read_cursors: match log {
                 LogId::Channel(_) => BTreeMap::new(),
                 LogId::Direct { low, high, .. } => [low, high]
