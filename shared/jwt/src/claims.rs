@@ -1,4 +1,4 @@
-//! What a token says, once its signature was verified (RFC 7519, 4.1).
+//! The claims of a token whose signature was verified (RFC 7519, 4.1).
 
 use core::time::Duration;
 
@@ -8,14 +8,14 @@ use service::ports::{Jti, SignedToken, TokenHash};
 
 use crate::Settings;
 
-/// How many seconds an issuer's clock may be ahead of ours.
+/// How far the issuer's clock may be ahead of ours, in seconds.
 const SKEW: i64 = 60;
-/// Bytes of an issuer's id of a token: it is part of a key.
+/// The maximum length of a `jti` in bytes. It is part of a key in the table.
 const JTI_BYTES: usize = 256;
 /// The last second of the year 9999.
 const LATEST: i64 = 253_402_300_799;
 
-/// Reads the claims; none if they are not for us, or something is missing.
+/// Reads the claims. Returns `None` if the token is for another audience, or if a claim is missing or invalid.
 pub(crate) fn read(settings: &Settings, signed: &str, payload: &[u8]) -> Option<SignedToken> {
     let claims: Map<String, Value> = serde_json::from_slice(payload).ok()?;
     let text = |name: &str| claims.get(name)?.as_str();
@@ -49,12 +49,12 @@ pub(crate) fn read(settings: &Settings, signed: &str, payload: &[u8]) -> Option<
     })
 }
 
-/// Whether an issuer's id of a token can be part of a key.
+/// Returns true if the text is a valid `jti`, which can be part of a key in the table.
 pub(crate) fn is_jti(jti: &str) -> bool {
     (1..=JTI_BYTES).contains(&jti.len()) && !jti.chars().any(char::is_control)
 }
 
-/// `aud` is one text or a list of them.
+/// Returns true if `aud`, a string or a list of strings, names `us`.
 fn is_for(audience: &Value, us: &str) -> bool {
     match audience {
         Value::String(one) => one == us,
@@ -63,7 +63,7 @@ fn is_for(audience: &Value, us: &str) -> bool {
     }
 }
 
-/// Seconds since the epoch, perhaps with a fraction, which is left out: a token ends no later than it says.
+/// Reads a time in seconds since the epoch. A fraction is dropped, so a token never ends later than it says.
 fn time(value: &Value) -> Option<Timestamp> {
     let seconds = match (value.as_i64(), value.as_f64()) {
         (Some(seconds), _) => seconds,
@@ -76,7 +76,7 @@ fn time(value: &Value) -> Option<Timestamp> {
 }
 
 fn whole(seconds: f64) -> Option<i64> {
-    // A duration knows how to leave out a fraction, and refuses what is no number of seconds.
+    // `Duration` drops the fraction, and refuses negative, infinite and too large numbers.
     let whole = Duration::try_from_secs_f64(seconds).ok()?.as_secs();
     i64::try_from(whole).ok()
 }

@@ -1,4 +1,4 @@
-//! The surroundings of a function that accepts an issuer's tokens.
+//! The environment of a function that accepts an issuer's tokens.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::{
     source::Source,
 };
 
-/// Other surroundings, and the issuer whose tokens are accepted, if one is.
+/// An environment that verifies the tokens of an issuer, if one is configured. Everything else comes from `E`.
 #[derive(Clone, Debug)]
 pub struct WithIssuer<E> {
     inner: E,
@@ -29,7 +29,7 @@ struct Issuer {
 }
 
 impl<E: Environment> WithIssuer<E> {
-    /// With the issuer of the environment's variables, if they name one.
+    /// Adds the issuer that the environment variables name, if any.
     ///
     /// # Errors
     /// [`SettingsError`]
@@ -37,7 +37,7 @@ impl<E: Environment> WithIssuer<E> {
         Self::new(inner, Settings::from_env()?)
     }
 
-    /// With this issuer, if there is one. Its keys are fetched when they are first needed.
+    /// Adds the issuer of `settings`, if any. Its keys are fetched when they are first needed.
     ///
     /// # Errors
     /// [`SettingsError::Certificates`]
@@ -52,7 +52,8 @@ impl<E: Environment> WithIssuer<E> {
         Ok(Self { inner, issuer })
     }
 
-    /// The id `jti` of a token of `issuer`, of the accepted one if none is named; none if no token with it is ever accepted.
+    /// Returns the id `jti` of a token of `issuer`, or of the accepted issuer if `issuer` is `None`. Returns `None` if no token
+    /// with this id is ever accepted.
     #[must_use]
     pub fn jti(&self, issuer: Option<&str>, jti: &str) -> Option<Jti> {
         let accepted = &self.issuer.as_ref()?.settings.issuer;
@@ -100,7 +101,10 @@ impl<E: Clock> TokenVerifier for WithIssuer<E> {
 }
 
 impl Issuer {
-    /// What the token says, if it is the issuer's and for us.
+    /// Returns what the token says if its signature and claims are accepted.
+    ///
+    /// # Errors
+    /// Fails if there are no keys.
     async fn verified(&self, token: &str, now: Timestamp) -> Result<Option<SignedToken>, Fault> {
         let Some(parsed) = Parsed::read(token) else {
             return Ok(None);

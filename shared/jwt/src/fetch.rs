@@ -13,12 +13,12 @@ use hyper_util::{
 
 use crate::{Settings, keys::KeySet};
 
-/// How long all of it may take: a handshake waits for it.
+/// The time limit of a fetch. A client's handshake waits for it.
 const LIMIT: Duration = Duration::from_secs(3);
-/// Bytes of a set of keys; some issuers put certificates beside them.
+/// The maximum length of a key set in bytes. Some issuers add certificates to their keys.
 const SET_BYTES: usize = 256 * 1024;
 
-/// The way to the keys.
+/// Fetches key sets from one URL.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     http: Http,
@@ -31,23 +31,26 @@ enum Http {
     Tls(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>),
 }
 
-/// Why there are no keys.
+/// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("they did not come within 3 seconds")]
+    #[error("no answer within 3 seconds")]
     Late,
-    #[error("their address could not be reached: {0}")]
+    #[error("the URL cannot be reached: {0}")]
     NotReached(#[from] hyper_util::client::legacy::Error),
-    #[error("their address answered {0}")]
+    #[error("the URL answered {0}")]
     Status(StatusCode),
-    #[error("the answer broke off, or is longer than 256 KiB")]
+    #[error("the answer is incomplete, or longer than 256 KiB")]
     Body,
-    #[error("the answer is no set of keys")]
+    #[error("the answer is not a key set")]
     NoKeys,
 }
 
 impl Fetcher {
-    /// A client of its own: it is used about once in ten minutes, so it keeps no connection.
+    /// Creates a fetcher with a client of its own. It is used about once in ten minutes, so it keeps no connection open.
+    ///
+    /// # Errors
+    /// Fails if there are no root certificates.
     pub(crate) fn new(settings: &Settings) -> std::io::Result<Self> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(LIMIT));
@@ -73,7 +76,7 @@ impl Fetcher {
         })
     }
 
-    /// The keys as they are published now. Another address that the answer may point to is not followed.
+    /// Fetches the key set. Redirects are not followed.
     pub(crate) async fn fetch(&self) -> Result<KeySet, FetchError> {
         tokio::time::timeout(LIMIT, self.exchange())
             .await

@@ -1,4 +1,4 @@
-//! An issuer's keys (RFC 7517), and verifying with them.
+//! An issuer's keys (RFC 7517), and signatures verified with them.
 
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::parse::{Parsed, decode};
 
-/// Keys of a set that are looked at.
+/// The maximum number of keys of a set. Later ones are ignored.
 const KEYS: usize = 100;
-/// Bytes of a modulus: 2,048 to 8,192 bits.
+/// The length of an RSA modulus in bytes: 2,048 to 8,192 bits.
 const MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
 
-/// The keys of a set that can verify a token.
+/// The keys of a set that can verify tokens.
 #[derive(Debug)]
 pub(crate) struct KeySet(Vec<Key>);
 
@@ -31,14 +31,14 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// What a set of keys says of a token.
+/// The result of verifying a token with a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is signed with one of them.
+    /// The token is signed with a key of the set.
     Good,
-    /// It is not, whatever other keys there may be.
+    /// The signature is wrong. Fresh keys would not change that.
     Bad,
-    /// It is signed with a key that is not among them, or was not when they were fetched.
+    /// The set lacks the key. A fresh set may have it.
     Unknown,
 }
 
@@ -71,7 +71,8 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads a set; none if it is none. Keys that are for something else or of another kind are left out (RFC 7517, 5).
+    /// Reads a key set. Returns `None` if the text is not a key set. Keys of other kinds or for other uses are ignored
+    /// (RFC 7517, 5).
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let Jwks { keys } = serde_json::from_slice(body).ok()?;
         let keys = keys
@@ -101,7 +102,7 @@ impl KeySet {
                     Verdict::Bad
                 }
             }
-            // Without a name there must be no choice; the only key may have been replaced by another one.
+            // Without a name the set must have one key. The issuer may have replaced it since.
             (None, [key]) if key.material.has_signed(token) => Verdict::Good,
             (None, [] | [_]) => Verdict::Unknown,
             (None, _) => Verdict::Bad,
@@ -125,7 +126,7 @@ impl Key {
                 n: part(jwk.n).filter(|it| MODULUS_BYTES.contains(&it.len()))?,
                 e: part(jwk.e).filter(|it| !it.is_empty() && it.len() <= 8)?,
             },
-            // An uncompressed point (SEC 1, 2.3.3).
+            // As an uncompressed point (SEC 1, 2.3.3).
             ("EC", Some("P-256")) => {
                 Material::P256([vec![4], coordinate(jwk.x)?, coordinate(jwk.y)?].concat())
             }
@@ -141,16 +142,17 @@ impl Key {
 }
 
 impl Material {
-    /// Whether a key is for an algorithm: each kind for one only.
+    /// Returns true if a key of this kind is for the algorithm. Each kind has one algorithm.
     fn is_for(&self, algorithm: &str) -> bool {
         match self {
             Self::Rsa { .. } => algorithm == "RS256",
             Self::P256(_) => algorithm == "ES256",
-            // The second name is that of RFC 9864.
+            // The second name is from RFC 9864.
             Self::Ed25519(_) => matches!(algorithm, "EdDSA" | "Ed25519"),
         }
     }
 
+    /// Returns true if the token is signed with this key, by this key's algorithm.
     fn has_signed(&self, token: &Parsed<'_>) -> bool {
         if !self.is_for(&token.header.alg) {
             return false;

@@ -1,10 +1,8 @@
-//! Bearer tokens of another issuer: JSON Web Tokens (RFC 7519) that are signed with a key of its published set.
+//! Signed bearer tokens of another issuer: JSON Web Tokens (RFC 7519) that are signed with a key of the issuer's published
+//! key set.
 //!
-//! The signature's algorithm is the key's, never the token's choice: the token's `alg` must be the one name that its key
-//! has. Nothing a token says counts before its signature was verified, but for which key to take.
-//!
-//! The three algorithms are `ring`'s, which every function has in it for TLS anyway; what is around them is so little that
-//! it is no crate of its own.
+//! The key decides the algorithm of a signature, never the token: the token's `alg` must be the algorithm of its key. Before
+//! the signature is verified, the only thing that a token decides is which key to use.
 
 mod claims;
 mod environment;

@@ -1,20 +1,20 @@
-//! Which issuer's tokens are accepted: from the environment.
+//! The issuer whose tokens are accepted, read from the environment.
 
 use core::net::IpAddr;
 
 use http::Uri;
 
-/// Bytes of an issuer's name: it is part of a key.
+/// The maximum length of an issuer's name in bytes. The name is part of a key in the table.
 const ISSUER_BYTES: usize = 512;
 
 /// The one issuer whose tokens are accepted.
 ///
 /// | variable | meaning |
 /// |---|---|
-/// | `JWT_ISSUER` | what `iss` must be |
-/// | `JWT_AUDIENCE` | what `aud` must be or have |
-/// | `JWT_JWKS_URL` | where the issuer's keys are, `https://` unless it is on loopback |
-/// | `JWT_DOMAIN_CLAIM` | the claim that names the domain, `domain` if it is empty |
+/// | `JWT_ISSUER` | the required `iss` |
+/// | `JWT_AUDIENCE` | the required `aud`, or an item of its list |
+/// | `JWT_JWKS_URL` | the URL of the issuer's keys, `https://` unless it is on loopback |
+/// | `JWT_DOMAIN_CLAIM` | the claim that names the domain, `domain` if empty |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub(crate) issuer: String,
@@ -23,27 +23,24 @@ pub struct Settings {
     pub(crate) domain_claim: String,
 }
 
-/// What is wrong with the settings.
+/// An error in the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Some are set, not all.
     #[error(
         "{0} is not set: set all of JWT_ISSUER, JWT_AUDIENCE and JWT_JWKS_URL, or none to accept no signed tokens"
     )]
     Missing(&'static str),
-    /// The issuer cannot be part of a key.
-    #[error("JWT_ISSUER has a `#`, or is longer than 512 bytes")]
+    /// The issuer cannot be part of a key in the table.
+    #[error("JWT_ISSUER contains `#`, or is longer than 512 bytes")]
     Issuer,
-    /// The address is none that may be used.
-    #[error("JWT_JWKS_URL is no https:// address (http:// only on loopback)")]
+    #[error("JWT_JWKS_URL is not an https:// URL (http:// is allowed only on loopback)")]
     Address,
-    /// Root certificates.
-    #[error("no root certificates: {0}")]
+    #[error("cannot read the root certificates: {0}")]
     Certificates(#[from] std::io::Error),
 }
 
 impl Settings {
-    /// Those of the environment; none if no issuer is configured.
+    /// Reads the settings from the environment. Returns `None` if no issuer is configured.
     ///
     /// # Errors
     /// [`SettingsError`]
@@ -51,7 +48,7 @@ impl Settings {
         Self::read(|name| std::env::var(name).ok())
     }
 
-    /// Those that `variable` gives.
+    /// Reads the settings from the variables that `variable` returns. Returns `None` if no issuer is configured.
     ///
     /// # Errors
     /// [`SettingsError`]
@@ -122,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_off_something_is_a_mistake_and_everything_is_on() {
+    fn incomplete_settings_are_refused() {
         assert!(read("", "", "", "").unwrap().is_none());
         assert!(read("", "", "", "tenant").unwrap().is_none());
         assert!(Settings::read(|_| None).unwrap().is_none());
@@ -146,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_encrypted_unless_from_this_machine() {
+    fn plain_http_needs_loopback() {
         for good in [
             "https://idp.example/keys",
             "http://127.0.0.1:80/k",

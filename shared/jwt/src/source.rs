@@ -1,5 +1,5 @@
-//! The issuer's keys as this process has them: fetched when they are first needed, again when they are old or when a token
-//! names one that is not there, and kept for a while when that fails.
+//! The issuer's keys in this process. They are fetched when they are first needed, and fetched again when they are old or
+//! when a token names an unknown key. If a fetch fails, the old keys are kept for a while.
 
 use core::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::{
     parse::Parsed,
 };
 
-/// After so long they are fetched again: a removed key counts no longer than this.
+/// The age at which the keys are fetched again. A removed key is accepted no longer than this.
 pub(crate) const OLD: Duration = Duration::from_secs(10 * 60);
-/// How long they are kept while they cannot be fetched.
+/// How long keys are kept while they cannot be fetched.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long nobody makes us ask again: anybody can name a key that there is not.
+/// The minimum time between two fetches. Any client can name an unknown key and cause one.
 pub(crate) const PAUSE: Duration = Duration::from_secs(30);
-/// The same after a failure while there are no keys at all: nobody can connect until then.
+/// The minimum time between two fetches while there are no keys. No client with a signed token can connect meanwhile.
 const PAUSE_WITHOUT: Duration = Duration::from_secs(1);
 
-/// Where the keys come from.
+/// Fetches and keeps the keys.
 #[derive(Debug)]
 pub(crate) struct Source {
     fetcher: Fetcher,
@@ -32,7 +32,9 @@ pub(crate) struct Source {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The keys, and when they were fetched.
     keys: Option<(KeySet, Timestamp)>,
+    /// When the last fetch began, failed or not.
     asked: Option<Timestamp>,
 }
 
@@ -44,15 +46,16 @@ impl Source {
         })
     }
 
-    /// Whether the token is signed with a key of the issuer's.
+    /// Returns true if the token is signed with one of the issuer's keys.
     ///
-    /// A fault if nobody knows, for there are no keys.
+    /// # Errors
+    /// Fails if there are no keys.
     pub(crate) async fn has_signed(
         &self,
         token: &Parsed<'_>,
         now: Timestamp,
     ) -> Result<bool, Fault> {
-        // Held while the keys are fetched: who comes meanwhile waits for the same answer.
+        // The lock is held during a fetch, so concurrent calls wait for the same answer.
         let mut state = self.state.lock().await;
         if state.is_older(OLD, now) {
             self.refresh(&mut state, now).await;
@@ -67,7 +70,7 @@ impl Source {
         Ok(verdict == Verdict::Good)
     }
 
-    /// Fetches the keys, unless that was tried a short while ago; whether they are fresh.
+    /// Fetches the keys, unless the last fetch was a short while ago. Returns true if the keys are now fresh.
     async fn refresh(&self, state: &mut State, now: Timestamp) -> bool {
         let pause = if state.keys.is_some() {
             PAUSE
@@ -80,12 +83,12 @@ impl Source {
         state.asked = Some(now);
         match self.fetcher.fetch().await {
             Ok(keys) => {
-                tracing::info!(keys = keys.len(), "the issuer's keys were fetched");
+                tracing::info!(keys = keys.len(), "fetched the issuer's keys");
                 state.keys = Some((keys, now));
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "the issuer's keys cannot be fetched");
+                tracing::error!(%error, "fetching the issuer's keys failed");
                 false
             }
         }
@@ -93,6 +96,7 @@ impl Source {
 }
 
 impl State {
+    /// Returns true if there are no keys, or they were fetched at least `age` ago.
     fn is_older(&self, age: Duration, now: Timestamp) -> bool {
         !self
             .keys
@@ -103,12 +107,14 @@ impl State {
     fn verdict(&self, token: &Parsed<'_>) -> Result<Verdict, Fault> {
         match &self.keys {
             Some((keys, _)) => Ok(keys.verify(token)),
-            None => Err(Fault::Refused("the issuer's keys cannot be had".to_owned())),
+            None => Err(Fault::Refused(
+                "the issuer's keys are not available".to_owned(),
+            )),
         }
     }
 }
 
-/// Whether `now` is less than `age` after `at`. It may seem to be before, when a clock is set back.
+/// Returns true if `now` is less than `age` after `at`. `now` may be a little before `at`, if the clock was set back.
 fn is_within(age: Duration, at: Timestamp, now: Timestamp) -> bool {
     now < at.plus(age) && at <= now.plus(age)
 }

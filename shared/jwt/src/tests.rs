@@ -1,4 +1,4 @@
-//! Tokens of an issuer that these tests are: what is accepted, and everything that is not.
+//! Which tokens are accepted. The tests act as the issuer.
 
 mod issuer;
 mod rotation;
@@ -9,12 +9,12 @@ use service::ports::{Credential, Jti, SignedToken, TokenHash, TokenVerifier as _
 
 use self::issuer::{AUDIENCE, ISSUER, Keys, NOW, Server, Signer, environment, now, token};
 
-/// What is made of a token by a function that accepts `ISSUER`, whose keys are these.
-async fn made_of(keys: &Server, token: &str) -> Option<SignedToken> {
+/// Verifies a token as a function does that accepts `ISSUER` with these keys.
+async fn verified(keys: &Server, token: &str) -> Option<SignedToken> {
     let (environment, _) = environment(keys, "domain");
     match environment.credential(token).await.unwrap() {
         Credential::Signed { token, .. } => token,
-        Credential::Opaque => panic!("it has the shape of a signed token"),
+        Credential::Opaque => panic!("{token} is opaque"),
     }
 }
 
@@ -35,12 +35,12 @@ fn without(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn each_kind_of_key_has_its_algorithm() {
+async fn each_key_kind_verifies_its_algorithm() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
         let token = token(signer, &with("jti", "one"));
-        let found = made_of(&server, &token).await.unwrap();
+        let found = verified(&server, &token).await.unwrap();
         let signed = token.rsplit_once('.').unwrap().0;
         assert_eq!(found.hash, TokenHash::of_signed(signed));
         assert_ne!(found.hash, TokenHash::of(signed));
@@ -53,7 +53,7 @@ async fn each_kind_of_key_has_its_algorithm() {
 }
 
 #[tokio::test]
-async fn what_is_not_for_us_or_incomplete_is_refused() {
+async fn invalid_claims_are_refused() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let good = [
@@ -66,7 +66,7 @@ async fn what_is_not_for_us_or_incomplete_is_refused() {
         with("scope", json!({"any": ["thing"]})),
     ];
     for claims in good {
-        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
         assert!(found.is_some_and(|it| it.holds(now())), "{claims}");
     }
     let bad = [
@@ -100,23 +100,23 @@ async fn what_is_not_for_us_or_incomplete_is_refused() {
         json!("text"),
     ];
     for claims in bad {
-        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
         assert!(found.is_none(), "{claims}");
     }
-    // Signed well, but not in force: its time is for who uses it to judge.
+    // These are verified but not in force. `SignedToken::holds` decides that.
     for claims in [
         with("exp", NOW),
         with("exp", NOW - 1),
         with("nbf", NOW + 61),
         with("iat", NOW + 61),
     ] {
-        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
         assert!(!found.unwrap().holds(now()), "{claims}");
     }
 }
 
 #[tokio::test]
-async fn the_algorithm_is_the_key_s_and_never_the_token_s_choice() {
+async fn token_cannot_choose_its_algorithm() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -126,36 +126,36 @@ async fn the_algorithm_is_the_key_s_and_never_the_token_s_choice() {
             "rs256",
         ] {
             let header = json!({"alg": algorithm, "kid": kid});
-            let found = made_of(&server, &signer.sign(&header, &claims())).await;
+            let found = verified(&server, &signer.sign(&header, &claims())).await;
             assert!(found.is_none(), "{algorithm}");
         }
-        // A signature that another key made, under this key's name.
+        // A signature by another key, under this key's name.
         for other in [&keys.rsa, &keys.p256, &keys.ed25519] {
             if other.kid() != kid {
                 for algorithm in [other.algorithm(), signer.algorithm()] {
                     let header = json!({"alg": algorithm, "kid": kid});
-                    let found = made_of(&server, &other.sign(&header, &claims())).await;
+                    let found = verified(&server, &other.sign(&header, &claims())).await;
                     assert!(found.is_none(), "{algorithm}");
                 }
             }
         }
         let header = json!({"alg": "none", "kid": kid});
         let unsigned = format!("{}.", issuer::signed_part(&header, &claims()));
-        assert!(made_of(&server, &unsigned).await.is_none());
-        // The public key, which everybody has, as the secret of an HMAC.
+        assert!(verified(&server, &unsigned).await.is_none());
+        // An HMAC whose secret is the public key.
         for secret in signer.public_forms() {
             let header = json!({"alg": "HS256", "kid": kid});
             let part = issuer::signed_part(&header, &claims());
             let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
             let mac = ring::hmac::sign(&key, part.as_bytes());
             let forged = format!("{part}.{}", URL_SAFE_NO_PAD.encode(mac));
-            assert!(made_of(&server, &forged).await.is_none());
+            assert!(verified(&server, &forged).await.is_none());
         }
     }
 }
 
 #[tokio::test]
-async fn what_was_signed_cannot_be_changed() {
+async fn changed_token_is_refused() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -174,53 +174,53 @@ async fn what_was_signed_cannot_be_changed() {
             format!("{}.{}.", parts[0], parts[1]),
             format!("{}..{}", parts[0], parts[2]),
         ] {
-            assert!(made_of(&server, &changed).await.is_none(), "{changed}");
+            assert!(verified(&server, &changed).await.is_none(), "{changed}");
         }
-        assert!(made_of(&server, &good).await.is_some());
+        assert!(verified(&server, &good).await.is_some());
     }
 }
 
 #[tokio::test]
-async fn a_signature_written_in_another_way_is_the_same_token() {
+async fn alternative_ecdsa_signature_keeps_token_hash() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let good = token(&keys.p256, &claims());
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    // (r, n - s) verifies as (r, s) does; n is the order of P-256 (SEC 2, 2.4.2).
+    // (r, n - s) is valid if (r, s) is. n is the order of P-256 (SEC 2, 2.4.2).
     let order = [
         0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
         0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
     ];
     let mut borrow = 0;
-    for (place, digit) in (0..32).zip(order).rev() {
-        let difference = digit - i32::from(signature[32 + place]) - borrow;
+    for (index, digit) in (0..32).zip(order).rev() {
+        let difference = digit - i32::from(signature[32 + index]) - borrow;
         borrow = i32::from(difference < 0);
-        signature[32 + place] = u8::try_from(difference.rem_euclid(256)).unwrap();
+        signature[32 + index] = u8::try_from(difference.rem_euclid(256)).unwrap();
     }
     let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&signature));
     assert_ne!(other, good);
     assert_eq!(
-        made_of(&server, &other).await.unwrap(),
-        made_of(&server, &good).await.unwrap()
+        verified(&server, &other).await.unwrap(),
+        verified(&server, &good).await.unwrap()
     );
 }
 
 #[tokio::test]
-async fn garbage_and_what_is_too_long_is_refused_before_any_key_is_fetched() {
+async fn malformed_token_fetches_no_keys() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let long = token(&keys.ed25519, &with("more", "x".repeat(7_000)));
     for refused in ["a.b.c", "e30.e30.AA", "AA..", long.as_str()] {
-        assert!(made_of(&server, refused).await.is_none());
+        assert!(verified(&server, refused).await.is_none());
     }
     assert_eq!(server.asked(), 0);
     let short = token(&keys.ed25519, &with("more", "x".repeat(4_000)));
-    assert!(made_of(&server, &short).await.is_some());
+    assert!(verified(&server, &short).await.is_some());
 }
 
 #[tokio::test]
-async fn other_tokens_are_opaque_and_without_an_issuer_all_are() {
+async fn other_tokens_are_opaque() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let (on, _) = environment(&server, "domain");
@@ -235,7 +235,7 @@ async fn other_tokens_are_opaque_and_without_an_issuer_all_are() {
 }
 
 #[tokio::test]
-async fn the_domain_stands_in_the_claim_that_was_chosen() {
+async fn domain_is_read_from_configured_claim() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let (environment, _) = environment(&server, "tenant");
@@ -256,7 +256,7 @@ async fn the_domain_stands_in_the_claim_that_was_chosen() {
 }
 
 #[tokio::test]
-async fn an_id_is_of_the_accepted_issuer_or_none() {
+async fn jti_of_other_issuer_is_none() {
     let server = Server::start(&json!({"keys": []})).await;
     let (environment, _) = environment(&server, "domain");
     let expected = Some(Jti::new(ISSUER, "one"));
@@ -267,7 +267,7 @@ async fn an_id_is_of_the_accepted_issuer_or_none() {
 }
 
 impl Signer {
-    /// What of it everybody has, in forms that a careless verifier might take for a secret.
+    /// Returns the public key in forms that a careless verifier might use as a secret.
     fn public_forms(&self) -> [Vec<u8>; 2] {
         [self.public().to_vec(), self.jwk().to_string().into_bytes()]
     }

@@ -1,4 +1,4 @@
-//! An issuer: its keys, its tokens, and the server of its keys.
+//! An issuer: its keys, its tokens, and the server that publishes the keys.
 
 use core::{
     sync::atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -28,17 +28,17 @@ use crate::{Settings, WithIssuer};
 
 pub(super) const ISSUER: &str = "https://issuer.example";
 pub(super) const AUDIENCE: &str = "messaging";
-/// In seconds.
+/// The time of the tests, in seconds since the epoch.
 pub(super) const NOW: i64 = 1_800_000_000;
 
-/// A key of 2,048 bits that is used for nothing else: making one takes seconds.
+/// An RSA key of 2,048 bits, used only here. Generating one takes seconds.
 const RSA: &[u8] = include_bytes!("../fixtures/rsa-2048.pkcs8");
 
 pub(super) fn now() -> Timestamp {
     Timestamp::from_millis(NOW * 1_000)
 }
 
-/// A clock that the test sets.
+/// A clock that the test advances.
 #[derive(Clone, Debug)]
 pub(super) struct Clock(Arc<AtomicI64>);
 
@@ -73,7 +73,7 @@ impl ports::Metrics for Clock {}
 
 impl ports::TokenVerifier for Clock {}
 
-/// The surroundings of a function that accepts tokens of `ISSUER`, and their clock.
+/// Returns the environment of a function that accepts tokens of `ISSUER`, and its clock.
 pub(super) fn environment(keys: &Server, domain_claim: &str) -> (WithIssuer<Clock>, Clock) {
     let settings = Settings::read(|name| {
         let value = match name {
@@ -94,7 +94,7 @@ pub(super) fn without_issuer() -> WithIssuer<Clock> {
     WithIssuer::new(clock, None).unwrap()
 }
 
-/// A key with a name.
+/// A private key with a `kid`.
 pub(super) struct Signer {
     kid: String,
     pair: Pair,
@@ -106,7 +106,7 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// One of each kind.
+/// One key of each kind.
 pub(super) struct Keys {
     pub(super) rsa: Signer,
     pub(super) p256: Signer,
@@ -141,7 +141,7 @@ impl Keys {
 }
 
 impl Signer {
-    /// A fresh key.
+    /// Generates a key.
     pub(super) fn ed25519(kid: &str) -> Self {
         let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self {
@@ -193,7 +193,7 @@ impl Signer {
         jwk
     }
 
-    /// Signs whatever it is told, by its own algorithm.
+    /// Signs any header and claims with the key's own algorithm.
     pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
         let part = signed_part(header, claims);
         let (message, random) = (part.as_bytes(), SystemRandom::new());
@@ -216,13 +216,13 @@ pub(super) fn signed_part(header: &Value, claims: &Value) -> String {
     format!("{}.{}", text(header), text(claims))
 }
 
-/// A token as it should be.
+/// Returns a token with the right header.
 pub(super) fn token(signer: &Signer, claims: &Value) -> String {
     let header = json!({"alg": signer.algorithm(), "kid": signer.kid(), "typ": "JWT"});
     signer.sign(&header, claims)
 }
 
-/// A server of keys on loopback; it ends with its test.
+/// A server on loopback that publishes keys. It stops when it is dropped.
 pub(super) struct Server {
     url: String,
     answer: Arc<Mutex<Vec<u8>>>,
@@ -246,7 +246,7 @@ impl Server {
                 {}
                 counted.fetch_add(1, Ordering::SeqCst);
                 let answer = answers.lock().unwrap().clone();
-                // Who asked may have had enough.
+                // The client may have closed the connection.
                 let _ = stream.write_all(&answer).await;
             }
         });
@@ -260,7 +260,7 @@ impl Server {
         server
     }
 
-    /// From now on it has these.
+    /// Publishes these keys from now on.
     pub(super) fn publish(&self, keys: &Value) {
         self.answer_with("200 OK", &keys.to_string());
     }
@@ -273,7 +273,7 @@ impl Server {
         *self.answer.lock().unwrap() = answer.into_bytes();
     }
 
-    /// How often it was asked.
+    /// Returns the number of requests so far.
     pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Which keys there are: named, replaced, removed, out of reach, and of kinds that are not for us.
+//! The issuer's keys: named, replaced, removed, unreachable, and of unsupported kinds.
 
 use core::time::Duration;
 
@@ -8,7 +8,7 @@ use service::ports::{Credential, Fault, TokenVerifier as _};
 use super::{
     claims,
     issuer::{Clock, Keys, Server, Signer, environment, token},
-    made_of,
+    verified,
 };
 use crate::{
     WithIssuer,
@@ -18,7 +18,7 @@ use crate::{
 async fn accepts(environment: &WithIssuer<Clock>, token: &str) -> bool {
     match environment.credential(token).await.unwrap() {
         Credential::Signed { token, .. } => token.is_some(),
-        Credential::Opaque => panic!("it has the shape of a signed token"),
+        Credential::Opaque => panic!("{token} is opaque"),
     }
 }
 
@@ -28,7 +28,7 @@ fn set(signers: &[&Signer]) -> Value {
 }
 
 #[tokio::test]
-async fn a_new_key_is_fetched_when_a_token_names_it_but_not_at_everybody_s_whim() {
+async fn unknown_kid_fetches_keys_after_pause() {
     let (old, new, never) = (
         Signer::ed25519("old"),
         Signer::ed25519("new"),
@@ -43,7 +43,7 @@ async fn a_new_key_is_fetched_when_a_token_names_it_but_not_at_everybody_s_whim(
 
     server.publish(&set(&[&old, &new]));
     assert!(!accepts(&environment, &token(&new, &claims())).await);
-    assert_eq!(server.asked(), 1, "they are fresh");
+    assert_eq!(server.asked(), 1, "the keys were fetched a moment ago");
     clock.advance(PAUSE);
     assert!(accepts(&environment, &token(&new, &claims())).await);
     assert!(accepts(&environment, &token(&old, &claims())).await);
@@ -57,7 +57,7 @@ async fn a_new_key_is_fetched_when_a_token_names_it_but_not_at_everybody_s_whim(
 }
 
 #[tokio::test]
-async fn a_removed_key_counts_until_the_keys_are_old() {
+async fn removed_key_counts_until_next_fetch() {
     let (old, new) = (Signer::ed25519("old"), Signer::ed25519("new"));
     let server = Server::start(&set(&[&old])).await;
     let (environment, clock) = environment(&server, "domain");
@@ -71,7 +71,7 @@ async fn a_removed_key_counts_until_the_keys_are_old() {
 }
 
 #[tokio::test]
-async fn keys_are_kept_for_a_day_while_they_cannot_be_fetched() {
+async fn failed_fetch_keeps_old_keys() {
     let key = Signer::ed25519("key");
     let server = Server::start(&set(&[&key])).await;
     let (environment, clock) = environment(&server, "domain");
@@ -101,7 +101,7 @@ async fn keys_are_kept_for_a_day_while_they_cannot_be_fetched() {
 }
 
 #[tokio::test]
-async fn without_any_keys_nobody_knows_and_soon_it_is_tried_again() {
+async fn missing_keys_are_a_fault() {
     let key = Signer::ed25519("key");
     let server = Server::start(&json!({})).await;
     let (environment, clock) = environment(&server, "domain");
@@ -116,18 +116,18 @@ async fn without_any_keys_nobody_knows_and_soon_it_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_key_is_named_unless_there_is_only_one() {
+async fn missing_kid_needs_single_key() {
     let (one, two) = (Signer::ed25519("one"), Signer::ed25519("two"));
     let nameless = |signer: &Signer| signer.sign(&json!({"alg": "EdDSA"}), &claims());
     let server = Server::start(&set(&[&one])).await;
-    assert!(made_of(&server, &nameless(&one)).await.is_some());
-    assert!(made_of(&server, &nameless(&two)).await.is_none());
+    assert!(verified(&server, &nameless(&one)).await.is_some());
+    assert!(verified(&server, &nameless(&two)).await.is_none());
     server.publish(&set(&[&one, &two]));
-    assert!(made_of(&server, &nameless(&one)).await.is_none());
+    assert!(verified(&server, &nameless(&one)).await.is_none());
     let wrong = one.sign(&json!({"alg": "EdDSA", "kid": "two"}), &claims());
-    assert!(made_of(&server, &wrong).await.is_none());
+    assert!(verified(&server, &wrong).await.is_none());
 
-    // The only one was replaced, and nobody could say so by its name.
+    // The only key was replaced. A token without `kid` causes the fetch.
     server.publish(&set(&[&one]));
     let (environment, clock) = environment(&server, "domain");
     assert!(accepts(&environment, &nameless(&one)).await);
@@ -137,7 +137,7 @@ async fn a_key_is_named_unless_there_is_only_one() {
 }
 
 #[tokio::test]
-async fn keys_that_are_for_something_else_are_left_out() {
+async fn unusable_keys_are_ignored() {
     let keys = Keys::new();
     let server = Server::start(&json!({"keys": []})).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -159,22 +159,22 @@ async fn keys_that_are_for_something_else_are_left_out() {
             json!("text"),
         ] {
             server.publish(&json!({"keys": [bad]}));
-            assert!(made_of(&server, &token).await.is_none(), "{bad}");
+            assert!(verified(&server, &token).await.is_none(), "{bad}");
         }
         let mut plain = signer.jwk();
         for name in ["alg", "use"] {
             plain.as_object_mut().unwrap().remove(name).unwrap();
         }
         plain["key_ops"] = json!(["verify"]);
-        // Beside it stands what nobody knows.
+        // Unknown kinds of keys and unknown members are ignored.
         server.publish(&json!({"keys": [{"kty": "AKP", "kid": "new"}, plain], "more": 1}));
-        assert!(made_of(&server, &token).await.is_some());
+        assert!(verified(&server, &token).await.is_some());
     }
     let mut short = keys.rsa.jwk();
     short["n"] = "AQAB".into();
     server.publish(&json!({"keys": [short]}));
     assert!(
-        made_of(&server, &token(&keys.rsa, &claims()))
+        verified(&server, &token(&keys.rsa, &claims()))
             .await
             .is_none()
     );
