@@ -42,7 +42,7 @@ pub(crate) enum FetchError {
     Status(StatusCode),
     #[error("the answer is incomplete, or longer than 256 KiB")]
     Body,
-    #[error("the answer is not a key set")]
+    #[error("the answer is not a key set with a usable key")]
     NoKeys,
 }
 

@@ -14,7 +14,7 @@ const KEYS: usize = 100;
 /// The length of an RSA modulus in bytes: 2,048 to 8,192 bits.
 const MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
 
-/// The keys of a set that can verify tokens.
+/// The keys of a set that can verify tokens. There is at least one.
 #[derive(Debug)]
 pub(crate) struct KeySet(Vec<Key>);
 
@@ -71,15 +71,16 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads a key set. Returns `None` if the text is not a key set. Keys of other kinds or for other uses are ignored
-    /// (RFC 7517, 5).
+    /// Reads a key set. Keys of other kinds or for other uses are ignored (RFC 7517, 5). Returns `None` if the text is not a
+    /// key set, or if no key is left. An issuer that publishes no usable key makes a mistake, so its old keys must stay.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let Jwks { keys } = serde_json::from_slice(body).ok()?;
-        let keys = keys
+        let keys: Vec<Key> = keys
             .into_iter()
             .take(KEYS)
-            .filter_map(|it| Key::read(serde_json::from_value(it).ok()?));
-        Some(Self(keys.collect()))
+            .filter_map(|it| Key::read(serde_json::from_value(it).ok()?))
+            .collect();
+        (!keys.is_empty()).then_some(Self(keys))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -104,7 +105,7 @@ impl KeySet {
             }
             // Without a name the set must have one key. The issuer may have replaced it since.
             (None, [key]) if key.material.has_signed(token) => Verdict::Good,
-            (None, [] | [_]) => Verdict::Unknown,
+            (None, [_]) => Verdict::Unknown,
             (None, _) => Verdict::Bad,
         }
     }
@@ -115,7 +116,7 @@ impl Key {
         if jwk.usage.as_ref().is_some_and(|it| it != "sig")
             || jwk
                 .key_ops
-                .is_some_and(|it| !it.iter().any(|it| it == "verify"))
+                .is_some_and(|operations| !operations.iter().any(|it| it == "verify"))
         {
             return None;
         }

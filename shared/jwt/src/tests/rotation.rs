@@ -83,6 +83,8 @@ async fn failed_fetch_keeps_old_keys() {
         ("302 Found", ""),
         ("200 OK", "<html>"),
         ("200 OK", "{}"),
+        ("200 OK", r#"{"keys": []}"#),
+        ("200 OK", r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}"#),
         ("200 OK", large.as_str()),
     ] {
         server.answer_with(status, body);
@@ -97,6 +99,32 @@ async fn failed_fetch_keeps_old_keys() {
     assert!(matches!(unknown, Err(Fault::Refused(_))), "{unknown:?}");
     server.publish(&set(&[&key]));
     clock.advance(PAUSE);
+    assert!(accepts(&environment, &token).await);
+}
+
+#[tokio::test]
+async fn empty_key_set_keeps_old_keys() {
+    let (key, never) = (Signer::ed25519("key"), Signer::ed25519("never"));
+    let server = Server::start(&set(&[&key])).await;
+    let (environment, clock) = environment(&server, "domain");
+    assert!(accepts(&environment, &token(&key, &claims())).await);
+    server.publish(&set(&[]));
+    clock.advance(PAUSE);
+    // The unknown key causes a fetch.
+    assert!(!accepts(&environment, &token(&never, &claims())).await);
+    assert_eq!(server.asked(), 2);
+    assert!(accepts(&environment, &token(&key, &claims())).await);
+}
+
+#[tokio::test]
+async fn empty_first_key_set_is_a_fault() {
+    let key = Signer::ed25519("key");
+    let server = Server::start(&set(&[])).await;
+    let (environment, clock) = environment(&server, "domain");
+    let token = token(&key, &claims());
+    assert!(environment.credential(&token).await.is_err());
+    server.publish(&set(&[&key]));
+    clock.advance(Duration::from_secs(1));
     assert!(accepts(&environment, &token).await);
 }
 
@@ -139,7 +167,9 @@ async fn missing_kid_needs_single_key() {
 #[tokio::test]
 async fn unusable_keys_are_ignored() {
     let keys = Keys::new();
-    let server = Server::start(&json!({"keys": []})).await;
+    // A usable key beside the others, so that the set is accepted.
+    let usable = Signer::ed25519("usable").jwk();
+    let server = Server::start(&json!({})).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
         let token = token(signer, &claims());
         let changed = |name: &str, value: Value| {
@@ -158,7 +188,7 @@ async fn unusable_keys_are_ignored() {
             json!({"kty": "oct", "kid": signer.kid(), "k": "c2VjcmV0"}),
             json!("text"),
         ] {
-            server.publish(&json!({"keys": [bad]}));
+            server.publish(&json!({"keys": [bad, usable]}));
             assert!(verified(&server, &token).await.is_none(), "{bad}");
         }
         let mut plain = signer.jwk();
@@ -172,7 +202,7 @@ async fn unusable_keys_are_ignored() {
     }
     let mut short = keys.rsa.jwk();
     short["n"] = "AQAB".into();
-    server.publish(&json!({"keys": [short]}));
+    server.publish(&json!({"keys": [short, usable]}));
     assert!(
         verified(&server, &token(&keys.rsa, &claims()))
             .await
