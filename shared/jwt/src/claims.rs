@@ -12,8 +12,6 @@ use crate::Settings;
 const SKEW: i64 = 60;
 /// The maximum length of a `jti` in bytes. It is part of a key in the table.
 const JTI_BYTES: usize = 256;
-/// The last second of the year 9999.
-const LATEST: i64 = 253_402_300_799;
 
 /// Reads the claims. Returns `None` if the token is for another audience, or if a claim is missing or invalid.
 pub(crate) fn read(settings: &Settings, signed: &str, payload: &[u8]) -> Option<SignedToken> {
@@ -27,11 +25,16 @@ pub(crate) fn read(settings: &Settings, signed: &str, payload: &[u8]) -> Option<
         id: SubscriberId::parse(text("sub")?).ok()?,
     };
     let expires = time(claims.get("exp")?)?;
-    let mut begins = Timestamp::from_millis(0);
-    for name in ["nbf", "iat"] {
-        if let Some(value) = claims.get(name) {
-            begins = begins.max(time(value)?);
-        }
+    let issued = claims.get("iat").map(time);
+    let not_before = claims.get("nbf").map(time);
+    // A token must not live longer than configured. Without `iat` it is in force only for so long before its end.
+    let earliest = expires.plus_seconds(-settings.max_seconds);
+    let mut begins = match issued {
+        Some(issued) => issued.filter(|issued| *issued >= earliest)?,
+        None => earliest,
+    };
+    if let Some(not_before) = not_before {
+        begins = begins.max(not_before?);
     }
     let jti = match claims.get("jti") {
         Some(jti) => Some(Jti::new(
@@ -64,15 +67,17 @@ fn is_for(audience: &Value, us: &str) -> bool {
 }
 
 /// Reads a time in seconds since the epoch. A fraction is dropped, so a token never ends later than it says.
+/// Returns `None` for a time that the service cannot express, such as one after the year 9999.
 fn time(value: &Value) -> Option<Timestamp> {
     let seconds = match (value.as_i64(), value.as_f64()) {
         (Some(seconds), _) => seconds,
         (None, Some(seconds)) => whole(seconds)?,
         (None, None) => return None,
     };
-    (0..=LATEST)
-        .contains(&seconds)
-        .then(|| Timestamp::from_millis(seconds * 1_000))
+    if seconds < 0 {
+        return None;
+    }
+    Timestamp::from_seconds(seconds)
 }
 
 fn whole(seconds: f64) -> Option<i64> {

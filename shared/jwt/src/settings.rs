@@ -6,6 +6,10 @@ use http::Uri;
 
 /// The maximum length of an issuer's name in bytes. The name is part of a key in the table.
 const ISSUER_BYTES: usize = 512;
+/// The longest life of a token in seconds, if it is not configured: a day.
+const MAX_SECONDS: i64 = 24 * 60 * 60;
+/// The values that the longest life may have. 30 days is the limit of opaque tokens too.
+const MAX_SECONDS_RANGE: core::ops::RangeInclusive<i64> = 60..=30 * 24 * 60 * 60;
 
 /// The one issuer whose tokens are accepted.
 ///
@@ -15,12 +19,15 @@ const ISSUER_BYTES: usize = 512;
 /// | `JWT_AUDIENCE` | the required `aud`, or an item of its list |
 /// | `JWT_JWKS_URL` | the URL of the issuer's keys, `https://` unless it is on loopback |
 /// | `JWT_DOMAIN_CLAIM` | the claim that names the domain, `domain` if empty |
+/// | `JWT_MAX_SECONDS` | the longest life of a token, 86400 if empty |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub(crate) issuer: String,
     pub(crate) audience: String,
     pub(crate) keys: Uri,
     pub(crate) domain_claim: String,
+    /// The longest life of a token in seconds.
+    pub(crate) max_seconds: i64,
 }
 
 /// An error in the settings.
@@ -35,6 +42,8 @@ pub enum SettingsError {
     Issuer,
     #[error("JWT_JWKS_URL is not an https:// URL (http:// is allowed only on loopback)")]
     Address,
+    #[error("JWT_MAX_SECONDS is not a number from 60 to 2592000")]
+    MaxSeconds,
     #[error("cannot read the root certificates: {0}")]
     Certificates(#[from] std::io::Error),
 }
@@ -79,11 +88,20 @@ impl Settings {
             return Err(SettingsError::Address);
         }
         let domain_claim = given("JWT_DOMAIN_CLAIM").unwrap_or_else(|_| "domain".to_owned());
+        let max_seconds = match given("JWT_MAX_SECONDS") {
+            Ok(text) => text
+                .parse()
+                .ok()
+                .filter(|it| MAX_SECONDS_RANGE.contains(it))
+                .ok_or(SettingsError::MaxSeconds)?,
+            Err(_) => MAX_SECONDS,
+        };
         Ok(Some(Self {
             issuer,
             audience,
             keys,
             domain_claim,
+            max_seconds,
         }))
     }
 
@@ -112,7 +130,8 @@ mod tests {
                 "JWT_ISSUER" => issuer,
                 "JWT_AUDIENCE" => audience,
                 "JWT_JWKS_URL" => keys,
-                _ => domain,
+                "JWT_DOMAIN_CLAIM" => domain,
+                _ => "",
             };
             Some(value.to_owned())
         })
@@ -139,6 +158,37 @@ mod tests {
         for issuer in ["i#", &long] {
             let refused = read(issuer, "a", "https://h/k", "");
             assert!(matches!(refused, Err(SettingsError::Issuer)));
+        }
+    }
+
+    /// Reads complete settings with one more variable.
+    fn read_with(name: &'static str, value: &str) -> Result<Settings, SettingsError> {
+        let settings = Settings::read(|variable| {
+            let value = match variable {
+                "JWT_JWKS_URL" => "https://h/k",
+                _ if variable == name => value,
+                "JWT_ISSUER" | "JWT_AUDIENCE" => "a",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        settings.map(Option::unwrap)
+    }
+
+    #[test]
+    fn maximum_life_is_a_day_by_default() {
+        for (text, seconds) in [
+            ("", 86_400),
+            ("60", 60),
+            ("3600", 3_600),
+            ("2592000", 2_592_000),
+        ] {
+            let settings = read_with("JWT_MAX_SECONDS", text).unwrap();
+            assert_eq!(settings.max_seconds, seconds, "{text}");
+        }
+        for bad in ["0", "59", "2592001", "-1", "1h", "86400.0"] {
+            let refused = read_with("JWT_MAX_SECONDS", bad);
+            assert!(matches!(refused, Err(SettingsError::MaxSeconds)), "{bad}");
         }
     }
 

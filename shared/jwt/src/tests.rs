@@ -61,7 +61,7 @@ async fn invalid_claims_are_refused() {
         with("aud", json!(["other", AUDIENCE])),
         with("exp", 1_800_000_005.5),
         with("nbf", NOW + 59),
-        with("iat", NOW - 100_000),
+        with("iat", NOW - 85_800),
         with("jti", "x".repeat(256)),
         with("scope", json!({"any": ["thing"]})),
     ];
@@ -89,6 +89,8 @@ async fn invalid_claims_are_refused() {
         with("exp", (NOW + 600).to_string()),
         with("exp", -1),
         with("exp", 1e300),
+        with("exp", 253_402_300_799_i64),
+        with("iat", NOW - 85_801),
         with("exp", Value::Null),
         with("nbf", "0"),
         with("iat", true),
@@ -109,10 +111,50 @@ async fn invalid_claims_are_refused() {
         with("exp", NOW - 1),
         with("nbf", NOW + 61),
         with("iat", NOW + 61),
+        with("exp", NOW + 86_461),
     ] {
         let found = verified(&server, &token(&keys.ed25519, &claims)).await;
         assert!(!found.unwrap().holds(now()), "{claims}");
     }
+}
+
+#[tokio::test]
+async fn token_life_is_bounded() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let day = 86_400;
+    let lasting = |issued: Option<i64>, expires: i64| {
+        let mut claims = with("exp", expires);
+        if let Some(issued) = issued {
+            claims["iat"] = issued.into();
+        }
+        claims
+    };
+    for (claims, accepted) in [
+        (lasting(Some(NOW), NOW + day), true),
+        (lasting(Some(NOW), NOW + day + 1), false),
+        (lasting(Some(NOW + 60), NOW + 60 + day), true),
+        (lasting(Some(NOW - day), NOW + 1), false),
+        // Without `iat`, the bound applies from now. The clocks may differ by a minute.
+        (lasting(None, NOW + day + 60), true),
+        (lasting(None, NOW + day + 61), false),
+        (lasting(None, 253_402_207_200), false),
+        (lasting(None, 253_402_207_201), false),
+        (lasting(Some(253_402_207_201), 253_402_207_201), false),
+    ] {
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
+        assert_eq!(
+            found.is_some_and(|it| it.holds(now())),
+            accepted,
+            "{claims}"
+        );
+    }
+    // Such a token can be invalidated before it comes into force.
+    let claims = lasting(None, NOW + 30 * day);
+    let found = verified(&server, &token(&keys.ed25519, &claims)).await;
+    let found = found.unwrap();
+    assert!(!found.holds(now()));
+    assert!(found.holds(now().plus_seconds(29 * day)));
 }
 
 #[tokio::test]

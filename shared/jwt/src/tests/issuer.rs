@@ -80,7 +80,8 @@ pub(super) fn environment(keys: &Server, domain_claim: &str) -> (WithIssuer<Cloc
             "JWT_ISSUER" => ISSUER,
             "JWT_AUDIENCE" => AUDIENCE,
             "JWT_JWKS_URL" => &keys.url,
-            _ => domain_claim,
+            "JWT_DOMAIN_CLAIM" => domain_claim,
+            _ => return None,
         };
         Some(value.to_owned())
     });
