@@ -106,6 +106,27 @@ async fn invalid_signed_token_gets_401() -> Result<()> {
 }
 
 #[tokio::test]
+async fn unlisted_domain_gets_401() -> Result<()> {
+    let (issuer, gateway) = Issuer::start_for("acme,acme-test").await?;
+    let mut site = Site::at(gateway.urls().clone());
+    unauthorized(
+        site.connect_with(&issuer.token(&site, "alice", &json!({}))?)
+            .await,
+    )?;
+    // The service's own tokens may still be for any domain.
+    let mut elsewhere = site.connect_with(&site.token("alice").await?).await?;
+    elsewhere.request(json!({"type": "ping"})).await?;
+    for domain in ["acme", "acme-test"] {
+        site.domain = domain.to_owned();
+        let token = issuer.token(&site, "alice", &json!({}))?;
+        let mut alice = site.connect_with(&token).await?;
+        let welcome = alice.request(json!({"type": "hello"})).await?;
+        ensure!(welcome["domain"] == domain, "{}", welcome.text);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn invalidating_jti_revokes_its_tokens() -> Result<()> {
     let (issuer, gateway) = Issuer::start().await?;
     let site = Site::at(gateway.urls().clone());

@@ -13,15 +13,20 @@ const SKEW: i64 = 60;
 /// The maximum length of a `jti` in bytes. It is part of a key in the table.
 const JTI_BYTES: usize = 256;
 
-/// Reads the claims. Returns `None` if the token is for another audience, or if a claim is missing or invalid.
+/// Reads the claims. Returns `None` if the token is for another audience, if a claim is missing or invalid, or if the
+/// issuer may not speak for the domain.
 pub(crate) fn read(settings: &Settings, signed: &str, payload: &[u8]) -> Option<SignedToken> {
     let claims: Map<String, Value> = serde_json::from_slice(payload).ok()?;
     let text = |name: &str| claims.get(name)?.as_str();
     if text("iss")? != settings.issuer || !is_for(claims.get("aud")?, &settings.audience) {
         return None;
     }
+    let domain = Domain::parse(text(&settings.domain_claim)?).ok()?;
+    if !settings.speaks_for(&domain) {
+        return None;
+    }
     let subscriber = Subscriber {
-        domain: Domain::parse(text(&settings.domain_claim)?).ok()?,
+        domain,
         id: SubscriberId::parse(text("sub")?).ok()?,
     };
     let expires = time(claims.get("exp")?)?;

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use http::Uri;
+use protocol::Domain;
 
 /// The maximum length of an issuer's name in bytes. The name is part of a key in the table.
 const ISSUER_BYTES: usize = 512;
@@ -19,6 +20,7 @@ const MAX_SECONDS_RANGE: core::ops::RangeInclusive<i64> = 60..=30 * 24 * 60 * 60
 /// | `JWT_AUDIENCE` | the required `aud`, or an item of its list |
 /// | `JWT_JWKS_URL` | the URL of the issuer's keys, `https://` unless it is on loopback |
 /// | `JWT_DOMAIN_CLAIM` | the claim that names the domain, `domain` if empty |
+/// | `JWT_DOMAINS` | the domains that tokens may name, separated by commas, any if empty |
 /// | `JWT_MAX_SECONDS` | the longest life of a token, 86400 if empty |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -26,6 +28,8 @@ pub struct Settings {
     pub(crate) audience: String,
     pub(crate) keys: Uri,
     pub(crate) domain_claim: String,
+    /// The domains that tokens may name. `None` means any.
+    pub(crate) domains: Option<Vec<Domain>>,
     /// The longest life of a token in seconds.
     pub(crate) max_seconds: i64,
 }
@@ -42,6 +46,8 @@ pub enum SettingsError {
     Issuer,
     #[error("JWT_JWKS_URL is not an https:// URL (http:// is allowed only on loopback)")]
     Address,
+    #[error("JWT_DOMAINS is not a list of domains, separated by commas and without spaces")]
+    Domains,
     #[error("JWT_MAX_SECONDS is not a number from 60 to 2592000")]
     MaxSeconds,
     #[error("cannot read the root certificates: {0}")]
@@ -88,6 +94,15 @@ impl Settings {
             return Err(SettingsError::Address);
         }
         let domain_claim = given("JWT_DOMAIN_CLAIM").unwrap_or_else(|_| "domain".to_owned());
+        let domains = match given("JWT_DOMAINS") {
+            Ok(text) => Some(
+                text.split(',')
+                    .map(Domain::parse)
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| SettingsError::Domains)?,
+            ),
+            Err(_) => None,
+        };
         let max_seconds = match given("JWT_MAX_SECONDS") {
             Ok(text) => text
                 .parse()
@@ -101,10 +116,19 @@ impl Settings {
             audience,
             keys,
             domain_claim,
+            domains,
             max_seconds,
         }))
     }
 
+    /// Returns true if tokens may name this domain.
+    pub(crate) fn speaks_for(&self, domain: &Domain) -> bool {
+        self.domains
+            .as_ref()
+            .is_none_or(|domains| domains.contains(domain))
+    }
+
+    /// Returns true if the keys are fetched without TLS.
     pub(crate) fn is_plain(&self) -> bool {
         self.keys.scheme_str() == Some("http")
     }
@@ -189,6 +213,24 @@ mod tests {
         for bad in ["0", "59", "2592001", "-1", "1h", "86400.0"] {
             let refused = read_with("JWT_MAX_SECONDS", bad);
             assert!(matches!(refused, Err(SettingsError::MaxSeconds)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn issuer_speaks_for_listed_domains() {
+        let domain = |text| Domain::parse(text).unwrap();
+        let any = read_with("JWT_DOMAINS", "").unwrap();
+        assert!(any.speaks_for(&domain("a")));
+        let listed = read_with("JWT_DOMAINS", "a,b:c").unwrap();
+        for text in ["a", "b:c"] {
+            assert!(listed.speaks_for(&domain(text)));
+        }
+        for text in ["A", "b", "c", "a.b"] {
+            assert!(!listed.speaks_for(&domain(text)));
+        }
+        for bad in [",", "a,", "a, b", "a,,b", "a#b", "*"] {
+            let refused = read_with("JWT_DOMAINS", bad);
+            assert!(matches!(refused, Err(SettingsError::Domains)), "{bad}");
         }
     }
 

@@ -7,7 +7,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use service::ports::{Credential, Jti, SignedToken, TokenHash, TokenVerifier as _};
 
-use self::issuer::{AUDIENCE, ISSUER, Keys, NOW, Server, Signer, environment, now, token};
+use self::issuer::{
+    AUDIENCE, ISSUER, Keys, NOW, Server, Signer, configured, environment, now, token,
+};
 
 /// Verifies a token as a function does that accepts `ISSUER` with these keys.
 async fn verified(keys: &Server, token: &str) -> Option<SignedToken> {
@@ -295,6 +297,27 @@ async fn domain_is_read_from_configured_claim() {
         panic!("opaque");
     };
     assert!(found.is_none());
+}
+
+#[tokio::test]
+async fn unlisted_domain_is_refused() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let (environment, _) = configured(&server, &[("JWT_DOMAINS", "a,b")]);
+    for (domain, accepted) in [
+        ("a", true),
+        ("b", true),
+        ("d", false),
+        ("A", false),
+        ("a,b", false),
+    ] {
+        let token = token(&keys.rsa, &with("domain", domain));
+        let Credential::Signed { token: found, .. } = environment.credential(&token).await.unwrap()
+        else {
+            panic!("opaque");
+        };
+        assert_eq!(found.is_some(), accepted, "{domain}");
+    }
 }
 
 #[tokio::test]

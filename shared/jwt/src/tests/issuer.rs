@@ -75,13 +75,17 @@ impl ports::TokenVerifier for Clock {}
 
 /// Returns the environment of a function that accepts tokens of `ISSUER`, and its clock.
 pub(super) fn environment(keys: &Server, domain_claim: &str) -> (WithIssuer<Clock>, Clock) {
+    configured(keys, &[("JWT_DOMAIN_CLAIM", domain_claim)])
+}
+
+/// Returns an environment and its clock, with more variables than the required ones.
+pub(super) fn configured(keys: &Server, more: &[(&str, &str)]) -> (WithIssuer<Clock>, Clock) {
     let settings = Settings::read(|name| {
         let value = match name {
             "JWT_ISSUER" => ISSUER,
             "JWT_AUDIENCE" => AUDIENCE,
             "JWT_JWKS_URL" => &keys.url,
-            "JWT_DOMAIN_CLAIM" => domain_claim,
-            _ => return None,
+            _ => more.iter().find(|(it, _)| *it == name)?.1,
         };
         Some(value.to_owned())
     });
