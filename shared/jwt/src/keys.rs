@@ -155,10 +155,11 @@ impl Material {
 
     /// Returns true if the token is signed with this key, by this key's algorithm.
     fn has_signed(&self, token: &Parsed<'_>) -> bool {
-        if !self.is_for(&token.header.alg) {
-            return false;
-        }
-        let (message, signature) = (token.signed.as_bytes(), token.signature.as_slice());
+        self.is_for(&token.header.alg) && self.verify(token.signed.as_bytes(), &token.signature)
+    }
+
+    /// Returns true if `signature` is this key's signature of `message`.
+    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match self {
             Self::Rsa { n, e } => RsaPublicKeyComponents { n, e }.verify(
                 &RSA_PKCS1_2048_8192_SHA256,
@@ -173,3 +174,6 @@ impl Material {
         verified.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

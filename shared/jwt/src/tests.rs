@@ -1,6 +1,7 @@
 //! Which tokens are accepted. The tests act as the issuer.
 
 mod issuer;
+mod rfc;
 mod rotation;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
