@@ -1,4 +1,4 @@
-//! The environment of a function that accepts the tokens of an issuer.
+//! The environment of a function that accepts an issuer's tokens.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::{
     source::Source,
 };
 
-/// An environment, extended by the issuer whose tokens are accepted, if one is configured.
+/// An environment that verifies the tokens of an issuer, if one is configured. Everything else comes from `E`.
 #[derive(Clone, Debug)]
 pub struct WithIssuer<E> {
     inner: E,
@@ -29,7 +29,7 @@ struct Issuer {
 }
 
 impl<E: Environment> WithIssuer<E> {
-    /// Adds the issuer that the environment variables name, if they name one.
+    /// Adds the issuer that the environment variables name, if any.
     ///
     /// # Errors
     /// [`SettingsError`]
@@ -37,7 +37,7 @@ impl<E: Environment> WithIssuer<E> {
         Self::new(inner, Settings::from_env()?)
     }
 
-    /// Adds this issuer, if there is one. Its keys are fetched when they are first needed.
+    /// Adds the issuer of `settings`, if any. Its keys are fetched when they are first needed.
     ///
     /// # Errors
     /// [`SettingsError::Certificates`]
@@ -52,9 +52,8 @@ impl<E: Environment> WithIssuer<E> {
         Ok(Self { inner, issuer })
     }
 
-    /// Returns the id `jti` of a token of `issuer`. If `issuer` is `None`, it is the accepted issuer.
-    ///
-    /// Returns `None` if no token with this id can ever be accepted.
+    /// Returns the id `jti` of a token of `issuer`, or of the accepted issuer if `issuer` is `None`. Returns `None` if no token
+    /// with this id is ever accepted.
     #[must_use]
     pub fn jti(&self, issuer: Option<&str>, jti: &str) -> Option<Jti> {
         let accepted = &self.issuer.as_ref()?.settings.issuer;
@@ -102,7 +101,10 @@ impl<E: Clock> TokenVerifier for WithIssuer<E> {
 }
 
 impl Issuer {
-    /// Returns the claims of the token if the issuer signed it for this service.
+    /// Returns what the token says if its signature and claims are accepted.
+    ///
+    /// # Errors
+    /// Fails if there are no keys.
     async fn verified(&self, token: &str, now: Timestamp) -> Result<Option<SignedToken>, Fault> {
         let Some(parsed) = Parsed::read(token) else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The HTTP client that fetches the issuer's keys.
+//! Fetching the issuer's keys.
 
 use core::time::Duration;
 
@@ -13,12 +13,12 @@ use hyper_util::{
 
 use crate::{Settings, keys::KeySet};
 
-/// The time limit of a fetch. It is short, because a WebSocket handshake waits for it.
+/// The time limit of a fetch. A client's handshake waits for it.
 const LIMIT: Duration = Duration::from_secs(3);
-/// The maximum bytes of a set of keys. Some issuers add certificates to it.
+/// The maximum length of a key set in bytes. Some issuers add certificates to their keys.
 const SET_BYTES: usize = 256 * 1024;
 
-/// A client for the address of the keys.
+/// Fetches key sets from one URL.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     http: Http,
@@ -34,20 +34,23 @@ enum Http {
 /// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("no response within 3 seconds")]
+    #[error("no answer within 3 seconds")]
     Late,
-    #[error("the request failed: {0}")]
+    #[error("the URL cannot be reached: {0}")]
     NotReached(#[from] hyper_util::client::legacy::Error),
-    #[error("the response has status {0}")]
+    #[error("the URL answered {0}")]
     Status(StatusCode),
-    #[error("the response is incomplete or longer than 256 KiB")]
+    #[error("the answer is incomplete, or longer than 256 KiB")]
     Body,
-    #[error("the response is not a JSON Web Key set")]
+    #[error("the answer is not a key set with a usable key")]
     NoKeys,
 }
 
 impl Fetcher {
-    /// Creates a client. It is used about once in ten minutes, so it keeps no idle connection.
+    /// Creates a fetcher with a client of its own. It is used about once in ten minutes, so it keeps no connection open.
+    ///
+    /// # Errors
+    /// Fails if there are no root certificates.
     pub(crate) fn new(settings: &Settings) -> std::io::Result<Self> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(LIMIT));
@@ -73,7 +76,7 @@ impl Fetcher {
         })
     }
 
-    /// Fetches the currently published keys. Redirects are not followed.
+    /// Fetches the key set. Redirects are not followed.
     pub(crate) async fn fetch(&self) -> Result<KeySet, FetchError> {
         tokio::time::timeout(LIMIT, self.exchange())
             .await

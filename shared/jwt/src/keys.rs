@@ -1,4 +1,4 @@
-//! The keys of an issuer (RFC 7517), and the verification of signatures with them.
+//! An issuer's keys (RFC 7517), and signatures verified with them.
 
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::parse::{Parsed, decode};
 
-/// The maximum number of keys that are read from a set.
+/// The maximum number of keys of a set. Later ones are ignored.
 const KEYS: usize = 100;
-/// The bytes of an RSA modulus: 2,048 to 8,192 bits.
+/// The length of an RSA modulus in bytes: 2,048 to 8,192 bits.
 const MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
 
-/// The keys of a set that can verify a token.
+/// The keys of a set that can verify tokens. There is at least one.
 #[derive(Debug)]
 pub(crate) struct KeySet(Vec<Key>);
 
@@ -31,14 +31,14 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// The result of verifying a token with a set of keys.
+/// The result of verifying a token with a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The token is signed with a key of the set.
     Good,
-    /// The token is not signed with a key of the set, and fresh keys cannot change that.
+    /// The signature is wrong. Fresh keys would not change that.
     Bad,
-    /// The key of the token is not in the set. A fresh set may contain it.
+    /// The set lacks the key. A fresh set may have it.
     Unknown,
 }
 
@@ -71,16 +71,16 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads a set of keys. Returns `None` if the body is no such set.
-    ///
-    /// Keys with another purpose or of an unsupported type are ignored (RFC 7517, 5).
+    /// Reads a key set. Keys of other kinds or for other uses are ignored (RFC 7517, 5). Returns `None` if the text is not a
+    /// key set, or if no key is left. An issuer that publishes no usable key makes a mistake, so its old keys must stay.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let Jwks { keys } = serde_json::from_slice(body).ok()?;
-        let keys = keys
+        let keys: Vec<Key> = keys
             .into_iter()
             .take(KEYS)
-            .filter_map(|it| Key::read(serde_json::from_value(it).ok()?));
-        Some(Self(keys.collect()))
+            .filter_map(|it| Key::read(serde_json::from_value(it).ok()?))
+            .collect();
+        (!keys.is_empty()).then_some(Self(keys))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -103,10 +103,9 @@ impl KeySet {
                     Verdict::Bad
                 }
             }
-            // A token without a key id is accepted only if the set has a single key. If that key does not match, it may have
-            // been replaced.
+            // Without a name the set must have one key. The issuer may have replaced it since.
             (None, [key]) if key.material.has_signed(token) => Verdict::Good,
-            (None, [] | [_]) => Verdict::Unknown,
+            (None, [_]) => Verdict::Unknown,
             (None, _) => Verdict::Bad,
         }
     }
@@ -117,7 +116,7 @@ impl Key {
         if jwk.usage.as_ref().is_some_and(|it| it != "sig")
             || jwk
                 .key_ops
-                .is_some_and(|uses| !uses.iter().any(|it| it == "verify"))
+                .is_some_and(|operations| !operations.iter().any(|it| it == "verify"))
         {
             return None;
         }
@@ -128,7 +127,7 @@ impl Key {
                 n: part(jwk.n).filter(|it| MODULUS_BYTES.contains(&it.len()))?,
                 e: part(jwk.e).filter(|it| !it.is_empty() && it.len() <= 8)?,
             },
-            // 4 marks an uncompressed point (SEC 1, 2.3.3).
+            // As an uncompressed point (SEC 1, 2.3.3).
             ("EC", Some("P-256")) => {
                 Material::P256([vec![4], coordinate(jwk.x)?, coordinate(jwk.y)?].concat())
             }
@@ -144,21 +143,23 @@ impl Key {
 }
 
 impl Material {
-    /// Returns true if the key is for this algorithm. Each type of key is for one algorithm only.
+    /// Returns true if a key of this kind is for the algorithm. Each kind has one algorithm.
     fn is_for(&self, algorithm: &str) -> bool {
         match self {
             Self::Rsa { .. } => algorithm == "RS256",
             Self::P256(_) => algorithm == "ES256",
-            // RFC 9864 defines the second name.
+            // The second name is from RFC 9864.
             Self::Ed25519(_) => matches!(algorithm, "EdDSA" | "Ed25519"),
         }
     }
 
+    /// Returns true if the token is signed with this key, by this key's algorithm.
     fn has_signed(&self, token: &Parsed<'_>) -> bool {
-        if !self.is_for(&token.header.alg) {
-            return false;
-        }
-        let (message, signature) = (token.signed.as_bytes(), token.signature.as_slice());
+        self.is_for(&token.header.alg) && self.verify(token.signed.as_bytes(), &token.signature)
+    }
+
+    /// Returns true if `signature` is this key's signature of `message`.
+    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match self {
             Self::Rsa { n, e } => RsaPublicKeyComponents { n, e }.verify(
                 &RSA_PKCS1_2048_8192_SHA256,
@@ -173,3 +174,6 @@ impl Material {
         verified.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

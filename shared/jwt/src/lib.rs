@@ -1,10 +1,17 @@
-//! Bearer tokens of another issuer: JSON Web Tokens (RFC 7519), signed with a key of its published set.
+//! Signed bearer tokens of another issuer: JSON Web Tokens (RFC 7519) that are signed with a key of the issuer's published
+//! key set.
 //!
-//! The key decides the algorithm of the signature, never the token: the token's `alg` must be the only name that its key
-//! allows. Before the signature is verified, the only thing that a token decides is which key to use.
+//! The key decides the algorithm of a signature, never the token: the token's `alg` must be the algorithm of its key. Before
+//! the signature is verified, the only thing that a token decides is which key to use.
 //!
-//! The three algorithms are those of `ring`, which every function contains for TLS anyway. The code around them is too small
-//! to justify another dependency.
+//! # Why no other crate
+//!
+//! `jsonwebtoken` dropped `ring` in version 10 (its change log, 2025-09-29). It verifies with `aws-lc-rs`, which deny.toml bans
+//! because of its cold start, or with RustCrypto's crates. Those would add a second implementation of each algorithm beside
+//! `ring`, which every function has for TLS, among them `rsa` with RUSTSEC-2023-0071 (github.com/Keats/jsonwebtoken/issues/454).
+//! Version 9 still has `ring`, but its last release is 9.3.1. Neither fetches key sets. The own part is small: base64url, JSON,
+//! and three calls of `ring`. It is tested with the examples of RFC 7515, 7517 and 8037 and with Project Wycheproof's vectors,
+//! and fuzzed by the target `jwt`.
 
 mod claims;
 mod environment;

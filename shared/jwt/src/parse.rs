@@ -1,23 +1,23 @@
-//! Parses the three parts of a token (RFC 7515, 3.1) before anything is verified.
+//! The three parts of a token (RFC 7515, 3.1), parsed before the signature is verified.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-/// The maximum bytes of a token. All headers of a request together may have 10,240
+/// The maximum length of a token in bytes. All headers of a request together may have 10,240 bytes
 /// (docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html, 2026-08).
 const TOKEN_BYTES: usize = 8 * 1024;
 
-/// A token whose signature is not verified.
+/// A token whose signature has not been verified.
 #[derive(Debug)]
 pub(crate) struct Parsed<'a> {
     pub(crate) header: Header,
-    /// The signed part, byte for byte.
+    /// The text that was signed, byte for byte.
     pub(crate) signed: &'a str,
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
 }
 
-/// The parameters that are read from the header.
+/// The parts of the header that are used.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Header {
     pub(crate) alg: String,
@@ -29,7 +29,7 @@ pub(crate) struct Header {
     crit: Option<serde_json::Value>,
 }
 
-/// Returns the signed part of a token if it has the shape of a JSON Web Token: three parts of base64url.
+/// Returns the signed text of a token if the token has the shape of a JSON Web Token: three parts of base64url.
 pub(crate) fn signed_part(token: &str) -> Option<&str> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, payload) = signed.split_once('.')?;
@@ -37,13 +37,13 @@ pub(crate) fn signed_part(token: &str) -> Option<&str> {
         part.bytes()
             .all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
     };
-    // An unsecured token has an empty signature. It has the shape too, and is refused later.
+    // An unsecured token has an empty signature. It counts as a signed token, so that it is refused later.
     let shaped = !header.is_empty() && [header, payload, signature].into_iter().all(is_part);
     shaped.then_some(signed)
 }
 
 impl<'a> Parsed<'a> {
-    /// Parses a token. Returns `None` if it is too long, malformed, or of a type that authorises nothing.
+    /// Parses a token. Returns `None` if it is too long, malformed, or of a kind that authorises nothing.
     pub(crate) fn read(token: &'a str) -> Option<Self> {
         if token.len() > TOKEN_BYTES {
             return None;
@@ -53,7 +53,7 @@ impl<'a> Parsed<'a> {
         let (header, payload) = signed.split_once('.')?;
         let header: Header = serde_json::from_slice(&decode(header)?).ok()?;
         // `crit` lists extensions that must be understood (RFC 7515, 4.1.11). None is supported.
-        if header.crit.is_some() || !header.is_of_a_kind_that_authorises() {
+        if header.crit.is_some() || !header.is_bearer_token() {
             return None;
         }
         Some(Self {
@@ -66,10 +66,9 @@ impl<'a> Parsed<'a> {
 }
 
 impl Header {
-    /// Returns true if the type of the token is that of an access token, or missing.
-    ///
-    /// Issuers sign other tokens with the same keys, such as logout tokens, and mark them by their type (RFC 8725, 3.11).
-    fn is_of_a_kind_that_authorises(&self) -> bool {
+    /// Returns true if `typ` is absent, or is the type of a bearer token. Issuers sign other things with the same keys, such
+    /// as logout tokens, and mark them by `typ` (RFC 8725, 3.11).
+    fn is_bearer_token(&self) -> bool {
         let Some(kind) = &self.typ else { return true };
         let kind = kind.to_ascii_lowercase();
         let kind = kind.strip_prefix("application/").unwrap_or(&kind);
@@ -77,7 +76,7 @@ impl Header {
     }
 }
 
-/// Decodes base64url without padding. Unused bits must be zero, so that each value has a single encoding.
+/// Decodes base64url without padding. Unused bits must be zero, so each value has only one text.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_base64url_parts_are_signed_token() {
+    fn signed_token_has_three_base64url_parts() {
         for shaped in ["a.b.c", "eyJ.e30.", "a..c", "A-_9.b.c"] {
             assert!(signed_part(shaped).is_some(), "{shaped}");
         }
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_critical_headers_are_refused() {
+    fn unsupported_header_is_refused() {
         let read = |header: &str| {
             let token = format!("{}.e30.AA", URL_SAFE_NO_PAD.encode(header));
             Parsed::read(&token).is_some()
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn noncanonical_base64_is_refused() {
+    fn non_canonical_base64url_is_refused() {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#);
         assert!(Parsed::read(&format!("{header}.e30.AA")).is_some());
         assert!(Parsed::read(&format!("{header}.e30.AB")).is_none());

@@ -1,7 +1,5 @@
-//! The issuer's keys, cached by this process.
-//!
-//! They are fetched when they are first needed. They are fetched again when they are old, or when a token names an unknown
-//! key. If a fetch fails, the old keys stay in use for a while.
+//! The issuer's keys in this process. They are fetched when they are first needed, and fetched again when they are old or
+//! when a token names an unknown key. If a fetch fails, the old keys are kept for a while.
 
 use core::time::Duration;
 
@@ -18,14 +16,14 @@ use crate::{
 
 /// The age at which the keys are fetched again. A removed key is accepted no longer than this.
 pub(crate) const OLD: Duration = Duration::from_secs(10 * 60);
-/// The age up to which the keys stay in use while they cannot be fetched.
+/// How long keys are kept while they cannot be fetched.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// The minimum time between two fetches. It bounds the fetches that tokens with unknown keys cause.
+/// The minimum time between two fetches. Any client can name an unknown key and cause one.
 pub(crate) const PAUSE: Duration = Duration::from_secs(30);
-/// The minimum time between two fetches while there are no keys. It is short, because no client can connect until then.
+/// The minimum time between two fetches while there are no keys. No client with a signed token can connect meanwhile.
 const PAUSE_WITHOUT: Duration = Duration::from_secs(1);
 
-/// The source of the issuer's keys.
+/// Fetches and keeps the keys.
 #[derive(Debug)]
 pub(crate) struct Source {
     fetcher: Fetcher,
@@ -34,7 +32,9 @@ pub(crate) struct Source {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The keys, and when they were fetched.
     keys: Option<(KeySet, Timestamp)>,
+    /// When the last fetch began, failed or not.
     asked: Option<Timestamp>,
 }
 
@@ -46,15 +46,16 @@ impl Source {
         })
     }
 
-    /// Returns true if the token is signed with a key of the issuer.
+    /// Returns true if the token is signed with one of the issuer's keys.
     ///
-    /// Fails if there are no keys to verify it with.
+    /// # Errors
+    /// Fails if there are no keys.
     pub(crate) async fn has_signed(
         &self,
         token: &Parsed<'_>,
         now: Timestamp,
     ) -> Result<bool, Fault> {
-        // The lock is held while the keys are fetched, so concurrent callers wait for the same fetch.
+        // The lock is held during a fetch, so concurrent calls wait for the same answer.
         let mut state = self.state.lock().await;
         if state.is_older(OLD, now) {
             self.refresh(&mut state, now).await;
@@ -69,7 +70,7 @@ impl Source {
         Ok(verdict == Verdict::Good)
     }
 
-    /// Fetches the keys, unless the last attempt was too recent. Returns true if the keys are fresh now.
+    /// Fetches the keys, unless the last fetch was a short while ago. Returns true if the keys are now fresh.
     async fn refresh(&self, state: &mut State, now: Timestamp) -> bool {
         let pause = if state.keys.is_some() {
             PAUSE
@@ -82,12 +83,12 @@ impl Source {
         state.asked = Some(now);
         match self.fetcher.fetch().await {
             Ok(keys) => {
-                tracing::info!(keys = keys.len(), "issuer keys fetched");
+                tracing::info!(keys = keys.len(), "fetched the issuer's keys");
                 state.keys = Some((keys, now));
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "fetching issuer keys failed");
+                tracing::error!(%error, "fetching the issuer's keys failed");
                 false
             }
         }
@@ -95,6 +96,7 @@ impl Source {
 }
 
 impl State {
+    /// Returns true if there are no keys, or they were fetched at least `age` ago.
     fn is_older(&self, age: Duration, now: Timestamp) -> bool {
         !self
             .keys
@@ -106,13 +108,13 @@ impl State {
         match &self.keys {
             Some((keys, _)) => Ok(keys.verify(token)),
             None => Err(Fault::Refused(
-                "the issuer's keys are unavailable".to_owned(),
+                "the issuer's keys are not available".to_owned(),
             )),
         }
     }
 }
 
-/// Returns true if `now` is less than `age` after `at`. If a clock was set back, `now` may be up to `age` before `at`.
+/// Returns true if `now` is less than `age` after `at`. `now` may be a little before `at`, if the clock was set back.
 fn is_within(age: Duration, at: Timestamp, now: Timestamp) -> bool {
     now < at.plus(age) && at <= now.plus(age)
 }

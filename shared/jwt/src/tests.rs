@@ -1,20 +1,23 @@
-//! These tests act as an issuer. They check which of its tokens are accepted and which are refused.
+//! Which tokens are accepted. The tests act as the issuer.
 
 mod issuer;
+mod rfc;
 mod rotation;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use service::ports::{Credential, Jti, SignedToken, TokenHash, TokenVerifier as _};
 
-use self::issuer::{AUDIENCE, ISSUER, Keys, NOW, Server, Signer, environment, now, token};
+use self::issuer::{
+    AUDIENCE, ISSUER, Keys, NOW, Server, Signer, configured, environment, now, token,
+};
 
 /// Verifies a token as a function does that accepts `ISSUER` with these keys.
-async fn made_of(keys: &Server, token: &str) -> Option<SignedToken> {
+async fn verified(keys: &Server, token: &str) -> Option<SignedToken> {
     let (environment, _) = environment(keys, "domain");
     match environment.credential(token).await.unwrap() {
         Credential::Signed { token, .. } => token,
-        Credential::Opaque => panic!("a signed token was taken for an opaque one"),
+        Credential::Opaque => panic!("{token} is opaque"),
     }
 }
 
@@ -35,12 +38,12 @@ fn without(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_supported_algorithm_verifies() {
+async fn each_key_kind_verifies_its_algorithm() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
         let token = token(signer, &with("jti", "one"));
-        let found = made_of(&server, &token).await.unwrap();
+        let found = verified(&server, &token).await.unwrap();
         let signed = token.rsplit_once('.').unwrap().0;
         assert_eq!(found.hash, TokenHash::of_signed(signed));
         assert_ne!(found.hash, TokenHash::of(signed));
@@ -53,7 +56,7 @@ async fn every_supported_algorithm_verifies() {
 }
 
 #[tokio::test]
-async fn wrong_or_missing_claims_are_refused() {
+async fn invalid_claims_are_refused() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let good = [
@@ -61,12 +64,12 @@ async fn wrong_or_missing_claims_are_refused() {
         with("aud", json!(["other", AUDIENCE])),
         with("exp", 1_800_000_005.5),
         with("nbf", NOW + 59),
-        with("iat", NOW - 100_000),
+        with("iat", NOW - 85_800),
         with("jti", "x".repeat(256)),
         with("scope", json!({"any": ["thing"]})),
     ];
     for claims in good {
-        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
         assert!(found.is_some_and(|it| it.holds(now())), "{claims}");
     }
     let bad = [
@@ -89,6 +92,8 @@ async fn wrong_or_missing_claims_are_refused() {
         with("exp", (NOW + 600).to_string()),
         with("exp", -1),
         with("exp", 1e300),
+        with("exp", 253_402_300_799_i64),
+        with("iat", NOW - 85_801),
         with("exp", Value::Null),
         with("nbf", "0"),
         with("iat", true),
@@ -100,23 +105,63 @@ async fn wrong_or_missing_claims_are_refused() {
         json!("text"),
     ];
     for claims in bad {
-        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
         assert!(found.is_none(), "{claims}");
     }
-    // Correctly signed, but not in force. The caller checks the time.
+    // These are verified but not in force. `SignedToken::holds` decides that.
     for claims in [
         with("exp", NOW),
         with("exp", NOW - 1),
         with("nbf", NOW + 61),
         with("iat", NOW + 61),
+        with("exp", NOW + 86_461),
     ] {
-        let found = made_of(&server, &token(&keys.ed25519, &claims)).await;
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
         assert!(!found.unwrap().holds(now()), "{claims}");
     }
 }
 
 #[tokio::test]
-async fn token_cannot_choose_algorithm() {
+async fn token_life_is_bounded() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let day = 86_400;
+    let lasting = |issued: Option<i64>, expires: i64| {
+        let mut claims = with("exp", expires);
+        if let Some(issued) = issued {
+            claims["iat"] = issued.into();
+        }
+        claims
+    };
+    for (claims, accepted) in [
+        (lasting(Some(NOW), NOW + day), true),
+        (lasting(Some(NOW), NOW + day + 1), false),
+        (lasting(Some(NOW + 60), NOW + 60 + day), true),
+        (lasting(Some(NOW - day), NOW + 1), false),
+        // Without `iat`, the bound applies from now. The clocks may differ by a minute.
+        (lasting(None, NOW + day + 60), true),
+        (lasting(None, NOW + day + 61), false),
+        (lasting(None, 253_402_207_200), false),
+        (lasting(None, 253_402_207_201), false),
+        (lasting(Some(253_402_207_201), 253_402_207_201), false),
+    ] {
+        let found = verified(&server, &token(&keys.ed25519, &claims)).await;
+        assert_eq!(
+            found.is_some_and(|it| it.holds(now())),
+            accepted,
+            "{claims}"
+        );
+    }
+    // Such a token can be invalidated before it comes into force.
+    let claims = lasting(None, NOW + 30 * day);
+    let found = verified(&server, &token(&keys.ed25519, &claims)).await;
+    let found = found.unwrap();
+    assert!(!found.holds(now()));
+    assert!(found.holds(now().plus_seconds(29 * day)));
+}
+
+#[tokio::test]
+async fn token_cannot_choose_its_algorithm() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -126,36 +171,36 @@ async fn token_cannot_choose_algorithm() {
             "rs256",
         ] {
             let header = json!({"alg": algorithm, "kid": kid});
-            let found = made_of(&server, &signer.sign(&header, &claims())).await;
+            let found = verified(&server, &signer.sign(&header, &claims())).await;
             assert!(found.is_none(), "{algorithm}");
         }
-        // A signature of another key, with the id of this key.
+        // A signature by another key, under this key's name.
         for other in [&keys.rsa, &keys.p256, &keys.ed25519] {
             if other.kid() != kid {
                 for algorithm in [other.algorithm(), signer.algorithm()] {
                     let header = json!({"alg": algorithm, "kid": kid});
-                    let found = made_of(&server, &other.sign(&header, &claims())).await;
+                    let found = verified(&server, &other.sign(&header, &claims())).await;
                     assert!(found.is_none(), "{algorithm}");
                 }
             }
         }
         let header = json!({"alg": "none", "kid": kid});
         let unsigned = format!("{}.", issuer::signed_part(&header, &claims()));
-        assert!(made_of(&server, &unsigned).await.is_none());
-        // The public key, which is no secret, as the secret of an HMAC.
+        assert!(verified(&server, &unsigned).await.is_none());
+        // An HMAC whose secret is the public key.
         for secret in signer.public_forms() {
             let header = json!({"alg": "HS256", "kid": kid});
             let part = issuer::signed_part(&header, &claims());
             let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
             let mac = ring::hmac::sign(&key, part.as_bytes());
             let forged = format!("{part}.{}", URL_SAFE_NO_PAD.encode(mac));
-            assert!(made_of(&server, &forged).await.is_none());
+            assert!(verified(&server, &forged).await.is_none());
         }
     }
 }
 
 #[tokio::test]
-async fn tampered_token_is_refused() {
+async fn changed_token_is_refused() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
@@ -174,20 +219,20 @@ async fn tampered_token_is_refused() {
             format!("{}.{}.", parts[0], parts[1]),
             format!("{}..{}", parts[0], parts[2]),
         ] {
-            assert!(made_of(&server, &changed).await.is_none(), "{changed}");
+            assert!(verified(&server, &changed).await.is_none(), "{changed}");
         }
-        assert!(made_of(&server, &good).await.is_some());
+        assert!(verified(&server, &good).await.is_some());
     }
 }
 
 #[tokio::test]
-async fn malleated_signature_is_same_token() {
+async fn alternative_ecdsa_signature_keeps_token_hash() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let good = token(&keys.p256, &claims());
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    // (r, n - s) verifies like (r, s). n is the order of P-256 (SEC 2, 2.4.2).
+    // (r, n - s) is valid if (r, s) is. n is the order of P-256 (SEC 2, 2.4.2).
     let order = [
         0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
         0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
@@ -201,26 +246,26 @@ async fn malleated_signature_is_same_token() {
     let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&signature));
     assert_ne!(other, good);
     assert_eq!(
-        made_of(&server, &other).await.unwrap(),
-        made_of(&server, &good).await.unwrap()
+        verified(&server, &other).await.unwrap(),
+        verified(&server, &good).await.unwrap()
     );
 }
 
 #[tokio::test]
-async fn garbage_is_refused_without_key_fetch() {
+async fn malformed_token_fetches_no_keys() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let long = token(&keys.ed25519, &with("more", "x".repeat(7_000)));
     for refused in ["a.b.c", "e30.e30.AA", "AA..", long.as_str()] {
-        assert!(made_of(&server, refused).await.is_none());
+        assert!(verified(&server, refused).await.is_none());
     }
     assert_eq!(server.asked(), 0);
     let short = token(&keys.ed25519, &with("more", "x".repeat(4_000)));
-    assert!(made_of(&server, &short).await.is_some());
+    assert!(verified(&server, &short).await.is_some());
 }
 
 #[tokio::test]
-async fn unsigned_tokens_are_opaque() {
+async fn other_tokens_are_opaque() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let (on, _) = environment(&server, "domain");
@@ -235,7 +280,7 @@ async fn unsigned_tokens_are_opaque() {
 }
 
 #[tokio::test]
-async fn domain_comes_from_configured_claim() {
+async fn domain_is_read_from_configured_claim() {
     let keys = Keys::new();
     let server = Server::start(&keys.published()).await;
     let (environment, _) = environment(&server, "tenant");
@@ -256,7 +301,28 @@ async fn domain_comes_from_configured_claim() {
 }
 
 #[tokio::test]
-async fn jti_requires_accepted_issuer() {
+async fn unlisted_domain_is_refused() {
+    let keys = Keys::new();
+    let server = Server::start(&keys.published()).await;
+    let (environment, _) = configured(&server, &[("JWT_DOMAINS", "a,b")]);
+    for (domain, accepted) in [
+        ("a", true),
+        ("b", true),
+        ("d", false),
+        ("A", false),
+        ("a,b", false),
+    ] {
+        let token = token(&keys.rsa, &with("domain", domain));
+        let Credential::Signed { token: found, .. } = environment.credential(&token).await.unwrap()
+        else {
+            panic!("opaque");
+        };
+        assert_eq!(found.is_some(), accepted, "{domain}");
+    }
+}
+
+#[tokio::test]
+async fn jti_of_other_issuer_is_none() {
     let server = Server::start(&json!({"keys": []})).await;
     let (environment, _) = environment(&server, "domain");
     let expected = Some(Jti::new(ISSUER, "one"));

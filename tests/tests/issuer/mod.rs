@@ -35,8 +35,13 @@ impl Drop for Issuer {
 }
 
 impl Issuer {
-    /// Starts the issuer and a gateway that accepts its tokens.
+    /// Starts the issuer and a gateway that accepts its tokens for any domain.
     pub(crate) async fn start() -> Result<(Self, Gateway)> {
+        Self::start_for("").await
+    }
+
+    /// Starts the issuer and a gateway that accepts its tokens for these domains.
+    pub(crate) async fn start_for(domains: &str) -> Result<(Self, Gateway)> {
         let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random);
         let made = made.map_err(|error| anyhow!("no key: {error}"))?;
@@ -71,6 +76,7 @@ impl Issuer {
             format!("JwtIssuer={ISSUER}"),
             format!("JwtAudience={AUDIENCE}"),
             format!("JwtJwksUrl={url}"),
+            format!("JwtDomains={domains}"),
         ];
         let arguments: Vec<&str> = parameters
             .iter()

@@ -53,7 +53,7 @@ pub(super) async fn route(api: &Api, event: &HttpEvent) -> Answer {
                         "no token with this `issuer` and `jti` is ever accepted: see JWT_ISSUER",
                     )
                 })?;
-            let expires_at = Timestamp::parse(&expires_at)
+            let expires_at = Timestamp::parse_end(&expires_at)
                 .ok_or_else(|| Problem::invalid("`expires-at` must be an RFC 3339 time"))?;
             api.invalidate_jti(&jti, expires_at).await?;
         }

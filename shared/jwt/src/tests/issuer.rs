@@ -1,4 +1,4 @@
-//! An issuer: its keys, its tokens, and the server that publishes its keys.
+//! An issuer: its keys, its tokens, and the server that publishes the keys.
 
 use core::{
     sync::atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -28,17 +28,17 @@ use crate::{Settings, WithIssuer};
 
 pub(super) const ISSUER: &str = "https://issuer.example";
 pub(super) const AUDIENCE: &str = "messaging";
-/// In seconds.
+/// The time of the tests, in seconds since the epoch.
 pub(super) const NOW: i64 = 1_800_000_000;
 
-/// A fixed key of 2,048 bits, because generating one takes seconds. It is used for nothing else.
+/// An RSA key of 2,048 bits, used only here. Generating one takes seconds.
 const RSA: &[u8] = include_bytes!("../fixtures/rsa-2048.pkcs8");
 
 pub(super) fn now() -> Timestamp {
     Timestamp::from_millis(NOW * 1_000)
 }
 
-/// A clock that the test sets.
+/// A clock that the test advances.
 #[derive(Clone, Debug)]
 pub(super) struct Clock(Arc<AtomicI64>);
 
@@ -75,12 +75,17 @@ impl ports::TokenVerifier for Clock {}
 
 /// Returns the environment of a function that accepts tokens of `ISSUER`, and its clock.
 pub(super) fn environment(keys: &Server, domain_claim: &str) -> (WithIssuer<Clock>, Clock) {
+    configured(keys, &[("JWT_DOMAIN_CLAIM", domain_claim)])
+}
+
+/// Returns an environment and its clock, with more variables than the required ones.
+pub(super) fn configured(keys: &Server, more: &[(&str, &str)]) -> (WithIssuer<Clock>, Clock) {
     let settings = Settings::read(|name| {
         let value = match name {
             "JWT_ISSUER" => ISSUER,
             "JWT_AUDIENCE" => AUDIENCE,
             "JWT_JWKS_URL" => &keys.url,
-            _ => domain_claim,
+            _ => more.iter().find(|(it, _)| *it == name)?.1,
         };
         Some(value.to_owned())
     });
@@ -94,7 +99,7 @@ pub(super) fn without_issuer() -> WithIssuer<Clock> {
     WithIssuer::new(clock, None).unwrap()
 }
 
-/// A key pair with its key id.
+/// A private key with a `kid`.
 pub(super) struct Signer {
     kid: String,
     pair: Pair,
@@ -106,7 +111,7 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// One key of each supported type.
+/// One key of each kind.
 pub(super) struct Keys {
     pub(super) rsa: Signer,
     pub(super) p256: Signer,
@@ -193,7 +198,7 @@ impl Signer {
         jwk
     }
 
-    /// Signs this header and these claims with the algorithm of the key, whatever the header says.
+    /// Signs any header and claims with the key's own algorithm.
     pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
         let part = signed_part(header, claims);
         let (message, random) = (part.as_bytes(), SystemRandom::new());
@@ -216,13 +221,13 @@ pub(super) fn signed_part(header: &Value, claims: &Value) -> String {
     format!("{}.{}", text(header), text(claims))
 }
 
-/// Returns a correctly signed token.
+/// Returns a token with the right header.
 pub(super) fn token(signer: &Signer, claims: &Value) -> String {
     let header = json!({"alg": signer.algorithm(), "kid": signer.kid(), "typ": "JWT"});
     signer.sign(&header, claims)
 }
 
-/// A server of keys on loopback. It stops at the end of the test.
+/// A server on loopback that publishes keys. It stops when it is dropped.
 pub(super) struct Server {
     url: String,
     answer: Arc<Mutex<Vec<u8>>>,
@@ -273,7 +278,7 @@ impl Server {
         *self.answer.lock().unwrap() = answer.into_bytes();
     }
 
-    /// Returns the number of requests.
+    /// Returns the number of requests so far.
     pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Tests of key sets: unknown, replaced, removed, unreachable and unsupported keys.
+//! The issuer's keys: named, replaced, removed, unreachable, and of unsupported kinds.
 
 use core::time::Duration;
 
@@ -8,7 +8,7 @@ use service::ports::{Credential, Fault, TokenVerifier as _};
 use super::{
     claims,
     issuer::{Clock, Keys, Server, Signer, environment, token},
-    made_of,
+    verified,
 };
 use crate::{
     WithIssuer,
@@ -18,7 +18,7 @@ use crate::{
 async fn accepts(environment: &WithIssuer<Clock>, token: &str) -> bool {
     match environment.credential(token).await.unwrap() {
         Credential::Signed { token, .. } => token.is_some(),
-        Credential::Opaque => panic!("a signed token was taken for an opaque one"),
+        Credential::Opaque => panic!("{token} is opaque"),
     }
 }
 
@@ -28,7 +28,7 @@ fn set(signers: &[&Signer]) -> Value {
 }
 
 #[tokio::test]
-async fn unknown_key_refetches_after_pause() {
+async fn unknown_kid_fetches_keys_after_pause() {
     let (old, new, never) = (
         Signer::ed25519("old"),
         Signer::ed25519("new"),
@@ -43,7 +43,7 @@ async fn unknown_key_refetches_after_pause() {
 
     server.publish(&set(&[&old, &new]));
     assert!(!accepts(&environment, &token(&new, &claims())).await);
-    assert_eq!(server.asked(), 1, "the keys are fresh");
+    assert_eq!(server.asked(), 1, "the keys were fetched a moment ago");
     clock.advance(PAUSE);
     assert!(accepts(&environment, &token(&new, &claims())).await);
     assert!(accepts(&environment, &token(&old, &claims())).await);
@@ -57,7 +57,7 @@ async fn unknown_key_refetches_after_pause() {
 }
 
 #[tokio::test]
-async fn removed_key_counts_until_refetch() {
+async fn removed_key_counts_until_next_fetch() {
     let (old, new) = (Signer::ed25519("old"), Signer::ed25519("new"));
     let server = Server::start(&set(&[&old])).await;
     let (environment, clock) = environment(&server, "domain");
@@ -71,7 +71,7 @@ async fn removed_key_counts_until_refetch() {
 }
 
 #[tokio::test]
-async fn failed_fetches_keep_keys_one_day() {
+async fn failed_fetch_keeps_old_keys() {
     let key = Signer::ed25519("key");
     let server = Server::start(&set(&[&key])).await;
     let (environment, clock) = environment(&server, "domain");
@@ -83,6 +83,8 @@ async fn failed_fetches_keep_keys_one_day() {
         ("302 Found", ""),
         ("200 OK", "<html>"),
         ("200 OK", "{}"),
+        ("200 OK", r#"{"keys": []}"#),
+        ("200 OK", r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}"#),
         ("200 OK", large.as_str()),
     ] {
         server.answer_with(status, body);
@@ -101,7 +103,33 @@ async fn failed_fetches_keep_keys_one_day() {
 }
 
 #[tokio::test]
-async fn fetch_without_keys_retries_soon() {
+async fn empty_key_set_keeps_old_keys() {
+    let (key, never) = (Signer::ed25519("key"), Signer::ed25519("never"));
+    let server = Server::start(&set(&[&key])).await;
+    let (environment, clock) = environment(&server, "domain");
+    assert!(accepts(&environment, &token(&key, &claims())).await);
+    server.publish(&set(&[]));
+    clock.advance(PAUSE);
+    // The unknown key causes a fetch.
+    assert!(!accepts(&environment, &token(&never, &claims())).await);
+    assert_eq!(server.asked(), 2);
+    assert!(accepts(&environment, &token(&key, &claims())).await);
+}
+
+#[tokio::test]
+async fn empty_first_key_set_is_a_fault() {
+    let key = Signer::ed25519("key");
+    let server = Server::start(&set(&[])).await;
+    let (environment, clock) = environment(&server, "domain");
+    let token = token(&key, &claims());
+    assert!(environment.credential(&token).await.is_err());
+    server.publish(&set(&[&key]));
+    clock.advance(Duration::from_secs(1));
+    assert!(accepts(&environment, &token).await);
+}
+
+#[tokio::test]
+async fn missing_keys_are_a_fault() {
     let key = Signer::ed25519("key");
     let server = Server::start(&json!({})).await;
     let (environment, clock) = environment(&server, "domain");
@@ -116,18 +144,18 @@ async fn fetch_without_keys_retries_soon() {
 }
 
 #[tokio::test]
-async fn nameless_token_requires_single_key() {
+async fn missing_kid_needs_single_key() {
     let (one, two) = (Signer::ed25519("one"), Signer::ed25519("two"));
     let nameless = |signer: &Signer| signer.sign(&json!({"alg": "EdDSA"}), &claims());
     let server = Server::start(&set(&[&one])).await;
-    assert!(made_of(&server, &nameless(&one)).await.is_some());
-    assert!(made_of(&server, &nameless(&two)).await.is_none());
+    assert!(verified(&server, &nameless(&one)).await.is_some());
+    assert!(verified(&server, &nameless(&two)).await.is_none());
     server.publish(&set(&[&one, &two]));
-    assert!(made_of(&server, &nameless(&one)).await.is_none());
+    assert!(verified(&server, &nameless(&one)).await.is_none());
     let wrong = one.sign(&json!({"alg": "EdDSA", "kid": "two"}), &claims());
-    assert!(made_of(&server, &wrong).await.is_none());
+    assert!(verified(&server, &wrong).await.is_none());
 
-    // The only key was replaced. A token without a key id cannot name the new one.
+    // The only key was replaced. A token without `kid` causes the fetch.
     server.publish(&set(&[&one]));
     let (environment, clock) = environment(&server, "domain");
     assert!(accepts(&environment, &nameless(&one)).await);
@@ -137,9 +165,11 @@ async fn nameless_token_requires_single_key() {
 }
 
 #[tokio::test]
-async fn unsuitable_keys_are_ignored() {
+async fn unusable_keys_are_ignored() {
     let keys = Keys::new();
-    let server = Server::start(&json!({"keys": []})).await;
+    // A usable key beside the others, so that the set is accepted.
+    let usable = Signer::ed25519("usable").jwk();
+    let server = Server::start(&json!({})).await;
     for signer in [&keys.rsa, &keys.p256, &keys.ed25519] {
         let token = token(signer, &claims());
         let changed = |name: &str, value: Value| {
@@ -158,23 +188,23 @@ async fn unsuitable_keys_are_ignored() {
             json!({"kty": "oct", "kid": signer.kid(), "k": "c2VjcmV0"}),
             json!("text"),
         ] {
-            server.publish(&json!({"keys": [bad]}));
-            assert!(made_of(&server, &token).await.is_none(), "{bad}");
+            server.publish(&json!({"keys": [bad, usable]}));
+            assert!(verified(&server, &token).await.is_none(), "{bad}");
         }
         let mut plain = signer.jwk();
         for name in ["alg", "use"] {
             plain.as_object_mut().unwrap().remove(name).unwrap();
         }
         plain["key_ops"] = json!(["verify"]);
-        // The set also contains an unknown key type and an unknown field.
+        // Unknown kinds of keys and unknown members are ignored.
         server.publish(&json!({"keys": [{"kty": "AKP", "kid": "new"}, plain], "more": 1}));
-        assert!(made_of(&server, &token).await.is_some());
+        assert!(verified(&server, &token).await.is_some());
     }
     let mut short = keys.rsa.jwk();
     short["n"] = "AQAB".into();
-    server.publish(&json!({"keys": [short]}));
+    server.publish(&json!({"keys": [short, usable]}));
     assert!(
-        made_of(&server, &token(&keys.rsa, &claims()))
+        verified(&server, &token(&keys.rsa, &claims()))
             .await
             .is_none()
     );
