@@ -133,6 +133,9 @@ async fn malformed_requests_get_400() -> Result<()> {
         ("POST", messages, deep.as_str()),
         ("GET", "/domains/d%23/subscribers/s", ""),
         ("GET", "/domains/d/subscribers/%00", ""),
+        ("GET", "/domains/d/subscribers/..", ""),
+        ("GET", "/domains/%2E/subscribers/s", ""),
+        ("GET", "/domains/d/channels/-", ""),
         ("GET", "/domains/d/subscribers/%FF", ""),
         ("GET", "/domains//subscribers/s", ""),
     ] {
@@ -337,8 +340,8 @@ fn requests() -> Vec<(Method, &'static str, String, u16)> {
         delete("/domains/d/channels/t%20m", 400),
         delete("/domains/d/channels/nothing", 404),
         put("/domains/d/channels/team", r#"{"name":"Team"}"#, 409),
-        delete("/domains/d/subscribers/bob", 202),
-        delete("/domains/d/subscribers/b%20b", 400),
+        post("/domains/d/subscribers/bob/erase", "", 202),
+        post("/domains/d/subscribers/b%20b/erase", "", 400),
     ]
 }
 
