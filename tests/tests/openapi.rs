@@ -77,8 +77,11 @@ async fn undocumented_methods_and_paths_are_refused() -> Result<()> {
     }
     for path in [
         "/domains",
-        // API Gateway decodes a path before the service sees it.
+        // API Gateway decodes a path once before the service sees it. The service does not decode it again.
         "/domains/d/subscribers/a%2Fb",
+        "/%2564omains/d/subscribers/s",
+        "/domains/d/%73ubscribers%252Fs",
+        "//domains/d/subscribers/s",
         "/domains/d/subscribers",
         "/domains/d/subscribers/s/",
         "/domains/d/channels/c/nothing",
@@ -133,6 +136,8 @@ async fn malformed_requests_get_400() -> Result<()> {
         ("POST", messages, deep.as_str()),
         ("GET", "/domains/d%23/subscribers/s", ""),
         ("GET", "/domains/d/subscribers/%00", ""),
+        ("GET", "/domains/d%2565/subscribers/s", ""),
+        ("GET", "/domains/d/channels/a%252Fsubscribers", ""),
         ("GET", "/domains/d/subscribers/..", ""),
         ("GET", "/domains/%2E/subscribers/s", ""),
         ("GET", "/domains/d/channels/-", ""),
@@ -151,6 +156,7 @@ async fn malformed_requests_get_400() -> Result<()> {
     // Ids may have unnecessary escapes, a number may have any notation, and text may have any character.
     for (method, path, body, status) in [
         ("GET", "/domains/d/subscribers/a%2Bb%40c", "", 200),
+        ("GET", "/%64omains/%64/subscribers/s", "", 200),
         ("POST", tokens, r#"{"expires-in":6.0e1}"#, 201),
         ("POST", tokens, "", 201),
         ("POST", tokens, " { } ", 201),

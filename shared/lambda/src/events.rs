@@ -249,7 +249,9 @@ impl HttpEvent {
         &self.request_context.http.method
     }
 
-    /// Returns the path, still percent-encoded.
+    /// Returns the path. An HTTP API has percent-decoded it once, as its documentation says of all request parameters
+    /// (docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html, 2026-11). A function URL passes it
+    /// on as the client sent it.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.raw_path
