@@ -134,6 +134,8 @@ async fn malformed_requests_get_400() -> Result<()> {
             r#"{"from":"a","content":1,"attributes":1}"#,
         ),
         ("POST", messages, deep.as_str()),
+        ("POST", messages, r#"{"from":"a","content":[1e999]}"#),
+        ("PUT", channel, r#"{"name":"n","attributes":{"a":1e999}}"#),
         ("GET", "/domains/d%23/subscribers/s", ""),
         ("GET", "/domains/d/subscribers/%00", ""),
         ("GET", "/domains/d%2565/subscribers/s", ""),

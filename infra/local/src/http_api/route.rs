@@ -163,7 +163,11 @@ mod tests {
             ("/v1/items/b%20c", "GET /v1/items/{id}", ("id", "b c")),
             ("/v1/items/b%2520c", "GET /v1/items/{id}", ("id", "b%20c")),
             ("/v1/it%65ms/b", "GET /v1/items/{id}", ("id", "b")),
-            ("/v1/items/a%2Fb", "GET /v1/{proxy+}", ("proxy", "items/a/b")),
+            (
+                "/v1/items/a%2Fb",
+                "GET /v1/{proxy+}",
+                ("proxy", "items/a/b"),
+            ),
             (
                 "/v1/items%252Fb/c",
                 "GET /v1/{proxy+}",

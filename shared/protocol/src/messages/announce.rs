@@ -91,5 +91,9 @@ mod tests {
             rejected(&announce("", &"x".repeat(4096 - 7))),
             Code::TooLarge
         );
+        assert_eq!(
+            rejected(r#"{"type":"announce","availability":"busy","attributes":{"a":1e999}}"#),
+            Code::InvalidValue
+        );
     }
 }
