@@ -127,6 +127,9 @@ async fn malformed_requests_get_400() -> Result<()> {
         ("PUT", channel, r#"{"name":"n","attributes":[]}"#),
         ("PUT", channel, r#"{"name":"n","attributes":"x"}"#),
         ("PUT", channel, r#"{"name":"\ud800"}"#),
+        ("PUT", channel, r#"{"name":"  "}"#),
+        ("PUT", channel, r#"{"name":"\u0000"}"#),
+        ("PUT", channel, r#"{"name":"a\u202eb"}"#),
         ("POST", messages, r#"{"from":"a"}"#),
         (
             "POST",
@@ -155,14 +158,14 @@ async fn malformed_requests_get_400() -> Result<()> {
         );
         api.check_problem(&answer)?;
     }
-    // Ids may have unnecessary escapes, a number may have any notation, and text may have any character.
+    // Ids may have unnecessary escapes, a number may have any notation, and content may have any character.
     for (method, path, body, status) in [
         ("GET", "/domains/d/subscribers/a%2Bb%40c", "", 200),
         ("GET", "/%64omains/%64/subscribers/s", "", 200),
         ("POST", tokens, r#"{"expires-in":6.0e1}"#, 201),
         ("POST", tokens, "", 201),
         ("POST", tokens, " { } ", 201),
-        ("PUT", channel, r#"{"name":"\u0000"}"#, 201),
+        ("PUT", channel, r#"{"name":" \u200f\u00e9 "}"#, 201),
         ("POST", messages, r#"{"from":"a","content":null}"#, 201),
         (
             "POST",
