@@ -51,7 +51,7 @@ impl Client {
         for (name, value) in headers {
             request
                 .headers_mut()
-                .insert(*name, HeaderValue::from_str(value)?);
+                .append(*name, HeaderValue::from_str(value)?);
         }
         match timely("the handshake", connect_async(request)).await? {
             Ok((socket, response)) => Ok((
