@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
     };
     assert!(text.len() <= limits::CLIENT_MESSAGE_BYTES);
     assert_ack(id.clone(), None);
-    for subscriber in ["alice", "-"] {
+    for subscriber in ["alice", "-0"] {
         let subscriber = Subscriber {
             domain: Domain::parse("d").expect("valid id"),
             id: SubscriberId::parse(subscriber).expect("valid id"),

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail, ensure};
 use documents::Document;
 use everything::everything;
-use protocol::{ClientMessage, Code, Decoded, decode, limits::LIMITS};
+use protocol::{
+    ClientMessage, Code, Decoded, decode, limits::LIMITS, model::parse_name, text::has_control,
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -64,8 +66,10 @@ fn schemas_refuse_rejected_values() -> Result<()> {
     for wrong in [
         json!({"type": "announce", "availability": "away"}),
         json!({"type": "announce", "availability": "busy", "status": "x".repeat(257)}),
+        json!({"type": "announce", "availability": "busy", "status": "a\nb"}),
         json!({"type": "create-channel", "name": ""}),
         json!({"type": "create-channel", "name": long}),
+        json!({"type": "create-channel", "name": "n", "channel-id": ".."}),
         json!({"type": "create-channel", "name": "n", "invite-token": ""}),
         json!({"type": "create-channel", "name": "n", "channel-id": "a b"}),
         json!({"type": "join-channel", "channel-id": ""}),
@@ -95,6 +99,33 @@ fn schemas_refuse_rejected_values() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[test]
+fn name_schema_agrees_with_parser() -> Result<()> {
+    let document = Document::read("docs/asyncapi.yaml")?;
+    let mut schemas = document.schemas()?;
+    let [name, status] =
+        ["Name", "StatusText"].map(|it| schemas.compile(&format!("/components/schemas/{it}")));
+    let (name, status) = (name?, status?);
+    // The planes between these have no characters that either treats specially.
+    let planes = ('\0'..='\u{2ffff}').chain('\u{e0000}'..='\u{10ffff}');
+    for character in planes.filter(|it| u32::from(*it) % 64 < 2 || !is_plain(*it)) {
+        for text in [format!("{character}"), format!("a{character}")] {
+            let accepted = schemas.check(name, &json!(text)).is_ok();
+            ensure!(accepted == parse_name(&text).is_ok(), "the name {text:?}");
+            let accepted = schemas.check(status, &json!(text)).is_ok();
+            ensure!(accepted != has_control(&text), "the status {text:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Returns true for characters far from all special ones, of which the test takes a sample.
+fn is_plain(character: char) -> bool {
+    matches!(character, '\u{400}'..='\u{5ff}' | '\u{700}'..='\u{10ff}' | '\u{1200}'..='\u{15ff}' | '\u{1900}'..='\u{1fff}'
+        | '\u{2900}'..='\u{2fff}' | '\u{3200}'..='\u{fcff}' | '\u{10000}'..='\u{1bbff}' | '\u{1be00}'..='\u{1cfff}'
+        | '\u{1d200}'..='\u{2ffff}' | '\u{e1100}'..)
 }
 
 #[test]

@@ -163,7 +163,9 @@ async fn requests_without_valid_token_get_401() -> Result<()> {
     let base = base(&site)?;
     let token = site.token("alice").await?;
     site.invalidate(&token).await?;
-    for bad in [None, Some("garbage"), Some(token.as_str())] {
+    let good = site.token("alice").await?;
+    let twice = format!("{good}&access_token={good}");
+    for bad in [None, Some("garbage"), Some(token.as_str()), Some(&twice)] {
         let session = Session::new(&base, bad);
         let info = bad.map_or(format!("{base}/info"), |it| {
             format!("{base}/info?access_token={it}")

@@ -77,8 +77,11 @@ async fn undocumented_methods_and_paths_are_refused() -> Result<()> {
     }
     for path in [
         "/domains",
-        // API Gateway decodes a path before the service sees it.
+        // API Gateway decodes a path once before the service sees it. The service does not decode it again.
         "/domains/d/subscribers/a%2Fb",
+        "/%2564omains/d/subscribers/s",
+        "/domains/d/%73ubscribers%252Fs",
+        "//domains/d/subscribers/s",
         "/domains/d/subscribers",
         "/domains/d/subscribers/s/",
         "/domains/d/channels/c/nothing",
@@ -124,6 +127,9 @@ async fn malformed_requests_get_400() -> Result<()> {
         ("PUT", channel, r#"{"name":"n","attributes":[]}"#),
         ("PUT", channel, r#"{"name":"n","attributes":"x"}"#),
         ("PUT", channel, r#"{"name":"\ud800"}"#),
+        ("PUT", channel, r#"{"name":"  "}"#),
+        ("PUT", channel, r#"{"name":"\u0000"}"#),
+        ("PUT", channel, r#"{"name":"a\u202eb"}"#),
         ("POST", messages, r#"{"from":"a"}"#),
         (
             "POST",
@@ -131,8 +137,15 @@ async fn malformed_requests_get_400() -> Result<()> {
             r#"{"from":"a","content":1,"attributes":1}"#,
         ),
         ("POST", messages, deep.as_str()),
+        ("POST", messages, r#"{"from":"a","content":[1e999]}"#),
+        ("PUT", channel, r#"{"name":"n","attributes":{"a":1e999}}"#),
         ("GET", "/domains/d%23/subscribers/s", ""),
         ("GET", "/domains/d/subscribers/%00", ""),
+        ("GET", "/domains/d%2565/subscribers/s", ""),
+        ("GET", "/domains/d/channels/a%252Fsubscribers", ""),
+        ("GET", "/domains/d/subscribers/..", ""),
+        ("GET", "/domains/%2E/subscribers/s", ""),
+        ("GET", "/domains/d/channels/-", ""),
         ("GET", "/domains/d/subscribers/%FF", ""),
         ("GET", "/domains//subscribers/s", ""),
     ] {
@@ -145,13 +158,14 @@ async fn malformed_requests_get_400() -> Result<()> {
         );
         api.check_problem(&answer)?;
     }
-    // Ids may have unnecessary escapes, a number may have any notation, and text may have any character.
+    // Ids may have unnecessary escapes, a number may have any notation, and content may have any character.
     for (method, path, body, status) in [
         ("GET", "/domains/d/subscribers/a%2Bb%40c", "", 200),
+        ("GET", "/%64omains/%64/subscribers/s", "", 200),
         ("POST", tokens, r#"{"expires-in":6.0e1}"#, 201),
         ("POST", tokens, "", 201),
         ("POST", tokens, " { } ", 201),
-        ("PUT", channel, r#"{"name":"\u0000"}"#, 201),
+        ("PUT", channel, r#"{"name":" \u200f\u00e9 "}"#, 201),
         ("POST", messages, r#"{"from":"a","content":null}"#, 201),
         (
             "POST",
@@ -337,8 +351,8 @@ fn requests() -> Vec<(Method, &'static str, String, u16)> {
         delete("/domains/d/channels/t%20m", 400),
         delete("/domains/d/channels/nothing", 404),
         put("/domains/d/channels/team", r#"{"name":"Team"}"#, 409),
-        delete("/domains/d/subscribers/bob", 202),
-        delete("/domains/d/subscribers/b%20b", 400),
+        post("/domains/d/subscribers/bob/erase", "", 202),
+        post("/domains/d/subscribers/b%20b/erase", "", 400),
     ]
 }
 

@@ -7,7 +7,6 @@ mod tokens;
 use std::collections::BTreeMap;
 
 use lambda::HttpEvent;
-use percent_encoding::percent_decode_str;
 use protocol::{
     ChannelId, ChannelKey, Domain, Json, Subscriber, SubscriberId, json::is_well_formed,
 };
@@ -20,14 +19,11 @@ type Answer = Result<Value, Problem>;
 
 /// Answers a request.
 pub(crate) async fn route(api: &Api, event: &HttpEvent) -> Answer {
-    let segments: Vec<String> = event
-        .path()
-        .trim_start_matches('/')
-        .split('/')
-        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
-        .collect();
-    let path: Vec<&str> = segments.iter().map(String::as_str).collect();
-    match path.as_slice() {
+    // API Gateway has decoded the path once. Decoding it again would let one resource have several paths. A percent sign
+    // that is left is in no word of a path and in no id.
+    let path = event.path();
+    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+    match segments.as_slice() {
         ["v1", "tokens", "invalidate"] => tokens::route(api, event).await,
         ["v1", "domains", domain, "subscribers", id, rest @ ..] => {
             let subscriber = subscriber(domain, id)?;

@@ -4,7 +4,7 @@
 import { Session, uuid } from "./protocol.js";
 
 const $ = (id) => document.getElementById(id);
-const ID = /^[A-Za-z0-9._~+@:-]{1,128}$/;
+const ID = /^(?=.*[A-Za-z0-9])[A-Za-z0-9._~+@:-]{1,128}$/;
 const AVAILABILITY = { available: "Available", dnd: "Do not disturb", busy: "Busy", invisible: "Offline" };
 const MARKS = { waiting: ["◷", "Not sent yet"], stored: ["✓", "Stored"], received: ["✓✓", "Received"], read: ["✓✓", "Read"] };
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -203,7 +203,7 @@ $("sign-in-form").addEventListener("submit", (event) => {
   const [domain, subscriber] = [$("sign-in-domain").value.trim(), $("sign-in-subscriber").value.trim()];
   const wrong = [["Domain", domain, "sign-in-domain"], ["Subscriber", subscriber, "sign-in-subscriber"]].find(([, id]) => !ID.test(id));
   if (!wrong) return signIn(domain, subscriber);
-  $("sign-in-error").textContent = `${wrong[0]}: 1 to 128 letters, digits or . _ ~ + @ : -`;
+  $("sign-in-error").textContent = `${wrong[0]}: 1 to 128 letters, digits or . _ ~ + @ : -, at least one letter or digit`;
   $(wrong[2]).focus();
 });
 
@@ -698,13 +698,13 @@ dialog("join", async () => {
 });
 
 dialog("direct", async () => {
-  const subscriber = need("direct-subscriber", "1 to 128 letters, digits or . _ ~ + @ : -", ID);
+  const subscriber = need("direct-subscriber", "1 to 128 letters, digits or . _ ~ + @ : -, at least one letter or digit", ID);
   if (subscriber === session.subscriber) throw new Error("This is you. Choose another subscriber.");
   show(session.direct(subscriber), true);
 });
 
 dialog("invite", async () => {
-  const subscriber = need("invite-subscriber", "1 to 128 letters, digits or . _ ~ + @ : -", ID);
+  const subscriber = need("invite-subscriber", "1 to 128 letters, digits or . _ ~ + @ : -, at least one letter or digit", ID);
   $("invite-done").textContent = "";
   await session.administer(open, "invite-subscriber", subscriber);
   $("invite-done").textContent = `${subscriber} was invited.`;

@@ -12,8 +12,11 @@ const BEARER_OFFER: &str = "bearer.";
 pub struct Bearer(String);
 
 impl Bearer {
+    /// Parses a token. Its characters are those of RFC 6750, section 2.1. A comma is none of them, so values that were joined
+    /// with commas are no token.
     fn new(token: &str) -> Option<Self> {
-        (!token.is_empty()).then(|| Self(token.to_owned()))
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+        (!token.is_empty() && token.bytes().all(is_token)).then(|| Self(token.to_owned()))
     }
 
     /// Returns the token's text.
@@ -34,21 +37,49 @@ pub(crate) fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// Returns the token from the `Authorization` header or the `access_token` parameter, in this order.
-pub(crate) fn bearer(headers: &Headers, query: &BTreeMap<String, String>) -> Option<Bearer> {
-    let header = header(headers, "authorization").and_then(|value| {
-        let (scheme, token) = value.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let parameter = query.get("access_token").map(String::as_str);
-    header.or(parameter).and_then(Bearer::new)
+/// Returns the token of a request if the request has exactly one, in one place.
+///
+/// A request must not transmit a token in more than one way (RFC 6750, section 2), and of two tokens it is unclear which one
+/// counts. So a place counts as soon as it is used: an `Authorization` header of another scheme beside a good parameter is
+/// refused too. `offered` are the values of the subprotocol header.
+pub(crate) fn bearer<'a>(
+    authorization: impl IntoIterator<Item = &'a str>,
+    parameters: impl IntoIterator<Item = &'a str>,
+    offered: impl IntoIterator<Item = &'a str>,
+) -> Option<Bearer> {
+    let offers = offered.into_iter().flat_map(|value| value.split(','));
+    let mut places = authorization
+        .into_iter()
+        .map(|value| {
+            let (scheme, token) = value.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        })
+        .chain(parameters.into_iter().map(Some))
+        .chain(offers.filter_map(|offer| offer.trim().strip_prefix(BEARER_OFFER).map(Some)));
+    let token = places.next()??;
+    places.next().is_none().then(|| Bearer::new(token))?
 }
 
-/// Returns the token from a subprotocol offer.
-pub(crate) fn offered_bearer(headers: &Headers) -> Option<Bearer> {
-    offers(headers)
-        .find_map(|offer| offer.strip_prefix(BEARER_OFFER))
-        .and_then(Bearer::new)
+/// Returns all values of the header `name`, whose case is ignored. API Gateway passes only the last one on in `single`.
+pub(crate) fn every_header<'a>(
+    single: &'a Headers,
+    multiple: &'a BTreeMap<String, Vec<String>>,
+    name: &str,
+) -> Vec<&'a str> {
+    let all: Vec<&str> = multiple
+        .iter()
+        .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+        .flat_map(|(_, values)| values)
+        .map(String::as_str)
+        .collect();
+    if !all.is_empty() {
+        return all;
+    }
+    single
+        .iter()
+        .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
+        .collect()
 }
 
 /// Returns the service's subprotocol if the client offers it.

@@ -15,12 +15,15 @@ use service::{
     ports::{Framing, Jti, TokenHash},
 };
 
-use crate::bearer::{Bearer, Headers, bearer, header, offered_bearer, subprotocol};
+use crate::bearer::{Bearer, Headers, bearer, every_header, header, subprotocol};
+
+/// The query parameter that carries a token.
+const TOKEN_PARAMETER: &str = "access_token";
 
 /// Deserializes an object that may also be `null` or absent.
-fn object<'de, D: Deserializer<'de>>(
+fn object<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
+) -> Result<BTreeMap<String, V>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -32,15 +35,32 @@ pub struct AuthorizerEvent {
     #[serde(default, deserialize_with = "object")]
     headers: Headers,
     #[serde(default, deserialize_with = "object")]
+    multi_value_headers: BTreeMap<String, Vec<String>>,
+    #[serde(default, deserialize_with = "object")]
     query_string_parameters: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "object")]
+    multi_value_query_string_parameters: BTreeMap<String, Vec<String>>,
 }
 
 impl AuthorizerEvent {
-    /// Returns the token from the `Authorization` header, the `access_token` parameter or a subprotocol offer, in this order.
+    /// Returns the token from the `Authorization` header, the `access_token` parameter or a subprotocol offer. Returns `None`
+    /// if there is more than one.
     #[must_use]
     pub fn bearer(&self) -> Option<Bearer> {
-        bearer(&self.headers, &self.query_string_parameters)
-            .or_else(|| offered_bearer(&self.headers))
+        let every = |name| every_header(&self.headers, &self.multi_value_headers, name);
+        let parameters = self
+            .multi_value_query_string_parameters
+            .get(TOKEN_PARAMETER);
+        let last = self.query_string_parameters.get(TOKEN_PARAMETER);
+        let parameters = parameters.map_or_else(
+            || Vec::from_iter(last.map(String::as_str)),
+            |all| all.iter().map(String::as_str).collect(),
+        );
+        bearer(
+            every("authorization"),
+            parameters,
+            every("sec-websocket-protocol"),
+        )
     }
 
     /// Returns the framing of the connection. It is SockJS if the query has `framing=sockjs`, which the edge adds to SockJS
@@ -249,7 +269,9 @@ impl HttpEvent {
         &self.request_context.http.method
     }
 
-    /// Returns the path, still percent-encoded.
+    /// Returns the path. An HTTP API has percent-decoded it once, as its documentation says of all request parameters
+    /// (docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html, 2026-11). A function URL passes it
+    /// on as the client sent it.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.raw_path
@@ -273,10 +295,16 @@ impl HttpEvent {
         (!self.cookies.is_empty()).then(|| self.cookies.join("; "))
     }
 
-    /// Returns the token from the `Authorization` header or the `access_token` parameter, in this order.
+    /// Returns the token from the `Authorization` header or the `access_token` parameter. Returns `None` if there is more
+    /// than one. Values of the same name arrive joined with commas.
     #[must_use]
     pub fn bearer(&self) -> Option<Bearer> {
-        bearer(&self.headers, &self.query_string_parameters)
+        let none = BTreeMap::new();
+        bearer(
+            every_header(&self.headers, &none, "authorization"),
+            self.query(TOKEN_PARAMETER),
+            None,
+        )
     }
 
     /// Returns the body's bytes, or `None` if its Base64 is invalid. An absent body is empty.
@@ -320,32 +348,118 @@ mod tests {
     }
 
     #[test]
-    fn bearer_token_sources_have_precedence() {
-        let all = event(
-            &json!({"authorization": "bearer  A", "SEC-WebSocket-Protocol": "messaging.v1, bearer.C"}),
-            &json!({"access_token": "B"}),
-        );
-        assert_eq!(all.bearer().unwrap().expose(), "A");
-        let two = event(
-            &json!({"Sec-WebSocket-Protocol": "bearer.C,messaging.v1"}),
-            &json!({"access_token": "B"}),
-        );
-        assert_eq!(two.bearer().unwrap().expose(), "B");
-        let one = event(
-            &json!({"Sec-WebSocket-Protocol": "bearer.C,messaging.v1"}),
-            &Value::Null,
-        );
-        assert_eq!(one.bearer().unwrap().expose(), "C");
-        for none in [
-            event(&Value::Null, &Value::Null),
-            event(
-                &json!({"Authorization": "Basic A"}),
-                &json!({"access_token": ""}),
+    fn bearer_token_has_three_places() {
+        for (headers, query, expected) in [
+            (json!({"authorization": "bearer  A"}), Value::Null, "A"),
+            (
+                json!({"SEC-WebSocket-Protocol": "messaging.v1"}),
+                json!({"access_token": "B-._~+/="}),
+                "B-._~+/=",
             ),
-            event(&json!({"Authorization": "Bearer "}), &Value::Null),
+            (
+                json!({"Sec-WebSocket-Protocol": "bearer.C,messaging.v1"}),
+                json!({"Access_Token": "B"}),
+                "C",
+            ),
         ] {
-            assert!(none.bearer().is_none());
+            assert_eq!(event(&headers, &query).bearer().unwrap().expose(), expected);
         }
+        for (headers, query) in [
+            (Value::Null, Value::Null),
+            (json!({"Authorization": "Basic A"}), Value::Null),
+            (json!({"Authorization": "Bearer "}), Value::Null),
+            (Value::Null, json!({"access_token": ""})),
+            (Value::Null, json!({"access_token": "a b"})),
+        ] {
+            assert!(event(&headers, &query).bearer().is_none());
+        }
+    }
+
+    #[test]
+    fn two_tokens_are_none() {
+        let offer = json!({"Sec-WebSocket-Protocol": "messaging.v1, bearer.A"});
+        let both = json!({"authorization": "Bearer A", "sec-websocket-protocol": "bearer.A"});
+        let parameter = json!({"access_token": "A"});
+        for (headers, query) in [
+            (json!({"Authorization": "Bearer A"}), parameter.clone()),
+            (json!({"Authorization": "Basic A"}), parameter.clone()),
+            (json!({"Authorization": "Bearer"}), parameter.clone()),
+            (json!({"Authorization": ""}), parameter.clone()),
+            (
+                json!({"Authorization": "Bearer A"}),
+                json!({"access_token": ""}),
+            ),
+            (json!({"Authorization": "Bearer A,Bearer A"}), Value::Null),
+            (
+                json!({"Authorization": "Bearer A", "authorization": "Bearer A"}),
+                Value::Null,
+            ),
+            (offer, parameter.clone()),
+            (both, Value::Null),
+            (
+                json!({"Sec-WebSocket-Protocol": "bearer.A, bearer.A"}),
+                Value::Null,
+            ),
+            (Value::Null, json!({"access_token": "A,A"})),
+        ] {
+            assert!(
+                event(&headers, &query).bearer().is_none(),
+                "{headers} {query}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_values_of_authorizer_event_count() {
+        let bearer = |headers: Value, query: Value| {
+            let event: AuthorizerEvent = serde_json::from_value(json!({
+                "methodArn": "arn",
+                "headers": {"Authorization": "Bearer B"},
+                "multiValueHeaders": headers,
+                "queryStringParameters": {},
+                "multiValueQueryStringParameters": query,
+            }))
+            .unwrap();
+            event.bearer().map(|it| it.expose().to_owned())
+        };
+        let one = json!({"Authorization": ["Bearer B"]});
+        assert_eq!(bearer(one.clone(), json!({})).as_deref(), Some("B"));
+        assert_eq!(bearer(Value::Null, Value::Null).as_deref(), Some("B"));
+        let two = json!({"Authorization": ["Bearer A", "Bearer B"]});
+        assert_eq!(bearer(two, json!({})), None);
+        let cases = json!({"Authorization": ["Bearer B"], "authorization": ["Bearer A"]});
+        assert_eq!(bearer(cases, json!({})), None);
+        assert_eq!(bearer(one, json!({"access_token": ["A"]})), None);
+        let basic = json!({"authorization": ["Basic A"]});
+        assert_eq!(bearer(basic, json!({"access_token": ["A"]})), None);
+        let other = json!({"Host": ["h"], "Sec-WebSocket-Protocol": ["bearer.A", "bearer.B"]});
+        assert_eq!(bearer(other, json!({})), None);
+    }
+
+    #[test]
+    fn joined_values_of_http_event_are_none() {
+        let bearer = |headers: Value, query: Value| {
+            let event: HttpEvent = serde_json::from_value(json!({
+                "rawPath": "/",
+                "headers": headers,
+                "queryStringParameters": query,
+                "requestContext": {"http": {"method": "GET"}},
+            }))
+            .unwrap();
+            event.bearer().map(|it| it.expose().to_owned())
+        };
+        let header = json!({"authorization": "Bearer A"});
+        assert_eq!(bearer(header.clone(), Value::Null).as_deref(), Some("A"));
+        let parameter = json!({"access_token": "A"});
+        assert_eq!(bearer(Value::Null, parameter.clone()).as_deref(), Some("A"));
+        assert_eq!(bearer(header, parameter.clone()), None);
+        assert_eq!(bearer(json!({"authorization": "Basic A"}), parameter), None);
+        assert_eq!(
+            bearer(json!({"authorization": "Bearer A,Bearer A"}), Value::Null),
+            None
+        );
+        assert_eq!(bearer(Value::Null, json!({"access_token": "A,B"})), None);
+        assert_eq!(bearer(Value::Null, json!({"access_token": ",A"})), None);
     }
 
     #[test]

@@ -7,12 +7,17 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{error::Rejection, limits};
 
-/// Returns true if `text` is 1–128 characters of `[A-Za-z0-9._~+@:-]`. No id contains `#`, so `#` can separate ids in keys.
+/// Returns true if `text` is 1–128 characters of `[A-Za-z0-9._~+@:-]`, at least one of them a letter or digit. No id
+/// contains `#`, so `#` can separate ids in keys.
+///
+/// Ids are segments of URLs. URL parsers remove the segments `.` and `..`, also if they are percent-encoded, so a request
+/// about such an id would reach another path. Every other segment of these characters stays as it is.
 fn is_id(text: &str) -> bool {
     (1..=limits::ID_CHARACTERS).contains(&text.len())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._~+@:-".contains(&byte))
+        && text.bytes().any(|byte| byte.is_ascii_alphanumeric())
 }
 
 macro_rules! ids {
@@ -26,13 +31,13 @@ macro_rules! ids {
             /// Parses the id.
             ///
             /// # Errors
-            /// `invalid-value` if it is not 1–128 characters of `[A-Za-z0-9._~+@:-]`.
+            /// `invalid-value` if it is not 1–128 characters of `[A-Za-z0-9._~+@:-]`, or has no letter and no digit.
             pub fn parse(text: &str) -> Result<Self, Rejection> {
                 if is_id(text) {
                     Ok(Self(text.to_owned()))
                 } else {
                     Err(Rejection::invalid(concat!(
-                        "`", $word, "` must be 1 to 128 characters of [A-Za-z0-9._~+@:-]"
+                        "`", $word, "` must be 1 to 128 characters of [A-Za-z0-9._~+@:-], with a letter or digit"
                     )))
                 }
             }
@@ -277,6 +282,21 @@ mod tests {
         assert!(ChannelId::parse(&"x".repeat(128)).is_ok());
         for bad in ["", "a b", "a#b", "é", "a/b", &"x".repeat(129)] {
             assert!(ChannelId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn id_without_alphanumeric_is_refused() {
+        for bad in [".", "..", "...", "-", "~", "+", "@:", "._~+@:-"] {
+            assert!(Domain::parse(bad).is_err(), "{bad}");
+            assert!(SubscriberId::parse(bad).is_err(), "{bad}");
+            assert!(ChannelId::parse(bad).is_err(), "{bad}");
+            assert!(MessageId::parse(bad).is_err(), "{bad}");
+            let stored = alloc::format!("\"{bad}\"");
+            assert!(serde_json::from_str::<ChannelId>(&stored).is_err(), "{bad}");
+        }
+        for good in ["a", "0", "..a", "a..", ".0.", "-Z"] {
+            assert!(ChannelId::parse(good).is_ok(), "{good}");
         }
     }
 

@@ -152,6 +152,31 @@ pub fn is_well_formed(text: &str) -> bool {
     true
 }
 
+/// Returns true if every number in `text`, a JSON value, can be read by common decoders.
+///
+/// Such a number is finite as a double and has at most [`limits::NUMBER_CHARACTERS`] characters. Many decoders fail on the
+/// whole message otherwise, so one such number would hide a page of events. The check takes one pass without recursion.
+#[must_use]
+pub fn has_portable_numbers(text: &str) -> bool {
+    let mut in_string = false;
+    let mut escaped = false;
+    // Splits at every character that is in a string or cannot be in a number. What is left are numbers, and the `e` of words.
+    text.split(|character| {
+        if in_string {
+            in_string = escaped || character != '"';
+            escaped = !escaped && character == '\\';
+            return true;
+        }
+        in_string = character == '"';
+        !matches!(character, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')
+    })
+    .filter(|piece| piece.starts_with(|first: char| first == '-' || first.is_ascii_digit()))
+    .all(|number| {
+        number.len() <= limits::NUMBER_CHARACTERS
+            && number.parse().is_ok_and(|it: f64| it.is_finite())
+    })
+}
+
 fn code_unit(bytes: &mut impl Iterator<Item = u8>) -> Option<u32> {
     let mut unit = 0;
     for _ in 0..4 {
@@ -168,6 +193,8 @@ pub fn string(raw: &RawValue) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -226,6 +253,48 @@ mod tests {
         assert!(is_well_formed(&nested(64)));
         assert!(!is_well_formed(&nested(65)));
         assert!(is_well_formed(&alloc::format!("\"{}\"", "[".repeat(1_000))));
+    }
+
+    #[test]
+    fn only_portable_numbers_are_accepted() {
+        let digits = |count: usize| "1".repeat(count);
+        for good in [
+            "1",
+            "-0.0",
+            "1.7976931348623157e308",
+            "1e-999",
+            "0e999",
+            "123456789012345678901234567890.10e+5",
+            &alloc::format!("0.{}", digits(398)),
+            r#"{"1e999":"1e999","a\\":[true,false,null,"\"",1e9]}"#,
+            r#""1e999 \" 1e999""#,
+        ] {
+            assert!(Json::parse(good).is_some(), "{good}");
+            assert!(has_portable_numbers(good), "{good}");
+        }
+        for bad in [
+            "1e999",
+            "-1e999",
+            "1E+400",
+            &digits(310),
+            &alloc::format!("0.{}", digits(399)),
+            r#"{"a":"\"","b":[1,{"c":1e309}]}"#,
+            r#"["\\",1e309]"#,
+        ] {
+            assert!(Json::parse(bad).is_some(), "{bad}");
+            assert!(!has_portable_numbers(bad), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_numbers_are_read_by_serde(
+            text in r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"
+        ) {
+            let in_array = alloc::format!("[\"-\",{text},{text}]");
+            let read = serde_json::from_str::<serde_json::Value>(&text);
+            prop_assert_eq!(has_portable_numbers(&in_array), read.is_ok());
+        }
     }
 
     #[test]

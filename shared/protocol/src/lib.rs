@@ -22,6 +22,7 @@ pub mod model;
 pub mod page_size;
 pub mod plan;
 pub mod server_message;
+pub mod text;
 pub mod time;
 pub mod wire_event;
 

@@ -21,6 +21,8 @@ pub const ID_CHARACTERS: usize = 128;
 pub const REQUEST_ID_BYTES: usize = 12 * 1024;
 /// Nesting levels of a client message. Deeper nesting makes it malformed.
 pub const NESTING: usize = 64;
+/// Characters of a number in JSON that is kept. Python refuses integers of more than 4,300 digits.
+pub const NUMBER_CHARACTERS: usize = 400;
 /// The maximum number of items in a page.
 pub const PAGE: usize = 100;
 /// Items in a page if the client gives no `limit`.

@@ -372,24 +372,34 @@ fn page_limit(limit: Option<&Number>) -> Result<usize, Rejection> {
     Ok(usize::try_from(limit).unwrap_or(limits::PAGE))
 }
 
-/// Returns `attributes` if they are within their limit.
+/// Returns `attributes` if they are within their limit and every decoder can read their numbers.
 pub(crate) fn attributes(json: Option<Json>) -> Result<Option<Json>, Rejection> {
     match json {
         Some(json) if json.as_str().len() > limits::ATTRIBUTES_BYTES => Err(Rejection::new(
             Code::TooLarge,
             "`attributes` must be at most 4 KiB of JSON",
         )),
+        Some(json) if !json::has_portable_numbers(json.as_str()) => Err(unportable("attributes")),
         json => Ok(json),
     }
 }
 
-/// Returns `content` if it is within its limit.
+fn unportable(name: &'static str) -> Rejection {
+    Rejection::invalid(alloc::format!(
+        "`{name}` has a number that is not finite as a double or has more than 400 characters"
+    ))
+}
+
+/// Returns `content` if it is within its limit and every decoder can read its numbers.
 pub(crate) fn content(json: Json) -> Result<Json, Rejection> {
     if json.as_str().len() > limits::CONTENT_BYTES {
         return Err(Rejection::new(
             Code::TooLarge,
             "`content` must be at most 16 KiB of JSON",
         ));
+    }
+    if !json::has_portable_numbers(json.as_str()) {
+        return Err(unportable("content"));
     }
     Ok(json)
 }

@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned, string::String};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelId, Json, SubscriberId, Timestamp, error::Rejection};
+use crate::{ChannelId, Json, SubscriberId, Timestamp, error::Rejection, text};
 
 /// How available a subscriber is to others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,12 +139,16 @@ pub struct ReadCursors {
 /// Checks the name of a channel.
 ///
 /// # Errors
-/// `invalid-value` if it is empty or longer than the limit.
-pub fn parse_name(text: &str) -> Result<String, Rejection> {
-    let characters = text.chars().count();
-    if (1..=crate::limits::NAME_CHARACTERS).contains(&characters) {
-        Ok(text.to_owned())
-    } else {
-        Err(Rejection::invalid("`name` must be 1 to 128 characters"))
+/// `invalid-value` if it is empty or longer than the limit, has no visible character, or could look like another name.
+pub fn parse_name(name: &str) -> Result<String, Rejection> {
+    let characters = name.chars().count();
+    if !(1..=crate::limits::NAME_CHARACTERS).contains(&characters) {
+        return Err(Rejection::invalid("`name` must be 1 to 128 characters"));
     }
+    if text::is_blank(name) || text::has_control(name) {
+        return Err(Rejection::invalid(
+            "`name` must have a visible character, and no control or directional formatting character",
+        ));
+    }
+    Ok(name.to_owned())
 }

@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     fn id() -> impl Strategy<Value = String> {
-        "[A-Za-z0-9._~+@:-]{1,128}"
+        "[._~+@:-]{0,9}[A-Za-z0-9][A-Za-z0-9._~+@:-]{0,118}"
     }
 
     fn any_log() -> impl Strategy<Value = LogId> {

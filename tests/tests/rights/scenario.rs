@@ -192,7 +192,7 @@ async fn back_end(site: &Site) -> Result<()> {
     )
     .await?;
     grace.closed_within(DEADLINE).await?;
-    call(Method::DELETE, "subscribers/grace", nothing.clone()).await?;
+    call(Method::POST, "subscribers/grace/erase", nothing.clone()).await?;
     let mut heidi = site.connect("heidi").await?;
     let with = json!({ "subscriber-id": "grace" });
     eventually("the erased subscriber's messages are gone", async || {

@@ -2,8 +2,7 @@
 
 use lambda::HttpEvent;
 use protocol::{
-    ChannelKey, Destination, Json, Subscriber, SubscriberId, backend, backend::Given,
-    wire_event::WireEvent,
+    ChannelKey, Destination, Json, SubscriberId, backend, backend::Given, wire_event::WireEvent,
 };
 use serde::{Deserialize, Serialize};
 use service::{ChannelView, Refused};
@@ -38,12 +37,8 @@ pub(super) async fn route(
         }
         (["subscribers", _], _) => Err(Problem::method_not_allowed("PUT, DELETE")),
         (["messages"], "POST") => {
-            let any = Subscriber {
-                domain: channel.domain.clone(),
-                id: SubscriberId::parse("-")?,
-            };
             let destination = Destination::Channel(channel.id.clone());
-            subscribers::message(api, event, &any, &destination).await
+            subscribers::message(api, event, &channel.domain, &destination).await
         }
         (["messages"], _) => Err(Problem::method_not_allowed("POST")),
         (["events"], _) => events(api, event, channel).await,

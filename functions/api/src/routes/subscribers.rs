@@ -22,20 +22,22 @@ pub(super) async fn route(
     match (rest, event.method()) {
         (["tokens"], _) => tokens::of_subscriber(api, event, subscriber).await,
         ([], "GET") => show(api, subscriber).await,
-        ([], "DELETE") => {
+        ([], _) => Err(Problem::method_not_allowed("GET")),
+        // Erasing is irreversible, so it has a last segment that no other operation has. No other path can become this
+        // one when a client removes dot segments.
+        (["erase"], "POST") => {
             api.erase(subscriber).await?;
             Ok(json!({"statusCode": 202}))
         }
-        ([], _) => Err(Problem::method_not_allowed("GET, DELETE")),
         (["disconnect"], "POST") => {
             api.disconnect_all(subscriber).await?;
             Ok(no_content())
         }
         (["messages"], "POST") => {
             let destination = Destination::Subscriber(subscriber.id.clone());
-            message(api, event, subscriber, &destination).await
+            message(api, event, &subscriber.domain, &destination).await
         }
-        (["disconnect" | "messages"], _) => Err(Problem::method_not_allowed("POST")),
+        (["disconnect" | "erase" | "messages"], _) => Err(Problem::method_not_allowed("POST")),
         _ => Err(nothing_here()),
     }
 }
@@ -84,11 +86,11 @@ struct Message {
     message_id: Option<String>,
 }
 
-/// Sends a message in the name of the body's `from`, a subscriber of the same domain as `other`.
+/// Sends a message in the name of the body's `from`, a subscriber of `domain`.
 pub(super) async fn message(
     api: &Api,
     event: &HttpEvent,
-    other: &Subscriber,
+    domain: &Domain,
     destination: &Destination,
 ) -> Answer {
     let Message {
@@ -98,7 +100,7 @@ pub(super) async fn message(
         message_id,
     } = body(event)?;
     let from = Subscriber {
-        domain: other.domain.clone(),
+        domain: domain.clone(),
         id: from,
     };
     let draft = backend::draft(

@@ -17,8 +17,10 @@ fn event(request: http::request::Builder, path: &str, body: &'static str) -> Val
     };
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let routes = [route];
-    let matched = super::super::route::find(&routes, &parts.method, parts.uri.path()).unwrap();
-    let event = super::super::event(&matched, &parts, &Bytes::from(body), [1, 2, 3, 4].into());
+    let path = super::super::route::decoded(parts.uri.path());
+    let matched = super::super::route::find(&routes, &parts.method, &path).unwrap();
+    let source = [1, 2, 3, 4].into();
+    let event = super::super::event(&matched, &path, &parts, &Bytes::from(body), source);
     serde_json::from_slice(&event).unwrap()
 }
 

@@ -14,7 +14,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use self::event::Target;
-use self::route::{Match, decoded};
+use self::route::Match;
 use crate::lambda::{Invocation, Lambda};
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer};
@@ -48,7 +48,7 @@ impl HttpApi {
     /// any path.
     #[must_use]
     pub fn names(&self, method: &Method, path: &str) -> bool {
-        let found = route::find(&self.routes, method, path);
+        let found = route::find(&self.routes, method, &route::decoded(path));
         found.is_some_and(|found| {
             let path = found.route.path.as_str();
             path != "$default" && !(path.starts_with("/{") && path.ends_with("+}"))
@@ -58,14 +58,15 @@ impl HttpApi {
     /// Answers a request. Returns `None` if no route matches.
     pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Option<Answer> {
         let (parts, body) = request.into_parts();
-        let matched = route::find(&self.routes, &parts.method, parts.uri.path())?;
+        let path = route::decoded(parts.uri.path());
+        let matched = route::find(&self.routes, &parts.method, &path)?;
         let body = match listen::body(body, LARGEST_BODY).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => return Some(too_large()),
             Err(BodyError::Broken) => return Some(message(StatusCode::BAD_REQUEST, "Bad Request")),
         };
         // The event can exceed Lambda's limit even if the body is within the API's limit.
-        let event = event(&matched, &parts, &body, source);
+        let event = event(&matched, &path, &parts, &body, source);
         if event.len() > LARGEST_EVENT {
             return Some(too_large());
         }
@@ -89,11 +90,12 @@ impl HttpApi {
     }
 }
 
-fn event(matched: &Match<'_>, parts: &Parts, body: &Bytes, source: IpAddr) -> Bytes {
+/// Returns the event of a request. `path` is the decoded path.
+fn event(matched: &Match<'_>, path: &str, parts: &Parts, body: &Bytes, source: IpAddr) -> Bytes {
     let stage = matched.route.stage.as_str();
     let path = match stage {
-        "$default" => decoded(parts.uri.path()),
-        stage => format!("/{stage}{}", decoded(parts.uri.path())),
+        "$default" => path.to_owned(),
+        stage => format!("/{stage}{path}"),
     };
     let target = Target {
         account: ACCOUNT,

@@ -24,7 +24,7 @@ impl Match<'_> {
     }
 }
 
-/// Returns the most specific route that matches: full matches before variables before `{proxy+}` before `$default`, and
+/// Returns the most specific route that matches the decoded `path`: full matches before variables before `{proxy+}` before `$default`, and
 /// a method before `ANY`.
 pub(super) fn find<'a>(routes: &'a [HttpRoute], method: &Method, path: &str) -> Option<Match<'a>> {
     routes
@@ -58,7 +58,7 @@ fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, St
             if rest.is_empty() {
                 return None;
             }
-            parameters.insert(name.to_owned(), decoded(rest));
+            parameters.insert(name.to_owned(), rest.to_owned());
             rank.push(2);
             return Some((rank, parameters));
         }
@@ -72,10 +72,10 @@ fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, St
         };
         match variable {
             Some(name) if !sent.is_empty() => {
-                parameters.insert(name.to_owned(), decoded(sent));
+                parameters.insert(name.to_owned(), sent.to_owned());
                 rank.push(1);
             }
-            None if decoded(sent) == segment => rank.push(0),
+            None if sent == segment => rank.push(0),
             _ => return None,
         }
         rest = after;
@@ -83,7 +83,9 @@ fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, St
     Some((rank, parameters))
 }
 
-/// Decodes a path. HTTP APIs pass paths on decoded, unlike REST APIs and function URLs.
+/// Decodes a path once. "API Gateway decodes URL-encoded request parameters before passing them to your backend integration"
+/// (docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html, 2026-11). That holds for `rawPath`, and
+/// routes match the decoded path: `%2F` is a slash. REST APIs and function URLs pass paths on as they were sent.
 pub(super) fn decoded(path: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
@@ -156,11 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn path_parameters_are_decoded() {
-        check(
-            Method::GET,
-            "/v1/items/a%2Fb%20c",
-            Some(("GET /v1/items/{id}", &[("id", "a/b c")])),
-        );
+    fn path_is_decoded_once() {
+        for (sent, key, parameter) in [
+            ("/v1/items/b%20c", "GET /v1/items/{id}", ("id", "b c")),
+            ("/v1/items/b%2520c", "GET /v1/items/{id}", ("id", "b%20c")),
+            ("/v1/it%65ms/b", "GET /v1/items/{id}", ("id", "b")),
+            (
+                "/v1/items/a%2Fb",
+                "GET /v1/{proxy+}",
+                ("proxy", "items/a/b"),
+            ),
+            (
+                "/v1/items%252Fb/c",
+                "GET /v1/{proxy+}",
+                ("proxy", "items%2Fb/c"),
+            ),
+        ] {
+            check(Method::GET, &decoded(sent), Some((key, &[parameter])));
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     Announcement, Availability, Json,
     decision::{Commit, Context, Decision, FollowUp, Known},
     error::Rejection,
-    limits,
+    limits, text,
 };
 
 /// `announce`
@@ -28,6 +28,12 @@ impl Message for Announce {
 
         if status.chars().count() > limits::STATUS_CHARACTERS {
             return Err(Rejection::invalid("`status` must be at most 256 characters").into());
+        }
+        if text::has_control(&status) {
+            return Err(Rejection::invalid(
+                "`status` must have no control or directional formatting character",
+            )
+            .into());
         }
         Ok(Self {
             availability: Availability::parse(&availability)?,
@@ -76,6 +82,16 @@ mod tests {
     }
 
     #[test]
+    fn status_with_control_is_rejected() {
+        for status in ["\\n", "\\u0000", "a\\u202eb", "\\u2066"] {
+            let text =
+                format!(r#"{{"type":"announce","availability":"busy","status":"{status}"}}"#);
+            assert_eq!(rejected(&text), Code::InvalidValue, "{status}");
+        }
+        parsed(r#"{"type":"announce","availability":"busy","status":"  "}"#);
+    }
+
+    #[test]
     fn oversized_status_or_attributes_are_rejected() {
         let announce = |status: &str, attribute: &str| {
             format!(
@@ -90,6 +106,10 @@ mod tests {
         assert_eq!(
             rejected(&announce("", &"x".repeat(4096 - 7))),
             Code::TooLarge
+        );
+        assert_eq!(
+            rejected(r#"{"type":"announce","availability":"busy","attributes":{"a":1e999}}"#),
+            Code::InvalidValue
         );
     }
 }

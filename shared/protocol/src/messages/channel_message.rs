@@ -100,7 +100,7 @@ mod tests {
         let message = |content: &str| {
             format!(r#"{{"type":"channel-message","channel-id":"c","content":{content}}}"#)
         };
-        for content in ["null", "1e999", "[]", "\"x\"", "{\"a\":1,\"a\":2}"] {
+        for content in ["null", "1e308", "[]", "\"x\"", "{\"a\":1,\"a\":2}"] {
             parsed(&message(content));
         }
         parsed(&message(&format!("\"{}\"", "x".repeat(16 * 1024 - 2))));
@@ -108,6 +108,7 @@ mod tests {
             rejected(&message(&format!("\"{}\"", "x".repeat(16 * 1024 - 1)))),
             Code::TooLarge
         );
+        assert_eq!(rejected(&message("[1e999]")), Code::InvalidValue);
         ignored(&[
             r#"{"type":"channel-message","channel-id":"c"}"#,
             r#"{"type":"channel-message","content":1}"#,

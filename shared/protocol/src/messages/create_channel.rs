@@ -225,10 +225,10 @@ mod tests {
 
     #[test]
     fn invalid_name_or_limit_is_rejected() {
-        assert_eq!(
-            rejected(r#"{"type":"create-channel","name":""}"#),
-            Code::InvalidValue
-        );
+        for name in ["", "  ", "\\u200b", "a\\u0000", "a\\nb", "a\\u202eb"] {
+            let text = alloc::format!(r#"{{"type":"create-channel","name":"{name}"}}"#);
+            assert_eq!(rejected(&text), Code::InvalidValue, "{name}");
+        }
         assert_eq!(
             rejected(r#"{"type":"create-channel","name":"x","channel-id":"a#b"}"#),
             Code::InvalidValue

@@ -160,7 +160,7 @@ pub async fn domains_never_mix<S: Tokens + Connections + Presences + Logs + Chan
 pub async fn awkward_ids<S: Tokens + Connections + Logs + Channels>(store: &S) {
     let tenant = Tenant::new();
     let alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~+@:-";
-    let longest = "~".repeat(ID_CHARACTERS);
+    let longest = format!("{}0", "~".repeat(ID_CHARACTERS - 1));
     let names = [
         alphabet,
         &longest,
@@ -171,13 +171,13 @@ pub async fn awkward_ids<S: Tokens + Connections + Logs + Channels>(store: &S) {
         "a-b",
         "A",
         "0",
-        ".",
-        "..",
-        "-",
-        "~",
-        "+",
-        "@",
-        ":",
+        ".0",
+        "..0",
+        "-0",
+        "~0",
+        "+0",
+        "@0",
+        ":0",
         "channel",
         "connections",
         "presence",
