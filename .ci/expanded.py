@@ -260,6 +260,14 @@ def parameter_sets_are_complete(document):
         assert not accepts(**{missing: issuer[missing]}), f"{missing} may be alone"
 
 
+def sockjs_is_bounded_by_default(document):
+    """SockJS over HTTP has a concurrency of its own, unless the parameter is 0."""
+    function = document["Resources"]["SockjsFunction"]["Properties"]
+    bounded = {"Fn::If": ["SockjsBounded", {"Ref": "SockjsConcurrency"}, {"Ref": "AWS::NoValue"}]}
+    assert function.get("ReservedConcurrentExecutions") == bounded, "sockjs has no limit"
+    assert document["Parameters"]["SockjsConcurrency"]["Default"] > 0, "by default sockjs has no limit"
+
+
 RULES = {
     invocations_are_permitted: lambda resources, _: resources.pop("MessageFunctionWebSocketApiDefaultPermission", None)
     or resources.pop(next(name for name, it in resources.items() if it["Type"] == "AWS::Lambda::Permission")),
@@ -288,6 +296,9 @@ RULES = {
         {"Fn::Sub": resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"].replace("PostsGone", "Posts")}
     ),
     access_log_waits_for_account_role: lambda resources, _: resources["AccessLog"].pop("Metadata"),
+    sockjs_is_bounded_by_default: lambda resources, _: resources["SockjsFunction"]["Properties"].pop(
+        "ReservedConcurrentExecutions"
+    ),
     parameter_sets_are_complete: lambda _, rules: rules.pop("WholeIssuer"),
 }
 

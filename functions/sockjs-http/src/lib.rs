@@ -18,4 +18,4 @@ mod stream;
 pub use app::{App, Opened};
 pub use output::{Answer, Body};
 pub use serve::Transports;
-pub use settings::{Settings, SettingsError, Site};
+pub use settings::{Settings, Site};

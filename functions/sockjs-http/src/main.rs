@@ -37,7 +37,7 @@ async fn main() -> Result<(), Error> {
         app: Messaging(service),
         sessions: store,
         environment: System,
-        site: Site::from_env()?,
+        site: Site::from_env(),
     });
     let served = run(service_fn(|event: LambdaEvent<HttpEvent>| {
         let request = RequestId(event.context.request_id.clone());

@@ -150,17 +150,11 @@ impl<A: App + 'static, S: Sessions + 'static, E: Environment + 'static> Transpor
         self.receive(asking, key, token, receiver).await
     }
 
-    /// Answers `info`, which lists the server's features. A client takes the round-trip time of `info` as an estimate for a
-    /// transport.
+    /// Answers `info`, which lists the server's features.
     async fn info(&self, asking: &Asking<'_>) -> Result<Answer, Fault> {
-        let begun = self.environment.now();
         if self.app.identity(asking.event).await?.is_none() {
-            // Respond immediately, so that requests without a token do not occupy the function.
             return Ok(asking.unauthorized());
         }
-        let took = begun.until(self.environment.now());
-        let left = asking.settings.info_floor.saturating_sub(took);
-        self.environment.sleep(left).await;
         let info = serde_json::json!({
             "websocket": asking.settings.websocket,
             "origins": ["*:*"],

@@ -41,15 +41,6 @@ pub struct Settings {
     pub client_url: String,
     /// The number of bytes after which a stream ends.
     pub response_limit: usize,
-    /// The minimum duration of `info`. Clients derive the timeout of a transport from it (sockjs-client 1.6).
-    pub info_floor: Duration,
-}
-
-/// A configuration error.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    #[error("environment variable {0} is not a number")]
-    Number(&'static str),
 }
 
 /// The limit of SockJS's reference server. A browser keeps the whole response in memory.
@@ -63,21 +54,12 @@ impl Site {
     /// | `SOCKJS_PREFIX` | the prefix of the paths, by default `/messaging` |
     /// | `SOCKJS_LEGACY` | `true` also serves iframe, htmlfile and jsonp |
     /// | `SOCKJS_CLIENT_URL` | the script for the iframe page, by default the public one |
-    /// | `SOCKJS_INFO_MILLIS` | the minimum duration of `info`, by default 0 |
     /// | `DOORBELL_URL` | the URL of the WebSocket API; without it receivers poll |
     /// | `ALLOWED_ORIGINS` | see [`Origins::from_env`] |
     /// | `ORIGIN_SECRET` | the secret that the edge sends with every request; if empty, it is not checked |
-    ///
-    /// # Errors
-    /// Returns [`SettingsError`] if a number cannot be parsed.
-    pub fn from_env() -> Result<Self, SettingsError> {
+    #[must_use]
+    pub fn from_env() -> Self {
         let legacy = variable("SOCKJS_LEGACY").is_some_and(|it| it == "true");
-        let millis = match variable("SOCKJS_INFO_MILLIS") {
-            Some(millis) => millis
-                .parse()
-                .map_err(|_| SettingsError::Number("SOCKJS_INFO_MILLIS"))?,
-            None => 0,
-        };
         let settings = Settings {
             prefix: variable("SOCKJS_PREFIX").unwrap_or_else(|| "/messaging".to_owned()),
             websocket: true,
@@ -85,15 +67,14 @@ impl Site {
             cookies: legacy,
             client_url: variable("SOCKJS_CLIENT_URL").unwrap_or_else(|| CLIENT_URL.to_owned()),
             response_limit: RESPONSE_LIMIT,
-            info_floor: Duration::from_millis(millis),
         };
-        Ok(Self {
+        Self {
             mounts: vec![settings],
             origins: Origins::from_env(),
             secret: variable("ORIGIN_SECRET"),
             doorbell: variable("DOORBELL_URL"),
             watch: None,
-        })
+        }
     }
 
     /// Returns the mount that serves a path.

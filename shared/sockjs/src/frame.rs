@@ -24,8 +24,9 @@ pub const HEARTBEAT: &str = "h";
 /// Messages at most of a WebSocket's frame. Clients send one in each; a frame of thousands would be thousands of requests
 /// where the gateway counts one.
 pub const FRAME_MESSAGES: usize = 100;
-/// Messages at most of a request by HTTP: a client sends together what it gathered while its last request was under way.
-pub const BATCH_MESSAGES: usize = 1_000;
+/// Messages at most of a request by HTTP, as of a WebSocket's frame: a client sends together what it gathered while its last
+/// request was under way.
+pub const BATCH_MESSAGES: usize = FRAME_MESSAGES;
 
 /// `a[…]`: the messages in one frame.
 #[must_use]

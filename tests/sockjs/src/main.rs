@@ -89,7 +89,6 @@ fn site() -> Site {
         cookies: false,
         client_url: "/sockjs.min.js".to_owned(),
         response_limit: RESPONSE_LIMIT,
-        info_floor: Duration::ZERO,
     };
     Site {
         mounts: vec![
