@@ -178,6 +178,20 @@ def stages_are_throttled_without_logged_tokens(document):
             assert secret not in logged, f"{name} logs {secret}"
 
 
+def handshakes_have_their_own_limit(document):
+    """$connect has its own throttle, so that handshakes of strangers cannot use up the rate of the messages."""
+    resources = document["Resources"]
+    names = {name for name, route in of(document, "AWS::ApiGatewayV2::Route") if route["RouteKey"] == "$connect"}
+    stages = [name for name, api in of(document, "AWS::ApiGatewayV2::Stage") if "RouteSettings" in api]
+    assert len(names) == 1 and len(stages) == 1, f"{names} {stages}"
+    stage = resources[stages[0]]["Properties"]
+    own, shared = stage["RouteSettings"]["$connect"], stage["DefaultRouteSettings"]
+    for limit in ("ThrottlingRateLimit", "ThrottlingBurstLimit"):
+        assert own.get(limit) and own[limit] != shared[limit], f"$connect has no {limit} of its own"
+    # API Gateway refuses settings of a route that does not exist yet.
+    assert names <= set(resources[stages[0]].get("DependsOn", [])), "the stage may come before its route $connect"
+
+
 def alarms_name_their_documentation(document):
     """Each alarm names its section of docs/operations.md for the operator."""
     alarms = of(document, "AWS::CloudWatch::Alarm")
@@ -260,6 +274,14 @@ def parameter_sets_are_complete(document):
         assert not accepts(**{missing: issuer[missing]}), f"{missing} may be alone"
 
 
+def sockjs_is_bounded_by_default(document):
+    """SockJS over HTTP has a concurrency of its own, unless the parameter is 0."""
+    function = document["Resources"]["SockjsFunction"]["Properties"]
+    bounded = {"Fn::If": ["SockjsBounded", {"Ref": "SockjsConcurrency"}, {"Ref": "AWS::NoValue"}]}
+    assert function.get("ReservedConcurrentExecutions") == bounded, "sockjs has no limit"
+    assert document["Parameters"]["SockjsConcurrency"]["Default"] > 0, "by default sockjs has no limit"
+
+
 RULES = {
     invocations_are_permitted: lambda resources, _: resources.pop("MessageFunctionWebSocketApiDefaultPermission", None)
     or resources.pop(next(name for name, it in resources.items() if it["Type"] == "AWS::Lambda::Permission")),
@@ -282,12 +304,16 @@ RULES = {
     stages_are_throttled_without_logged_tokens: lambda resources, _: resources["WebSocketApiStage"]["Properties"][
         "AccessLogSettings"
     ]["Fn::If"][1].update(Format="$context.routeKey $request.querystring.access_token"),
+    handshakes_have_their_own_limit: lambda resources, _: resources["WebSocketApiStage"]["Properties"].pop("RouteSettings"),
     alarms_name_their_documentation: lambda resources, _: resources["DrainAgeAlarm"]["Properties"].update(AlarmDescription="Oh"),
     alarms_watch_published_metrics: lambda resources, _: resources["GateWaitAlarm"]["Properties"].update(MetricName="Gates"),
     dashboard_shows_published_metrics: lambda resources, _: resources["Dashboard"]["Properties"]["DashboardBody"].update(
         {"Fn::Sub": resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"].replace("PostsGone", "Posts")}
     ),
     access_log_waits_for_account_role: lambda resources, _: resources["AccessLog"].pop("Metadata"),
+    sockjs_is_bounded_by_default: lambda resources, _: resources["SockjsFunction"]["Properties"].pop(
+        "ReservedConcurrentExecutions"
+    ),
     parameter_sets_are_complete: lambda _, rules: rules.pop("WholeIssuer"),
 }
 

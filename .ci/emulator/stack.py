@@ -53,7 +53,14 @@ EDGE = "infra/edge/template.yaml"
 ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
 WEBSOCKETS = ENDPOINT.replace("http", "ws", 1)
 TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "template.yaml")
-PARAMETERS = {"Architecture": "x86_64", "DeletionProtection": "false", "Edge": "off", "AllowedOrigins": "*"}
+# The emulator's account has a concurrency of 60, out of which nothing can be reserved.
+PARAMETERS = {
+    "Architecture": "x86_64",
+    "DeletionProtection": "false",
+    "Edge": "off",
+    "AllowedOrigins": "*",
+    "SockjsConcurrency": "0",
+}
 
 
 def client(service):

@@ -83,6 +83,30 @@ async fn tokens_and_content_are_never_logged() -> Result<()> {
 }
 
 #[tokio::test]
+async fn refused_handshake_logs_no_error() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let gateway = Gateway::start_logging(&["--verbose"], &log)?;
+    let site = Site::at(gateway.urls().clone());
+    ensure!(site.connect_with("unknown").await.is_err());
+    let logged = eventually("the refusal is logged", async || {
+        let logged = std::fs::read_to_string(&log)?;
+        Ok(logged.contains("handshake refused").then_some(logged))
+    })
+    .await?;
+    drop(gateway);
+    let logged = format!("{logged}{}", std::fs::read_to_string(&log)?);
+    let authorizer = logged
+        .lines()
+        .filter(|line| line.starts_with("[authorizer]"));
+    for line in authorizer {
+        ensure!(!line.contains("ERROR"), "{line}");
+        ensure!(!line.contains("Diagnostic"), "{line}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn metrics_are_exposed_for_prometheus() -> Result<()> {
     let gateway = Gateway::start::<&str>(&[])?;
     let site = Site::at(gateway.urls().clone());

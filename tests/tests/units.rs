@@ -24,10 +24,10 @@ use protocol::{
 };
 use service::Identity;
 use service::ports::{
-    Allocation, Channels, Closing, Connection, Connections, Doorbell, ExpiryCheckpoint, Framing,
-    Hold, IdempotencyRecord, Jti, Lease, Logs, Minute, Presences, Reauthorization, Reference,
-    Registration, SHARDS, Session, SessionId, SessionKey, Sessions, SignedToken, SignedTokens,
-    TokenHash, TokenRecord, TokenState, Tokens,
+    Allocation, Attached, Channels, Closing, Connection, Connections, Doorbell, ExpiryCheckpoint,
+    Framing, Hold, IdempotencyRecord, Jti, Lease, Logs, Minute, Presences, Reauthorization,
+    Reference, Registration, SHARDS, Session, SessionId, SessionKey, Sessions, SignedToken,
+    SignedTokens, TokenHash, TokenRecord, TokenState, Tokens,
 };
 use store::DynamoStore;
 
@@ -766,6 +766,12 @@ async fn sessions(store: &DynamoStore, bill: &Bill) {
     bill.row("release_session (2 KiB)", 3.0);
     store.attach(&id.key, &lease("two", 20), now).await.unwrap();
     bill.row("attach", 1.0);
+    let sender = lease("three", 20);
+    let sending = store.begin_sending(&id.key, &sender, now).await.unwrap();
+    assert!(matches!(sending, Attached::Held(_)));
+    bill.row("begin_sending", 1.0);
+    store.end_sending(&id.key, "three").await.unwrap();
+    bill.row("end_sending", 1.0);
     let closing = Closing {
         code: 4_401,
         reason: "token-invalidated".to_owned(),

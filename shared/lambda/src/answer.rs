@@ -6,6 +6,8 @@ use service::{Identity, ports::Fault};
 
 use crate::events::AuthorizerEvent;
 
+const UNAUTHORIZED: &str = "Unauthorized";
+
 /// Returns the authorizer response that allows the connection. API Gateway adds its context to every later event of the
 /// connection.
 #[must_use]
@@ -42,9 +44,14 @@ pub fn allow(event: &AuthorizerEvent, identity: &Identity) -> Value {
 #[must_use]
 pub fn unauthorized() -> Diagnostic {
     Diagnostic {
-        error_type: "Unauthorized".to_owned(),
-        error_message: "Unauthorized".to_owned(),
+        error_type: UNAUTHORIZED.to_owned(),
+        error_message: UNAUTHORIZED.to_owned(),
     }
+}
+
+/// Returns true if the error is [`unauthorized`]'s.
+pub(crate) fn is_refusal(error: &Diagnostic) -> bool {
+    error.error_type == UNAUTHORIZED
 }
 
 /// Returns the error that reports a fault to Lambda. The invocation fails, and Lambda retries it where that is configured.

@@ -4,6 +4,7 @@ mod answer;
 mod bearer;
 mod config;
 mod events;
+mod logs;
 mod metrics;
 mod origins;
 mod serve;
@@ -14,6 +15,7 @@ pub use answer::{allow, failed, unauthorized};
 pub use bearer::Bearer;
 pub use config::{Config, ConfigError};
 pub use events::{AuthorizerEvent, ConnectionEvent, HttpEvent, WebSocketEvent};
+pub use logs::init_logs;
 pub use metrics::measured;
 pub use origins::Origins;
 pub use serve::serve;
@@ -22,8 +24,3 @@ pub use worker::Worker;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Starts logging JSON lines with the invocation's ids, at the level of `AWS_LAMBDA_LOG_LEVEL`.
-pub fn init_logs() {
-    lambda_runtime::tracing::init_default_subscriber();
-}

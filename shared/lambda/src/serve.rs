@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tracing::{Instrument as _, Span};
 
-use crate::metrics::measured;
+use crate::{logs::report, metrics::measured};
 
 /// Handles each event with `handle` and the shared `service`, which the process creates once.
 ///
@@ -44,7 +44,8 @@ where
             let work = span.in_scope(|| handle(Rc::clone(&service), payload));
             let answering = async move {
                 // If the receiver is dropped, the runtime's loop has ended and the process ends too.
-                let _ = reply.send(measured(&context.request_id, work).await);
+                let done = measured(&context.request_id, work).await;
+                let _ = reply.send(done.inspect_err(report));
             };
             spawn_local(answering.instrument(span));
         }

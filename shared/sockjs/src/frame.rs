@@ -26,10 +26,10 @@ pub const HEARTBEAT: &str = "h";
 /// SockJS clients send one message per frame. A frame of thousands would be thousands of requests, although the gateway
 /// counts one.
 pub const FRAME_MESSAGES: usize = 100;
-/// The maximum number of messages in an HTTP request.
+/// The maximum number of messages in an HTTP request, as in a frame on a WebSocket.
 ///
 /// A client collects messages while its last request is in progress, and sends them in one request.
-pub const BATCH_MESSAGES: usize = 1_000;
+pub const BATCH_MESSAGES: usize = FRAME_MESSAGES;
 
 /// Returns the frame `a[…]` with all messages.
 #[must_use]

@@ -59,6 +59,7 @@
 //! | `session` | GetItem | | 1 |
 //! | `begin_session` | PutItem | 2 | |
 //! | `attach`, `hold_session`, `release_session`, `push_to_session`, `close_session`, `set_doorbell` | UpdateItem | 1 | |
+//! | `begin_sending`, `end_sending` | UpdateItem | 1 | |
 //! | `due_sessions` | Query of the index | | 0.5 |
 //! | `postpone_session` | UpdateItem | 3 | |
 //! | `forget_session` | DeleteItem | 2 | |

@@ -11,6 +11,7 @@
 //! | `session` | GetItem | 1 read per 4 KiB |
 //! | `begin_session` | PutItem | 1 write, and 1 for the index; 2 if the index's key moves |
 //! | `attach`, `hold_session`, `release_session` | UpdateItem | 1 write per KiB, also if the condition fails |
+//! | `begin_sending`, `end_sending` | UpdateItem | the same |
 //! | `push_to_session`, `close_session`, `set_doorbell` | UpdateItem | the same |
 //! | `due_sessions` | Query of the index, eventually consistent | half a read per 4 KiB, about 30 sessions |
 //! | `postpone_session` | UpdateItem | 1 write, and 2 for the index, whose key moves |
@@ -20,6 +21,7 @@ mod due;
 mod item;
 mod outbox;
 mod receiver;
+mod sender;
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::{ConnectionId, Timestamp};
@@ -84,6 +86,19 @@ impl Sessions for DynamoStore {
         receiver::release(self, key, hold).await
     }
 
+    async fn begin_sending(
+        &self,
+        key: &SessionKey,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Attached, Fault> {
+        sender::begin(self, key, lease, now).await
+    }
+
+    async fn end_sending(&self, key: &SessionKey, holder: &str) -> Result<(), Fault> {
+        sender::end(self, key, holder).await
+    }
+
     async fn push_to_session(
         &self,
         id: &SessionId,
@@ -121,6 +136,17 @@ impl Sessions for DynamoStore {
 
     async fn forget_session(&self, id: &SessionId, now: Timestamp) -> Result<(), Fault> {
         due::forget(self, id, now).await
+    }
+}
+
+/// Returns the result of taking a lease.
+fn attached(store: &DynamoStore, written: Written) -> Result<Attached, Fault> {
+    match written {
+        Written::Done(item) => session_of(item).map(Attached::Held),
+        Written::Stood(Some(item)) if store.is_live(&item) => {
+            session_of(item).map(Attached::Stands)
+        }
+        Written::Stood(_) => Ok(Attached::Absent),
     }
 }
 

@@ -74,7 +74,10 @@ async fn main() -> Result<(), Error> {
     let served = run(service_fn(|event: LambdaEvent<Value>| {
         let request = RequestId(event.context.request_id.clone());
         let (transports, sockets) = (Rc::clone(&transports), Rc::clone(&sockets));
-        async move { answer(transports, &sockets, event.payload, request).await }
+        async move {
+            let answer = answer(transports, &sockets, event.payload, request).await;
+            answer.inspect_err(|error| tracing::error!(%error, "invocation failed"))
+        }
     }));
     let local = LocalSet::new();
     local.run_until(served).await

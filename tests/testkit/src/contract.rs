@@ -52,7 +52,7 @@ pub use self::{
     sessions::{
         due_sessions, session_begin_race, session_begins, session_closes, session_doorbells,
         session_given_up_in_doubt, session_outbox, session_outbox_full, session_push_race,
-        session_receiver_race, session_receivers,
+        session_receiver_race, session_receivers, session_sender_race, session_senders,
     },
     signed::{refused_signed_tokens, signed_reauthorization, signed_registration, tokens_with_jti},
     tokens::{token_connections, tokens, tokens_in_pages},
@@ -84,6 +84,7 @@ macro_rules! each_suite {
             channels_in_batches read_cursors_of_members
             change_moves_members change_is_atomic changes_exclude_each_other tombstones_end
             session_begins session_begin_race session_given_up_in_doubt session_receivers session_receiver_race
+            session_senders session_sender_race
             session_outbox session_push_race session_outbox_full session_closes session_doorbells due_sessions
             domains_never_mix awkward_ids content_byte_for_byte
         }

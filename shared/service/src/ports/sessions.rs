@@ -95,6 +95,8 @@ pub struct Session {
     pub closing: Option<Closing>,
     /// The lease of the session's receiver: the function that receives for the client.
     pub lease: Option<Lease>,
+    /// The lease of the request that sends the client's messages.
+    pub sender: Option<Lease>,
     /// The session is dead from then on.
     pub alive_until: Timestamp,
     /// The connection over which the receiver is notified of new messages.
@@ -115,6 +117,7 @@ impl Session {
             closing: None,
             alive_until: lease.until.plus(LINGER),
             lease: Some(lease),
+            sender: None,
             doorbell: None,
             outbox: Vec::new(),
             removed: 0,
@@ -134,12 +137,12 @@ impl Session {
     }
 }
 
-/// The result of [`Sessions::attach`].
+/// The result of [`Sessions::attach`] and of [`Sessions::begin_sending`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
     /// The caller has the lease. Contains the session as the write left it.
     Held(Session),
-    /// The caller does not have the lease: another receiver has it, or the session is dead. Contains the session.
+    /// The caller does not have the lease, because the condition did not hold. Contains the session.
     Stands(Session),
     /// There is no such session.
     Absent,
@@ -222,6 +225,18 @@ pub trait Sessions {
     /// The session then lives until `hold.until` and has no doorbell. Returns true if the lease was given up.
     /// Idempotent as long as no receiver attaches.
     async fn release_session(&self, key: &SessionKey, hold: &Hold) -> Result<bool, Fault>;
+
+    /// Takes the sender's lease of a session, on condition that the session is open at `now` and that no other holder has
+    /// this lease then. The lease does not keep the session alive. Idempotent for the same holder.
+    async fn begin_sending(
+        &self,
+        key: &SessionKey,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Attached, Fault>;
+
+    /// Gives the sender's lease up, on condition that `holder` has it. Otherwise does nothing. Idempotent.
+    async fn end_sending(&self, key: &SessionKey, holder: &str) -> Result<(), Fault>;
 
     /// Appends messages to the outbox, all or none. The condition is that this life is open at `now`, and that the
     /// outbox then has at most [`OUTBOX_MESSAGES`] and [`OUTBOX_BYTES`].

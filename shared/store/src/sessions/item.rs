@@ -27,6 +27,8 @@ pub(super) struct SessionItem {
     closing: Option<ClosingItem>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease: Option<LeaseItem>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sender: Option<LeaseItem>,
     #[serde(with = "millis")]
     alive_until: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +72,7 @@ impl SessionItem {
             jti: jti.clone(),
             closing: session.closing.as_ref().map(ClosingItem::new),
             lease: session.lease.as_ref().map(LeaseItem::new),
+            sender: session.sender.as_ref().map(LeaseItem::new),
             alive_until: session.alive_until,
             doorbell: session.doorbell.clone(),
             outbox: session.outbox.clone(),
@@ -99,6 +102,15 @@ impl LeaseItem {
     }
 }
 
+impl From<LeaseItem> for Lease {
+    fn from(item: LeaseItem) -> Self {
+        Self {
+            holder: item.holder,
+            until: item.until,
+        }
+    }
+}
+
 impl From<SessionItem> for Session {
     fn from(item: SessionItem) -> Self {
         Self {
@@ -117,10 +129,8 @@ impl From<SessionItem> for Session {
                 code: it.code,
                 reason: it.reason,
             }),
-            lease: item.lease.map(|it| Lease {
-                holder: it.holder,
-                until: it.until,
-            }),
+            lease: item.lease.map(Lease::from),
+            sender: item.sender.map(Lease::from),
             alive_until: item.alive_until,
             doorbell: item.doorbell,
             outbox: item.outbox,

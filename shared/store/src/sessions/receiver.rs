@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use protocol::Timestamp;
 use service::ports::{Attached, Doorbell, Fault, Hold, LINGER, Lease, Session, SessionKey};
 
-use super::{item::LeaseItem, session_of};
+use super::{attached, item::LeaseItem, session_of};
 use crate::{
     DynamoStore,
     client::Repeat,
@@ -34,13 +34,7 @@ pub(super) async fn attach(
     let written = store
         .write("attach", &write, ReturnValue::AllNew, Repeat::Safe)
         .await?;
-    match written {
-        Written::Done(item) => session_of(item).map(Attached::Held),
-        Written::Stood(Some(item)) if store.is_live(&item) => {
-            session_of(item).map(Attached::Stands)
-        }
-        Written::Stood(_) => Ok(Attached::Absent),
-    }
+    attached(store, written)
 }
 
 pub(super) async fn hold(

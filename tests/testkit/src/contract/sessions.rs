@@ -13,8 +13,10 @@ use service::{
 use super::fixtures::{Tenant, contended, now, unique, walk_late};
 
 mod outbox;
+mod sender;
 
 pub use outbox::{session_outbox, session_outbox_full, session_push_race};
+pub use sender::{session_sender_race, session_senders};
 
 /// One session, and the calls that a suite makes on it.
 struct Line {

@@ -98,6 +98,41 @@ impl Sessions for Memory {
         .await
     }
 
+    async fn begin_sending(
+        &self,
+        key: &SessionKey,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Attached, Fault> {
+        self.write("begin_sending", |state, _| {
+            let Some(session) = state.sessions.get_mut(key) else {
+                return Attached::Absent;
+            };
+            let other = session.sender.as_ref();
+            let held = other.is_some_and(|it| now < it.until && it.holder != lease.holder);
+            if held || !session.is_open(now) {
+                return Attached::Stands(session.clone());
+            }
+            session.sender = Some(lease.clone());
+            Attached::Held(session.clone())
+        })
+        .await
+    }
+
+    async fn end_sending(&self, key: &SessionKey, holder: &str) -> Result<(), Fault> {
+        self.write("end_sending", |state, _| {
+            if let Some(session) = state.sessions.get_mut(key)
+                && session
+                    .sender
+                    .as_ref()
+                    .is_some_and(|it| it.holder == holder)
+            {
+                session.sender = None;
+            }
+        })
+        .await
+    }
+
     async fn push_to_session(
         &self,
         id: &SessionId,
