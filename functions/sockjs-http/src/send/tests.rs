@@ -146,7 +146,7 @@ fn identity() -> Identity {
 fn site() -> Site {
     Site {
         mounts: vec![Settings {
-            info_floor: core::time::Duration::ZERO,
+            info_floor: Duration::ZERO,
             prefix: "/messaging".to_owned(),
             websocket: true,
             legacy: true,
