@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use futures::future::Either;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use crate::body::Body;
+use crate::guard;
 
 /// A response, complete or with a body that is still being written.
 pub type Answer = Response<Body>;
@@ -89,7 +91,11 @@ where
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let version = request.version();
-        let answering = answer(request, peer);
+        let answering = if guard::is_ambiguous(request.headers()) {
+            Either::Left(async { Ok(empty(StatusCode::BAD_REQUEST)) })
+        } else {
+            Either::Right(answer(request, peer))
+        };
         async move { Ok::<_, Unanswered>(for_version(version, answering.await?)) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -130,66 +136,4 @@ pub fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Body::default());
     *answer.status_mut() = status;
     answer
-}
-
-/// Returns true if a page of another site may have sent this request through a name that resolves to this machine (DNS
-/// rebinding). Used only on loopback listeners, for which only loopback names are legitimate.
-#[must_use]
-pub fn is_rebound(headers: &HeaderMap) -> bool {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    !host.is_some_and(is_loopback_authority)
-}
-
-/// Returns true if `authority` (a `Host` header, or an origin without its scheme) names this machine.
-#[must_use]
-pub fn is_loopback_authority(authority: &str) -> bool {
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => authority,
-    };
-    let bracketed = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    // Any loopback address is safe. DNS rebinding needs a name.
-    let is_loopback = match bracketed {
-        Some(address) => address.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()),
-        None => name.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback()),
-    };
-    is_loopback || name.eq_ignore_ascii_case("localhost")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_local_names_are_loopback() {
-        for yes in [
-            "localhost",
-            "localhost:8080",
-            "127.0.0.1:1",
-            "127.0.0.2:8080",
-            "127.1.2.3",
-            "[::1]:8080",
-            "[::1]",
-            "LOCALHOST",
-        ] {
-            assert!(is_loopback_authority(yes), "{yes}");
-        }
-        for no in [
-            "example.com",
-            "localhost.example.com:8080",
-            "127.0.0.1.example.com",
-            "",
-            "10.0.0.1",
-            "127.0.0.2.example.com:8080",
-            "[::2]:8080",
-            "[127.0.0.1]",
-        ] {
-            assert!(!is_loopback_authority(no), "{no}");
-        }
-        assert!(is_rebound(&HeaderMap::new()));
-    }
 }
