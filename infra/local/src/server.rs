@@ -11,12 +11,16 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use crate::body::Body;
 use crate::guard;
+
+/// How long a client may take to send the headers of a request, counted from the previous response. It is longer than
+/// functions keep an idle connection (50 s), so they never send a request on a connection that is about to be closed.
+const HEADERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A response, complete or with a body that is still being written.
 pub type Answer = Response<Body>;
@@ -69,7 +73,8 @@ where
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    drop(tokio::spawn(speak(stream, peer.ip(), answer.clone())));
+                    let speaking = speak(stream, peer.ip(), answer.clone(), HEADERS_WITHIN);
+                    drop(tokio::spawn(speaking));
                 }
                 // The usual cause is too many open files. Wait, because accepting again at once would only spin.
                 Err(error) => {
@@ -82,7 +87,7 @@ where
     accepting.abort_handle()
 }
 
-async fn speak<A, F>(stream: TcpStream, peer: IpAddr, answer: A)
+async fn speak<A, F>(stream: TcpStream, peer: IpAddr, answer: A, headers_within: Duration)
 where
     A: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Answer, Unanswered>> + Send + 'static,
@@ -98,7 +103,10 @@ where
         };
         async move { Ok::<_, Unanswered>(for_version(version, answering.await?)) }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(headers_within)
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.with_upgrades().await {
         tracing::debug!(%error, "an HTTP connection ended");
     }
@@ -136,4 +144,43 @@ pub fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Body::default());
     *answer.status_mut() = status;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn half_sent_headers_end_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        // A response may take longer than the headers.
+        let slowly = |_| async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(empty(StatusCode::NO_CONTENT))
+        };
+        let within = Duration::from_millis(100);
+        let speaking = tokio::spawn(speak(
+            stream,
+            peer.ip(),
+            move |request, _| slowly(request),
+            within,
+        ));
+
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut first = [0; 12];
+        client.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 204");
+
+        client.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(30), speaking).await;
+        ended.unwrap().unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+    }
 }
