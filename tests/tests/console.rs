@@ -261,6 +261,37 @@ async fn reconnect_loses_and_repeats_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn foreign_navigation_asks_before_sign_in() -> Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start().await?;
+    // The same page under another name is another site. It sends no referrer.
+    let elsewhere = server.url.replace("127.0.0.1", "localhost");
+    let victim = browser.window(&elsewhere, DESK).await?;
+    victim.until("seen($('#sign-in-form'))").await?;
+    let link = format!("{}?join=trap&token=t", server.address("ceo"));
+    victim.go(&link).await?;
+    victim
+        .until("location.hostname === '127.0.0.1' && $('#sign-in-lead').textContent.startsWith('Another site opened this page')")
+        .await?;
+    ensure!(
+        victim
+            .value::<String>("$('#sign-in-lead').textContent")
+            .await?
+            .contains("trap")
+    );
+    ensure!(!victim.value::<bool>("seen($('#console'))").await?);
+
+    // The user agrees. A reload then does not ask again for the same subscriber.
+    victim.click("#sign-in-button").await?;
+    victim.online(true).await?;
+    victim.until("$('#join-dialog').open").await?;
+    victim.reload().await?;
+    victim.online(true).await?;
+    victim.is_sound().await?;
+    browser.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_screen_fits_phone() -> Result<()> {
     let server = Server::start()?;
     let browser = Browser::start().await?;

@@ -1,7 +1,7 @@
 // The page: draws a session and turns the user's actions into client messages.
 // Text from the service is inserted as text, never as markup.
 
-import { Session, uuid } from "./protocol.js";
+import { Session, Stored, uuid } from "./protocol.js";
 
 const $ = (id) => document.getElementById(id);
 const ID = /^(?=.*[A-Za-z0-9])[A-Za-z0-9._~+@:-]{1,128}$/;
@@ -11,7 +11,10 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const GROUP_MS = 5 * 60_000;
 const TYPING_MS = 5_000;
+const UNSURE = "Continue only if you want that.";
 const RETRY = [$("banner-button"), $("offline-button")]; // of the list, and of the conversation, which is another screen on narrow displays
+
+const confirmed = new Stored("confirmed", { who: "" }); // the identity that the user entered
 
 let session = null;
 let open = null; // the destination on screen
@@ -121,20 +124,44 @@ function inviteLink(channel) {
   return `${location.origin}${location.pathname}#${encodeURIComponent(session.domain)}/?${query}`;
 }
 
+/**
+ * Returns true if a page of another site may have chosen the address. The server marks the page if the browser says so;
+ * an opener can also change the fragment later, and old browsers send only a referrer.
+ */
+function isChosenElsewhere() {
+  const { referrer } = document;
+  return document.documentElement.dataset.openedBy === "another-site" || Boolean(window.opener)
+    || (referrer !== "" && !referrer.startsWith(`${location.origin}/`));
+}
+
 function followFragment() {
   const { domain, subscriber, join } = parseFragment(location.hash);
+  const asks = isChosenElsewhere();
   if (join) wanted = join;
   if (session && join && domain === session.domain && (!subscriber || subscriber === session.subscriber)) {
     showIdentity();
-    return followInvite();
+    return asks ? askToJoin(`Another site opened this page to join this channel. ${UNSURE}`) : followInvite();
   }
   if (session && domain === session.domain && subscriber === session.subscriber) return;
   if (session) signOut();
   $("sign-in-domain").value = domain || $("sign-in-domain").value;
   $("sign-in-subscriber").value = subscriber;
   if (join) $("sign-in-lead").textContent = "You were invited to a channel. Sign in to join it.";
-  if (ID.test(domain) && ID.test(subscriber)) signIn(domain, subscriber);
-  else $(domain ? "sign-in-subscriber" : "sign-in-domain").focus();
+  if (!ID.test(domain) || !ID.test(subscriber)) return $(domain ? "sign-in-subscriber" : "sign-in-domain").focus();
+  // After a reload the user need not confirm the same identity again.
+  if (!asks || (!join && confirmed.value.who === `${domain}/${subscriber}`)) return signIn(domain, subscriber);
+  const wish = join ? `to sign you in and join the channel ${join.channel}` : "to sign you in";
+  $("sign-in-lead").textContent = `Another site opened this page ${wish}. ${UNSURE}`;
+}
+
+/** Shows the wanted invitation in a dialog instead of following it. */
+function askToJoin(text) {
+  const { channel, token } = wanted;
+  wanted = null;
+  openDialog("join");
+  $("join-channel").value = channel;
+  $("join-token").value = token;
+  $("join-form").querySelector(".error").textContent = text;
 }
 
 function showIdentity() {
@@ -186,15 +213,13 @@ function signOut() {
 
 async function followInvite() {
   if (!wanted || session.state !== "online") return;
-  const { channel, token } = wanted;
+  const invitation = wanted;
   wanted = null;
   try {
-    show(await session.join(channel, token));
+    show(await session.join(invitation.channel, invitation.token));
   } catch (error) {
-    openDialog("join");
-    $("join-channel").value = channel;
-    $("join-token").value = token;
-    $("join-form").querySelector(".error").textContent = error.message;
+    wanted = invitation;
+    askToJoin(error.message);
   }
 }
 
@@ -202,7 +227,11 @@ $("sign-in-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const [domain, subscriber] = [$("sign-in-domain").value.trim(), $("sign-in-subscriber").value.trim()];
   const wrong = [["Domain", domain, "sign-in-domain"], ["Subscriber", subscriber, "sign-in-subscriber"]].find(([, id]) => !ID.test(id));
-  if (!wrong) return signIn(domain, subscriber);
+  if (!wrong) {
+    confirmed.value.who = `${domain}/${subscriber}`;
+    confirmed.save();
+    return signIn(domain, subscriber);
+  }
   $("sign-in-error").textContent = `${wrong[0]}: 1 to 128 letters, digits or . _ ~ + @ : -, at least one letter or digit`;
   $(wrong[2]).focus();
 });

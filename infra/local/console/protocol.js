@@ -38,7 +38,7 @@ export function uuid() {
 }
 
 /** A JSON object in sessionStorage. Without storage it lives as long as the page. */
-class Stored {
+export class Stored {
   constructor(key, initial) {
     this.key = key;
     this.value = initial;

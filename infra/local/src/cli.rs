@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
+use http::{HeaderValue, Uri};
 
 use crate::fault::{Fault, Kind};
 
@@ -79,10 +80,20 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
 
-    /// The address of the public port. The HTTP API is open: on an address beyond loopback, every machine that reaches
-    /// it can use it
+    /// The address of the public port. The HTTP API needs no credentials: on an address beyond loopback, every machine
+    /// that reaches it can use it
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
+
+    /// A name under which clients reach the public port, besides localhost and addresses. Requests for other names are
+    /// refused, because any site can have a name that leads to this machine. Can be repeated
+    #[arg(long = "allow-host", value_name = "NAME", value_parser = host_name)]
+    pub allow_hosts: Vec<String>,
+
+    /// An origin, such as http://localhost:3000, whose pages may use the HTTP API besides the gateway's own page. They
+    /// get CORS headers. Can be repeated
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = origin)]
+    pub allow_origins: Vec<HeaderValue>,
 
     /// The port of the WebSocket API and its @connections [default: public port + 1]
     #[arg(long, value_name = "PORT")]
@@ -199,6 +210,23 @@ fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let is_name = |text: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_part)
+    };
+    let name = is_name(text).then(|| text.to_owned());
+    name.ok_or("write a name such as dev.example, without scheme and port")
+}
+
+fn origin(text: &str) -> Result<HeaderValue, &'static str> {
+    let origin = text.parse::<Uri>().ok().and_then(|url| {
+        let origin = format!("{}://{}", url.scheme()?, url.authority()?).to_ascii_lowercase();
+        (origin == text).then(|| HeaderValue::from_str(text).ok())?
+    });
+    origin.ok_or("write it as a browser does, such as http://localhost:3000, without a path")
+}
+
 fn factor(text: &str) -> Result<f64, &'static str> {
     within(0.001..=1e6, text).ok_or("must be a number from 0.001 to 1000000")
 }
@@ -262,6 +290,26 @@ mod tests {
     }
 
     #[test]
+    fn allowed_hosts_and_origins_repeat() {
+        let options = parse(&[
+            "--allow-host",
+            "dev.example",
+            "--allow-host",
+            "gateway",
+            "--allow-origin",
+            "http://localhost:3000",
+            "--allow-origin",
+            "https://[::1]",
+        ])
+        .unwrap();
+        assert_eq!(options.allow_hosts, ["dev.example", "gateway"]);
+        assert_eq!(
+            options.allow_origins,
+            ["http://localhost:3000", "https://[::1]"]
+        );
+    }
+
+    #[test]
     fn sockjs_conformance_uses_its_own_template() {
         let options = parse(&["--sockjs-conformance"]).unwrap();
         assert!(options.tells_leaving());
@@ -295,6 +343,13 @@ mod tests {
             ["--concurrency", "0"],
             ["--concurrency", "1601"],
             ["--parameter", "StageName"],
+            ["--allow-host", "http://dev.example"],
+            ["--allow-host", "dev.example:8080"],
+            ["--allow-host", ""],
+            ["--allow-origin", "localhost:3000"],
+            ["--allow-origin", "http://localhost:3000/"],
+            ["--allow-origin", "http://Localhost:3000"],
+            ["--allow-origin", "*"],
         ] {
             assert!(parse(&arguments).is_err(), "{arguments:?}");
         }

@@ -126,6 +126,13 @@ impl Distribution {
         })
     }
 
+    /// Returns true if requests of this path reach the HTTP API.
+    #[must_use]
+    pub fn leads_to_api(&self, path: &str) -> bool {
+        let behaviour = self.behaviour(path);
+        behaviour.is_some_and(|behaviour| matches!(behaviour.origin.part, Part::Api(_)))
+    }
+
     fn behaviour(&self, path: &str) -> Option<&Behaviour> {
         self.behaviours
             .iter()

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::distribution::Distribution;
+use crate::guard::{self, Guard, Refusal};
 use crate::http_api::HttpApi;
 use crate::metrics::Metrics;
 use crate::server::{self, Answer};
@@ -30,18 +32,15 @@ pub struct Edge {
     pub api: HttpApi,
     /// The functions' metrics.
     pub metrics: Metrics,
-    /// True if only this machine can connect. Pages of other sites are then refused, because the API is open.
-    pub loopback: bool,
+    /// Refuses other hosts, and pages of other origins at the HTTP API.
+    pub guard: Guard,
 }
 
 impl Edge {
     /// Answers a request to the public port.
     pub async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
-        if self.loopback && server::is_rebound(request.headers()) {
-            return problem(
-                StatusCode::FORBIDDEN,
-                "This address answers only requests for localhost or a loopback address. Use --host for other addresses.",
-            );
+        if let Err(refusal) = self.guard.check_host(request.headers()) {
+            return refused(refusal);
         }
         // Routes that name the path take precedence over everything else on this port.
         let path = request.uri().path();
@@ -50,7 +49,7 @@ impl Edge {
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         match (path, &self.distribution, &self.sockets) {
-            ("/" | "/index.html", ..) if reads => asset("text/html; charset=utf-8", PAGE),
+            ("/" | "/index.html", ..) if reads => page(request.headers()),
             ("/app.js", ..) if reads => asset("text/javascript; charset=utf-8", SCRIPT),
             ("/protocol.js", ..) if reads => asset("text/javascript; charset=utf-8", PROTOCOL),
             ("/style.css", ..) if reads => asset("text/css; charset=utf-8", STYLE),
@@ -60,6 +59,10 @@ impl Edge {
                 "text/plain; version=0.0.4",
                 self.metrics.text(),
             ),
+            (_, Some(distribution), _) if distribution.leads_to_api(path) => {
+                self.guarded(request, |request| distribution.answer(request, source))
+                    .await
+            }
             (_, Some(distribution), _) => distribution.answer(request, source).await,
             (WEBSOCKET, None, Some(sockets)) => sockets.upgrade(request, source).await,
             // The HTTP API may have a catch-all route for the remaining paths.
@@ -74,30 +77,83 @@ impl Edge {
     }
 
     async fn api(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
-        if self.loopback && is_from_another_site(request.headers()) {
-            return problem(
-                StatusCode::FORBIDDEN,
-                "Pages of other sites may not use this API, because it is open to this machine.",
-            );
-        }
-        self.api
-            .answer(request, source)
-            .await
-            .unwrap_or_else(nothing_here)
+        self.guarded(request, |request| async move {
+            let answer = self.api.answer(request, source).await;
+            answer.unwrap_or_else(nothing_here)
+        })
+        .await
+    }
+
+    /// Answers a request to the HTTP API with `answer`, unless a page of another origin sent it. Pages of allowed origins
+    /// get CORS headers.
+    async fn guarded<F: Future<Output = Answer>>(
+        &self,
+        request: Request<Incoming>,
+        answer: impl FnOnce(Request<Incoming>) -> F,
+    ) -> Answer {
+        let origin = match self.guard.check_origin(request.headers()) {
+            Ok(origin) => origin,
+            Err(refusal) => return refused(refusal),
+        };
+        let Some(origin) = origin else {
+            return answer(request).await;
+        };
+        let asks_first = request.method() == Method::OPTIONS
+            && request
+                .headers()
+                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let mut answer = if asks_first {
+            preflight()
+        } else {
+            answer(request).await
+        };
+        let headers = answer.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        answer
     }
 }
 
-fn is_from_another_site(headers: &HeaderMap) -> bool {
-    headers.get(header::ORIGIN).is_some_and(|origin| {
-        let authority = origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.split_once("://"));
-        !authority.is_some_and(|(_, authority)| server::is_loopback_authority(authority))
-    })
+/// Returns the answer to a preflight request of an allowed origin.
+fn preflight() -> Answer {
+    let mut answer = server::empty(StatusCode::NO_CONTENT);
+    for (name, value) in [
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "GET, HEAD, POST, PUT, PATCH, DELETE",
+        ),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        answer
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
-fn asset(content_type: &'static str, content: &'static str) -> Answer {
+fn refused(refusal: Refusal) -> Answer {
+    problem(StatusCode::FORBIDDEN, &refusal.to_string())
+}
+
+/// Returns the console page. It is marked if a page of another origin opened it, because that page may have chosen the
+/// fragment, which can sign in and join a channel.
+fn page(headers: &HeaderMap) -> Answer {
+    let is_marked = guard::is_from_another_site(headers);
+    let content = if is_marked {
+        PAGE.replacen("<html", "<html data-opened-by=\"another-site\"", 1)
+            .into()
+    } else {
+        Bytes::from_static(PAGE.as_bytes())
+    };
+    let mut answer = asset("text/html; charset=utf-8", content);
+    // A copy in a cache may have the other mark.
+    let no_store = HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    answer
+}
+
+fn asset(content_type: &'static str, content: impl Into<Bytes>) -> Answer {
     let mut answer = server::with_type(StatusCode::OK, content_type, content);
     for (name, value) in [
         (header::CACHE_CONTROL, "no-cache"),
@@ -125,24 +181,4 @@ fn problem(status: StatusCode, detail: &str) -> Answer {
         "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
     });
     server::with_type(status, "application/problem+json", body.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origin_header_identifies_other_sites() {
-        let check = |origin: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-            is_from_another_site(&headers)
-        };
-        assert!(!is_from_another_site(&HeaderMap::new()));
-        assert!(!check("http://127.0.0.1:8080"));
-        assert!(!check("http://localhost:3000"));
-        assert!(check("https://example.com"));
-        assert!(check("http://localhost.example.com"));
-        assert!(check("null"));
-    }
 }

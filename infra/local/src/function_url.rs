@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::body::Body;
+use crate::guard;
 use crate::http_api::answer;
 use crate::http_api::event::{self, Target};
 use crate::lambda::{Invocation, Lambda, Streamed};
@@ -97,7 +98,7 @@ impl FunctionUrls {
                 server::serve(listener, move |request, source| {
                     let url = url.clone();
                     async move {
-                        if server::is_rebound(request.headers()) {
+                        if guard::is_rebound(request.headers()) {
                             return Ok(message(StatusCode::FORBIDDEN, "Forbidden"));
                         }
                         Ok(url.answer(request, source).await)

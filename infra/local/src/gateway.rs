@@ -19,6 +19,7 @@ use crate::dynamodb::{Engine, EngineError, EngineOptions};
 use crate::edge::{self, Edge};
 use crate::fault::Faults;
 use crate::function_url::FunctionUrls;
+use crate::guard::{self, Guard};
 use crate::http_api::HttpApi;
 use crate::lambda::{Lambda, LambdaOptions};
 use crate::management;
@@ -99,6 +100,7 @@ impl Gateway {
         faults_can_strike(options)?;
         ready_file_has_a_folder(options)?;
         let ports = Ports::listen(options).await?;
+        warn_beyond_loopback(options);
         // Remove the file only after the ports are known to be free: it may belong to another running gateway.
         remove_stale_ready_file(options)?;
         database_answers(options).await?;
@@ -156,7 +158,7 @@ impl Gateway {
             sockets: sockets.clone(),
             api,
             metrics,
-            loopback: options.host.is_loopback(),
+            guard: Guard::new(options.host, &options.allow_hosts, &options.allow_origins),
         };
         fronts.push(server::serve(ports.edge, move |request, source| {
             let edge = edge.clone();
@@ -236,6 +238,17 @@ impl Ports {
             stage: server::listen(local, stage, "the WebSocket API", "--websocket-port").await?,
             lambda: server::listen(local, lambda, "Lambda", "--lambda-port").await?,
         })
+    }
+}
+
+/// Warns if other machines may reach the public port.
+fn warn_beyond_loopback(options: &Options) {
+    if !options.host.is_loopback() {
+        eprintln!(
+            "warning: --host {} opens the public port to other machines. A client there can issue tokens, read \
+             everything and delete everything, because the HTTP API needs no credentials here.",
+            options.host
+        );
     }
 }
 
@@ -416,10 +429,14 @@ async fn stage(
     source: IpAddr,
 ) -> Result<Answer, Unanswered> {
     let path = request.uri().path();
-    if server::is_rebound(request.headers()) {
+    if guard::is_rebound(request.headers()) {
         return Ok(forbidden());
     }
     if management::is_management(path) {
+        // Functions and SDKs post to connections, and on AWS they sign their requests. Pages cannot.
+        if guard::is_from_a_page(request.headers()) {
+            return Ok(forbidden());
+        }
         return management::answer(sockets, faults, rights, request).await;
     }
     if sockets.is_at(path) {

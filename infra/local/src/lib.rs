@@ -9,6 +9,7 @@ pub mod edge;
 pub mod fault;
 pub mod function_url;
 pub mod gateway;
+pub mod guard;
 pub mod http_api;
 pub mod ids;
 pub mod lambda;

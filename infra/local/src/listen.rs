@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::Request;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::server::{self, Answer, Unanswered};
+use crate::server::{Answer, Unanswered};
 
 /// Why a body could not be read.
 #[derive(Debug)]
@@ -65,11 +65,6 @@ pub(crate) async fn body(incoming: Incoming, most: usize) -> Result<Bytes, BodyE
         Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
         Err(_) => Err(BodyError::Broken),
     }
-}
-
-/// Returns true if a web page may have sent this request. SDKs and functions send no `Origin` and no other host.
-pub(crate) fn is_from_a_page(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ORIGIN) || server::is_rebound(headers)
 }
 
 /// Returns the URL that reaches a listener. A listener on all addresses is reached on loopback.

@@ -2,19 +2,25 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use futures::future::Either;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use crate::body::Body;
+use crate::guard;
+
+/// How long a client may take to send the headers of a request, counted from the previous response. It is longer than
+/// functions keep an idle connection (50 s), so they never send a request on a connection that is about to be closed.
+const HEADERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A response, complete or with a body that is still being written.
 pub type Answer = Response<Body>;
@@ -67,7 +73,8 @@ where
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    drop(tokio::spawn(speak(stream, peer.ip(), answer.clone())));
+                    let speaking = speak(stream, peer.ip(), answer.clone(), HEADERS_WITHIN);
+                    drop(tokio::spawn(speaking));
                 }
                 // The usual cause is too many open files. Wait, because accepting again at once would only spin.
                 Err(error) => {
@@ -80,7 +87,7 @@ where
     accepting.abort_handle()
 }
 
-async fn speak<A, F>(stream: TcpStream, peer: IpAddr, answer: A)
+async fn speak<A, F>(stream: TcpStream, peer: IpAddr, answer: A, headers_within: Duration)
 where
     A: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Answer, Unanswered>> + Send + 'static,
@@ -89,10 +96,17 @@ where
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let version = request.version();
-        let answering = answer(request, peer);
+        let answering = if guard::is_ambiguous(request.headers()) {
+            Either::Left(async { Ok(empty(StatusCode::BAD_REQUEST)) })
+        } else {
+            Either::Right(answer(request, peer))
+        };
         async move { Ok::<_, Unanswered>(for_version(version, answering.await?)) }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(headers_within)
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.with_upgrades().await {
         tracing::debug!(%error, "an HTTP connection ended");
     }
@@ -132,64 +146,41 @@ pub fn empty(status: StatusCode) -> Answer {
     answer
 }
 
-/// Returns true if a page of another site may have sent this request through a name that resolves to this machine (DNS
-/// rebinding). Used only on loopback listeners, for which only loopback names are legitimate.
-#[must_use]
-pub fn is_rebound(headers: &HeaderMap) -> bool {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    !host.is_some_and(is_loopback_authority)
-}
-
-/// Returns true if `authority` (a `Host` header, or an origin without its scheme) names this machine.
-#[must_use]
-pub fn is_loopback_authority(authority: &str) -> bool {
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => authority,
-    };
-    let bracketed = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    // Any loopback address is safe. DNS rebinding needs a name.
-    let is_loopback = match bracketed {
-        Some(address) => address.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()),
-        None => name.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback()),
-    };
-    is_loopback || name.eq_ignore_ascii_case("localhost")
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
-    #[test]
-    fn only_local_names_are_loopback() {
-        for yes in [
-            "localhost",
-            "localhost:8080",
-            "127.0.0.1:1",
-            "127.0.0.2:8080",
-            "127.1.2.3",
-            "[::1]:8080",
-            "[::1]",
-            "LOCALHOST",
-        ] {
-            assert!(is_loopback_authority(yes), "{yes}");
-        }
-        for no in [
-            "example.com",
-            "localhost.example.com:8080",
-            "127.0.0.1.example.com",
-            "",
-            "10.0.0.1",
-            "127.0.0.2.example.com:8080",
-            "[::2]:8080",
-            "[127.0.0.1]",
-        ] {
-            assert!(!is_loopback_authority(no), "{no}");
-        }
-        assert!(is_rebound(&HeaderMap::new()));
+    #[tokio::test]
+    async fn half_sent_headers_end_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        // A response may take longer than the headers.
+        let slowly = |_| async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(empty(StatusCode::NO_CONTENT))
+        };
+        let within = Duration::from_millis(100);
+        let speaking = tokio::spawn(speak(
+            stream,
+            peer.ip(),
+            move |request, _| slowly(request),
+            within,
+        ));
+
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut first = [0; 12];
+        client.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 204");
+
+        client.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(30), speaking).await;
+        ended.unwrap().unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
     }
 }

@@ -7,8 +7,11 @@
     reason = "a test fails where it stands"
 )]
 
+use std::fs::Permissions;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,6 +123,35 @@ async fn repeated_transaction_token_is_ignored() {
             "the token is dropped before the engine"
         );
         engine.shut_down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn persisted_tables_are_private() {
+    within(async {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let files = || -> Vec<_> {
+            let entries = std::fs::read_dir(&data).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect()
+        };
+        for round in ["first", "second"] {
+            let engine = engine(|options| options.data = Some(data.clone())).await;
+            put(&engine, round, "kept").await;
+            assert_eq!(get(&engine, "first").await["text"]["S"], "kept");
+            assert_eq!(mode(&data), 0o700);
+            assert!(files().len() >= 2, "the tables and the lock");
+            for file in files() {
+                assert_eq!(mode(&file), 0o600, "{}", file.display());
+            }
+            engine.shut_down().await;
+            // An older version left files that everybody may read.
+            for file in files() {
+                std::fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+            }
+        }
     })
     .await;
 }

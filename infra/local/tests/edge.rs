@@ -177,17 +177,110 @@ fn instance_shortage_is_logged_once() {
     assert_eq!(said.matches("--max-instances").count(), 1, "{said}");
 }
 
+/// Returns the status of a POST to the HTTP API.
+fn api_status(gateway: &Gateway, headers: &[(&str, &str)]) -> u16 {
+    let url = format!("{}/x", gateway.url("api"));
+    try_http("POST", &url, headers, b"").unwrap().status
+}
+
 #[tokio::test]
 async fn foreign_origins_and_hosts_are_refused() {
     let gateway = Gateway::start(&[]);
-    let url = format!("{}/x", gateway.url("api"));
-    let status = |headers: &[(&str, &str)]| try_http("POST", &url, headers, b"").unwrap().status;
+    let status = |headers: &[(&str, &str)]| api_status(&gateway, headers);
+    let own = gateway.url("edge");
+    let host = own.strip_prefix("http://").unwrap();
     assert_eq!(status(&[]), 201);
-    assert_eq!(status(&[("Origin", gateway.url("edge"))]), 201);
-    assert_eq!(status(&[("Origin", "https://example.com")]), 403);
-    assert_eq!(status(&[("Origin", "null")]), 403);
-    assert_eq!(status(&[("Host", "example.com")]), 403);
+    assert_eq!(status(&[("Origin", own)]), 201);
     assert_eq!(status(&[("Host", "localhost:8080")]), 201);
+    // Also pages of other ports of this machine.
+    let beside = gateway.url("lambda");
+    for origin in [
+        "https://example.com",
+        "null",
+        "http://localhost:3000",
+        beside,
+    ] {
+        assert_eq!(status(&[("Origin", origin)]), 403, "{origin}");
+    }
+    assert_eq!(status(&[("Sec-Fetch-Site", "cross-site")]), 403);
+    assert_eq!(status(&[("Host", "example.com")]), 403);
+    for twice in [
+        [("Host", host), ("Host", "example.com")],
+        [("Origin", own), ("Origin", "https://example.com")],
+    ] {
+        assert_eq!(status(&twice), 400, "{twice:?}");
+    }
+}
+
+#[tokio::test]
+async fn allowed_origin_gets_cors_headers() {
+    let origin = "http://localhost:3000";
+    let gateway = Gateway::start(&["--allow-origin", origin]);
+    let url = format!("{}/x", gateway.url("api"));
+    let from = |method: &str, more: &[(&str, &str)]| {
+        let headers = [&[("Origin", origin)], more].concat();
+        try_http(method, &url, &headers, b"").unwrap()
+    };
+    let asked = from("OPTIONS", &[("Access-Control-Request-Method", "PUT")]);
+    assert_eq!(asked.status, 204);
+    assert!(
+        asked
+            .header("access-control-allow-methods")
+            .unwrap()
+            .contains("PUT")
+    );
+    for answer in [asked, from("POST", &[])] {
+        assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+    }
+    assert_eq!(from("POST", &[]).status, 201);
+    let other = [("Origin", "http://localhost:3001")];
+    assert_eq!(api_status(&gateway, &other), 403);
+}
+
+#[test]
+fn host_beyond_loopback_keeps_checks() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = dir.path().join("said");
+    let template = common::template(dir.path());
+    fs::write(dir.path().join("template.yaml"), template).unwrap();
+    let mut command = common::command(dir.path());
+    command
+        .args(["--host", "0.0.0.0", "--allow-host", "dev.example"])
+        .stderr(fs::File::create(&said).unwrap());
+    let gateway = Gateway::spawn(&mut command, dir);
+    let status = |headers: &[(&str, &str)]| api_status(&gateway, headers);
+    assert_eq!(status(&[]), 201);
+    for host in ["dev.example:8080", "10.0.0.1:8080"] {
+        assert_eq!(status(&[("Host", host)]), 201, "{host}");
+        let origin = format!("http://{host}");
+        assert_eq!(status(&[("Host", host), ("Origin", &origin)]), 201);
+        let foreign = ("Origin", "https://evil.example");
+        assert_eq!(status(&[("Host", host), foreign]), 403, "{host}");
+    }
+    let evil = ("Host", "evil.example");
+    assert_eq!(status(&[evil]), 403);
+    assert_eq!(status(&[evil, ("Origin", "http://evil.example")]), 403);
+    let said = fs::read_to_string(said).unwrap();
+    assert!(said.contains("warning: --host 0.0.0.0"), "{said}");
+}
+
+#[tokio::test]
+async fn page_opened_elsewhere_is_marked() {
+    let gateway = Gateway::start(&[]);
+    let is_marked = |site: &str| {
+        let headers = [("Sec-Fetch-Site", site)];
+        let page = try_http("GET", &format!("{}/", gateway.url("edge")), &headers, b"").unwrap();
+        assert_eq!(page.header("cache-control"), Some("no-store"));
+        page.body.contains("<html data-opened-by=\"another-site\" ")
+    };
+    for (site, expected) in [
+        ("none", false),
+        ("same-origin", false),
+        ("same-site", true),
+        ("cross-site", true),
+    ] {
+        assert_eq!(is_marked(site), expected, "{site}");
+    }
 }
 
 /// Runs the gateway until it exits by itself. Returns its exit code and its standard error.

@@ -352,6 +352,7 @@ async fn web_pages_may_not_invoke() {
         for (name, value) in [
             ("origin", "https://example.com"),
             ("host", "rebound.example.com"),
+            ("sec-fetch-site", "cross-site"),
         ] {
             let request = Request::post(&url).header(name, value);
             let (status, _, _) = send(request, "{}").await;

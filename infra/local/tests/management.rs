@@ -82,6 +82,25 @@ async fn unknown_connection_gone_other_stage_forbidden() {
 }
 
 #[tokio::test]
+async fn requests_of_pages_are_forbidden() {
+    let gateway = Gateway::start(&[]);
+    let mut socket = gateway.connect().await;
+    let url = gateway.connection_url(&connection_id(&mut socket).await);
+    for method in ["POST", "GET", "DELETE"] {
+        for header in [
+            ("Origin", "https://evil.example"),
+            ("Origin", gateway.url("edge")),
+            ("Sec-Fetch-Site", "same-site"),
+        ] {
+            let answer = try_http(method, &url, &[header], b"forged").unwrap();
+            assert_eq!(answer.status, 403, "{method} {header:?}");
+        }
+    }
+    assert_eq!(http("POST", &url, "genuine").status, 200);
+    assert_eq!(next_text(&mut socket).await, "genuine");
+}
+
+#[tokio::test]
 async fn post_over_128_kib_is_refused() {
     let gateway = Gateway::start(&[]);
     let mut socket = gateway.connect().await;

@@ -8,6 +8,7 @@ use super::faults::{self, Strike};
 use super::operations;
 use super::units::Tally;
 use crate::fault::Faults;
+use crate::guard;
 use crate::listen::{self, BodyError};
 use crate::rights::{self, Denied, Rights};
 use crate::server::{self, Answer, Unanswered};
@@ -27,7 +28,7 @@ pub(super) struct Front {
 impl Front {
     /// Answers one request. Fails if a fault withholds the response or the body is cut off.
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Unanswered> {
-        if listen::is_from_a_page(request.headers()) {
+        if guard::is_from_a_page(request.headers()) {
             return Ok(bare_error("AccessDeniedException"));
         }
         if request.method() == Method::GET && request.uri().path() == "/_local/units" {

@@ -6,8 +6,9 @@ mod operations;
 mod tables;
 mod units;
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ use crate::listen;
 use crate::rights::Rights;
 use crate::template::Table;
 
+/// The file of the tables in the folder of `--data`.
+const DATABASE: &str = "dynamodb.sqlite";
 /// The shortest wait between two sweeps. Nothing else deletes expired items. AWS takes days, in which a local table
 /// would only grow.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -208,18 +211,30 @@ async fn open(options: &EngineOptions) -> Result<Opened, EngineError> {
 
 /// Opens the database in `folder` and locks a file beside it. Other processes cannot open the database while the lock
 /// is held. A crash releases the lock.
+///
+/// The tables have what people wrote, so only the owner may read them. A folder that existed keeps its permissions.
 fn kept_in(folder: &Path) -> Result<(Database, File), EngineError> {
-    let path = folder.join("dynamodb.sqlite");
+    let path = folder.join(DATABASE);
     let failed = |problem: String| EngineError::Open {
         path: path.clone(),
         problem,
     };
-    std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
-    let lock = File::create(folder.join("lock")).map_err(|error| failed(error.to_string()))?;
+    let mut builder = DirBuilder::new();
+    let created = builder.recursive(true).mode(0o700).create(folder);
+    created.map_err(|error| failed(error.to_string()))?;
+    let lock = own_file(&folder.join("lock")).map_err(|error| failed(error.to_string()))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(EngineError::InUse(folder.to_owned())),
         Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
+    }
+    // SQLite gives its own files beside the database the database's permissions. A previous run may have left some.
+    own_file(&path).map_err(|error| failed(error.to_string()))?;
+    for left in ["-wal", "-shm", "-journal"] {
+        let path = folder.join(format!("{DATABASE}{left}"));
+        if path.exists() {
+            own_file(&path).map_err(|error| failed(error.to_string()))?;
+        }
     }
     let text = path
         .to_str()
@@ -231,6 +246,15 @@ fn kept_in(folder: &Path) -> Result<(Database, File), EngineError> {
         .disable_bulk_loading()
         .map_err(|error| failed(error.to_string()))?;
     Ok((database, lock))
+}
+
+/// Opens a file that only its owner can read. Creates it if it is absent, and keeps its content if it exists.
+fn own_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = file.open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// Deletes expired items repeatedly. Each sweep runs on a separate thread: it reads every table completely, and

@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use super::wire::{error_json, request_id};
 use super::{Invocation, Lambda};
 use crate::fault::FaultError;
+use crate::guard;
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer};
 
@@ -29,7 +30,7 @@ pub(super) async fn handle(lambda: Option<Lambda>, request: Request<Incoming>) -
             "shutting down",
         );
     };
-    if listen::is_from_a_page(request.headers()) {
+    if guard::is_from_a_page(request.headers()) {
         return refused(
             StatusCode::FORBIDDEN,
             "AccessDeniedException",

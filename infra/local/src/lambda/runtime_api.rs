@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use super::instance::Link;
 use super::streaming::{self, End, Sink};
 use super::wire::error_json;
+use crate::guard;
 use crate::listen::{self, BodyError};
 use crate::server::{self, Answer, Unanswered};
 
@@ -30,6 +31,13 @@ async fn handle(
     arn: Arc<str>,
     request: Request<Incoming>,
 ) -> Result<Answer, Unanswered> {
+    if guard::is_from_a_page(request.headers()) {
+        return Ok(refused(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            "web pages may not use the Runtime API",
+        ));
+    }
     let path = request.uri().path().to_owned();
     let Some(rest) = path.strip_prefix("/2018-06-01/runtime/") else {
         return Ok(refused(
