@@ -134,7 +134,18 @@ impl Window {
                 look();
             }})"
         );
-        if self.value(&waiting).await? {
+        let mut navigations = 0;
+        let holds = loop {
+            match self.value(&waiting).await {
+                // A navigation replaced the document in which the condition was looked at.
+                Err(error) if navigations < 10 && format!("{error:#}").contains("context") => {
+                    navigations += 1;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                holds => break holds?,
+            }
+        };
+        if holds {
             return Ok(());
         }
         let shown: String = self.value("document.body.innerText").await?;
