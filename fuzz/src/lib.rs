@@ -1,4 +1,4 @@
-//! What both targets share: parsing frames, and the knowledge that decisions need.
+//! What the targets `decode` and `message` share: parsing frames, and the knowledge that decisions need.
 
 mod known;
 

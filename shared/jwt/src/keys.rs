@@ -16,7 +16,7 @@ const MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The keys of a set that can verify tokens. There is at least one.
 #[derive(Debug)]
-pub(crate) struct KeySet(Vec<Key>);
+pub struct KeySet(Vec<Key>);
 
 #[derive(Debug)]
 struct Key {
@@ -73,7 +73,8 @@ struct Jwk {
 impl KeySet {
     /// Reads a key set. Keys of other kinds or for other uses are ignored (RFC 7517, 5). Returns `None` if the text is not a
     /// key set, or if no key is left. An issuer that publishes no usable key makes a mistake, so its old keys must stay.
-    pub(crate) fn read(body: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn read(body: &[u8]) -> Option<Self> {
         let Jwks { keys } = serde_json::from_slice(body).ok()?;
         let keys: Vec<Key> = keys
             .into_iter()

@@ -20,9 +20,12 @@ mod keys;
 mod parse;
 mod settings;
 mod source;
+mod verify;
 
 pub use environment::WithIssuer;
+pub use keys::KeySet;
 pub use settings::{Settings, SettingsError};
+pub use verify::verify;
 
 #[cfg(test)]
 mod tests;

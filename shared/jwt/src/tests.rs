@@ -8,6 +8,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use service::ports::{Credential, Jti, SignedToken, TokenHash, TokenVerifier as _};
 
+use crate::{KeySet, verify};
+
 use self::issuer::{
     AUDIENCE, ISSUER, Keys, NOW, Server, Signer, configured, environment, now, token,
 };
@@ -35,6 +37,26 @@ fn without(name: &str) -> Value {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name).unwrap();
     claims
+}
+
+#[tokio::test]
+async fn given_keys_verify_like_fetched_ones() {
+    let keys = Keys::new();
+    let published = keys.published();
+    let server = Server::start(&published).await;
+    let settings = issuer::settings(&server, &[]);
+    let set = KeySet::read(published.to_string().as_bytes()).unwrap();
+    let other = Signer::ed25519("ed25519");
+    for token in [
+        token(&keys.rsa, &claims()),
+        token(&keys.p256, &with("jti", "one")),
+        token(&keys.ed25519, &without("sub")),
+        token(&other, &claims()),
+        "a.b.c".to_owned(),
+    ] {
+        let found = verify(&settings, &set, &token);
+        assert_eq!(found, verified(&server, &token).await, "{token}");
+    }
 }
 
 #[tokio::test]

@@ -80,6 +80,13 @@ pub(super) fn environment(keys: &Server, domain_claim: &str) -> (WithIssuer<Cloc
 
 /// Returns an environment and its clock, with more variables than the required ones.
 pub(super) fn configured(keys: &Server, more: &[(&str, &str)]) -> (WithIssuer<Clock>, Clock) {
+    let clock = Clock(Arc::new(AtomicI64::new(now().millis())));
+    let environment = WithIssuer::new(clock.clone(), Some(settings(keys, more))).unwrap();
+    (environment, clock)
+}
+
+/// Returns the settings for tokens of `ISSUER`, with more variables than the required ones.
+pub(super) fn settings(keys: &Server, more: &[(&str, &str)]) -> Settings {
     let settings = Settings::read(|name| {
         let value = match name {
             "JWT_ISSUER" => ISSUER,
@@ -89,9 +96,7 @@ pub(super) fn configured(keys: &Server, more: &[(&str, &str)]) -> (WithIssuer<Cl
         };
         Some(value.to_owned())
     });
-    let clock = Clock(Arc::new(AtomicI64::new(now().millis())));
-    let environment = WithIssuer::new(clock.clone(), settings.unwrap()).unwrap();
-    (environment, clock)
+    settings.unwrap().unwrap()
 }
 
 pub(super) fn without_issuer() -> WithIssuer<Clock> {
