@@ -13,7 +13,7 @@ const RUNTIMES_LINE: &str = "lambda_runtime::layers::panic";
 
 /// Starts logging JSON lines with the invocation's ids, at the level of `AWS_LAMBDA_LOG_LEVEL`.
 ///
-/// The runtime's line about a failed invocation is off. [`serve`](crate::serve) writes it instead, because a refused
+/// The runtime's line about a failed invocation is off. [`serve`](crate::serve()) writes it instead, because a refused
 /// handshake is no error of the service.
 pub fn init_logs() {
     let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok();
